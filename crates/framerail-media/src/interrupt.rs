@@ -1,4 +1,4 @@
-//! Ends blocking reads: by the cancel token, and when a source gives nothing for too long.
+//! Ends blocking reads when the cancel token is cancelled or a source sends nothing for too long.
 
 use std::{
     sync::{
@@ -35,7 +35,7 @@ impl Interrupt {
         })
     }
 
-    /// Starts the clock for one blocking call.
+    /// Starts the timeout of one blocking call.
     pub(crate) fn start_clock(&self) {
         let deadline = self.timeout.map_or(u64::MAX, |timeout| nanos(self.epoch.elapsed() + timeout));
         self.deadline_nanos.store(deadline, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Interrupt {
         late
     }
 
-    /// Why a call was ended, if it was.
+    /// Why a call was interrupted, if it was.
     pub(crate) fn reason(&self, source_name: &str) -> Option<MediaError> {
         let source_name = source_name.to_owned();
         if self.cancel.is_cancelled() {
@@ -66,7 +66,7 @@ impl Interrupt {
         None
     }
 
-    /// FFmpeg's callback on this state, which must outlive its user.
+    /// An FFmpeg callback for this state, which must outlive the callback's user.
     pub(crate) fn callback(self: &Arc<Self>) -> ffi::AVIOInterruptCB {
         ffi::AVIOInterruptCB { callback: Some(ask), opaque: Arc::as_ptr(self).cast_mut().cast() }
     }

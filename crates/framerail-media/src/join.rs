@@ -1,4 +1,4 @@
-//! Joins the pieces of one video, packet by packet, with the audio and subtitles of the source that the pieces were made of.
+//! Joins the parts of one video, packet by packet, with the audio and subtitles of the original source.
 
 use std::{
     collections::VecDeque,
@@ -18,24 +18,24 @@ use crate::{
     sides::SidePackets,
 };
 
-/// What is joined.
+/// The parts to join.
 pub struct Join<'a> {
-    /// Video files on the source's clock (`keep_start`), in order. Each starts with a keyframe, and nothing refers across their ends.
+    /// Video files on the source's clock (`keep_start`), in order. Each starts with a keyframe and decodes independently.
     pub pieces: &'a [PathBuf],
-    /// Where tags, chapters, audio and subtitles come from.
+    /// The source of tags, chapters, audio and subtitles.
     pub source: InputOptions,
-    /// Which of the source's side streams are wanted.
+    /// Selects side streams of the source.
     pub keeps: &'a dyn Fn(&SideStream) -> bool,
-    /// Ends the join early; nothing is left then.
+    /// Cancels the join; no file is left then.
     pub cancel: CancelToken,
 }
 
 impl Join<'_> {
-    /// Writes the joined file. No frame is decoded: its packets are those of the pieces, and its times what they would be if it had
-    /// been written as one.
+    /// Writes the joined file without decoding frames. Its packets are those of the parts, with the times that they would have in a
+    /// file written in one go.
     ///
     /// # Errors
-    /// `Unsupported` for pieces that do not fit together; those of reading and writing.
+    /// `Unsupported` for parts that do not fit together, and the errors of reading and writing.
     pub fn write(&self, path: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
         av::init();
         let mut pieces = Pieces::open(self)?;
@@ -92,15 +92,15 @@ fn write_side(muxer: &mut Muxer, sides: &mut SideTracks, side: usize, packet: Av
     Ok(())
 }
 
-/// The packets of all pieces, one after another.
+/// The packets of all parts, in order.
 struct Pieces<'a> {
     join: &'a Join<'a>,
     current: Input,
     next: usize,
-    /// Of the first piece.
+    /// Stream information of the first part.
     info: StreamInfo,
     parameters: Parameters,
-    /// The next packet has to be a keyframe.
+    /// The next packet must be a keyframe.
     is_at_start: bool,
 }
 
@@ -144,7 +144,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// The piece that is open does not fit.
+    /// An error for the current part, which does not fit.
     fn unfit(&self, reason: &str) -> MediaError {
         let what = format!("joining {}", self.current.info().source);
         MediaError::Unsupported { what, reason: format!("it {reason}; write every piece with the same options and keep_start=yes") }
@@ -160,7 +160,7 @@ fn open_piece(path: &Path, cancel: &CancelToken) -> Result<Input, MediaError> {
 struct SideSource {
     input: Input,
     packets: SidePackets,
-    /// Number among those that are kept, by the source's.
+    /// For each side stream of the source, its index among the kept ones.
     numbers: Vec<Option<usize>>,
     kept: Vec<SideStream>,
     waiting: VecDeque<Packet>,
@@ -180,12 +180,12 @@ impl SideSource {
             }
         }
         let packets = SidePackets::new(&input);
-        // Without side streams there is nothing to look for.
+        // Without side streams, nothing needs to be read.
         let is_at_end = kept.is_empty();
         Ok(Self { input, packets, numbers, kept, waiting: VecDeque::new(), is_at_end })
     }
 
-    /// The stream as one run would have written it: the frames as the pieces have them, the rest as the source does.
+    /// Stream information as a single run would have written it: frame properties from the parts, the rest from the source.
     fn info(&self, piece: &StreamInfo) -> StreamInfo {
         let source = self.input.info();
         StreamInfo {
@@ -198,7 +198,7 @@ impl SideSource {
         }
     }
 
-    /// The next packet that comes before this time; at the end any.
+    /// Returns the next packet at or before this time; at the end, any packet.
     fn before(&mut self, secs: Option<f64>) -> Result<Option<(usize, AvPacket)>, MediaError> {
         loop {
             if let Some(packet) = self.waiting.front() {

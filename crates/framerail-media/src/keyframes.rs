@@ -1,4 +1,4 @@
-//! Where decoding can start: a scan over the packets of a video stream.
+//! A scan over the packets of a video stream, to find where decoding can start.
 
 use framerail_core::TimeBase;
 use serde::Serialize;
@@ -8,19 +8,19 @@ use crate::{Damage, Input, InputOptions, InputPacket, MediaError, PacketKind, Si
 /// One packet of the video stream, in file order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PacketEntry {
-    /// Presentation time in ticks, when stated.
+    /// PTS in ticks, if stated.
     pub pts: Option<i64>,
-    /// Decoding time in ticks, when stated.
+    /// DTS in ticks, if stated.
     pub dts: Option<i64>,
-    /// Ticks that it lasts; 0 when unknown.
+    /// Duration in ticks; 0 if unknown.
     pub duration: i64,
-    /// Byte position in the file, when known.
+    /// Byte position in the file, if known.
     pub position: Option<u64>,
-    /// Payload in bytes.
+    /// Payload size in bytes.
     pub size_bytes: u32,
-    /// Whether decoding can start here, as the container says. The packet knows better: see [`crate::FactsReader`].
+    /// Whether decoding can start here according to the container. The packet itself is more reliable: see [`crate::FactsReader`].
     pub is_keyframe: bool,
-    /// Ticks that were added to the file's own times because its clock was set again before (transport streams).
+    /// Ticks added to the file's own times because of an earlier clock reset (transport streams).
     pub clock_shift: i64,
 }
 
@@ -37,7 +37,7 @@ impl PacketEntry {
         }
     }
 
-    /// Whether this is the other's packet, read another time: decoding times may then be worked out differently.
+    /// Whether this is the same packet as `other`, read at another time: DTS may have been derived differently.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         fn agree<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
             a.zip(b).is_none_or(|(a, b)| a == b)
@@ -57,12 +57,12 @@ pub struct KeyframeIndex {
     pub packets: Vec<PacketEntry>,
     /// Seconds per tick.
     pub time_base: TimeBase,
-    /// What the scan met that was not as it should be.
+    /// Damage found by the scan.
     pub damage: Damage,
 }
 
 impl KeyframeIndex {
-    /// Reads every packet once, decoding nothing. `start` and `end` of the options are ignored.
+    /// Reads every packet once, without decoding. The selection in `options` is ignored.
     ///
     /// # Errors
     /// As [`Input::open`] and [`Input::next_packet`].
@@ -72,8 +72,8 @@ impl KeyframeIndex {
         Self::read(&mut Input::open(&whole)?)
     }
 
-    /// The same of an open input: reads it to its end. [`Input::seek_packet`] leads back. Damage met is counted in the
-    /// input too, and again when the same part is read again.
+    /// As [`KeyframeIndex::scan`], for an open input, which is read to its end. [`Input::seek_packet`] goes back. Damage is also
+    /// counted in the input, and again whenever the same part is read again.
     ///
     /// # Errors
     /// As [`Input::next_packet`].
@@ -81,7 +81,7 @@ impl KeyframeIndex {
         Self::read_each(input, |_| ())
     }
 
-    /// The same; shows every packet of the video on the way.
+    /// As [`KeyframeIndex::read`]; calls `visit` for every video packet.
     ///
     /// # Errors
     /// As [`Input::next_packet`].
@@ -96,18 +96,18 @@ impl KeyframeIndex {
         Ok(Self { packets, time_base: input.info().time_base, damage: input.damage().clone() })
     }
 
-    /// Places of the keyframes in [`KeyframeIndex::packets`].
+    /// Positions of the keyframes in [`KeyframeIndex::packets`].
     pub fn keyframes(&self) -> impl Iterator<Item = usize> + '_ {
         self.packets.iter().enumerate().filter(|(_, packet)| packet.is_keyframe).map(|(index, _)| index)
     }
 
-    /// Packets from each keyframe to the next.
+    /// Number of packets from each keyframe to the next.
     pub fn gop_lengths(&self) -> Vec<usize> {
         let starts: Vec<usize> = self.keyframes().chain([self.packets.len()]).collect();
         starts.windows(2).map(|pair| pair[1] - pair[0]).collect()
     }
 
-    /// Presentation times in ascending order; packets without one are left out.
+    /// PTS in ascending order; packets without one are left out.
     pub fn sorted_pts(&self) -> Vec<i64> {
         let mut pts: Vec<i64> = self.packets.iter().filter_map(|packet| packet.pts).collect();
         pts.sort_unstable();

@@ -1,11 +1,10 @@
-//! FFmpeg behind a fence: reading, decoding, converting, encoding and writing video.
+//! Safe wrappers around FFmpeg: reading, decoding, converting, encoding and writing video.
 //!
-//! [`MediaReader`] gives frames and the packets that travel beside them; [`MediaWriter`] takes both. [`PushEncoder`]
-//! sends them to a server instead. The parts are
-//! usable alone: [`Input`] (packets), [`FactsReader`] (what packets say undecoded), [`BitstreamFilter`] (packets for other
-//! decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes), [`Deinterlacer`],
-//! [`probe`](probe::probe) and [`KeyframeIndex`]. What is not a file is read through a [`CustomSource`]. What FFmpeg would print goes to the `log` crate under the
-//! target `ffmpeg`.
+//! [`MediaReader`] returns frames and the packets of side streams; [`MediaWriter`] takes both. [`PushEncoder`] sends them to a
+//! server instead. The parts can be used separately: [`Input`] (packets), [`FactsReader`] (facts about packets without decoding),
+//! [`BitstreamFilter`] (packets for other decoders), [`Decoder`] (frames), [`Converter`] (pixel formats and sizes),
+//! [`Deinterlacer`], [`probe`](probe::probe) and [`KeyframeIndex`]. A [`CustomSource`] reads from sources other than files.
+//! FFmpeg's messages go to the `log` crate under the target `ffmpeg`.
 //!
 //! # Links
 //! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.

@@ -1,6 +1,6 @@
-//! What FFmpeg reports. All of it goes to the `log` crate under the target `ffmpeg`, at debug level: nothing on standard error
-//! by default. Errors are also kept for the demuxer or decoder that they are about, since many of them have no error code:
-//! demuxers that lost their place and found it again, decoders that concealed what was missing.
+//! FFmpeg's log messages. All of them go to the `log` crate under the target `ffmpeg`, at debug level, so nothing appears on
+//! standard error by default. Errors are also kept for the demuxer or decoder that reported them, since many have no error code:
+//! demuxers that lost and regained synchronisation, decoders that concealed missing data.
 
 use std::{
     cell::RefCell,
@@ -17,14 +17,14 @@ use parking_lot::Mutex;
 
 use crate::ForkSafe;
 
-/// Secrets of the addresses that are open. FFmpeg's messages name them whole or in parts, on any thread.
+/// Secrets of the open addresses. FFmpeg's messages may contain them in whole or in part, on any thread.
 static SECRETS: ForkSafe<Vec<String>> = ForkSafe::new(Vec::new());
 
-/// Warnings of decoders that mean that a picture is incomplete. Most warnings do not.
+/// Decoder warnings that mean that a frame is incomplete. Most warnings do not.
 const DECODER_WARNINGS: &[&str] = &["EOI missing", "did not contain a complete image", "Found EOI before any SOF"];
-/// Errors of decoders that intact streams cause as well: behind a cut, at an open GOP, or with a picture that is not there yet.
+/// Decoder errors that also occur in intact streams: after a cut, at an open GOP, or with a missing reference frame.
 const HARMLESS_DECODER_ERRORS: &[&str] = &["co located POCs unavailable", "mmco: unref short failure", "get_buffer() failed"];
-/// Warnings of demuxers that mean that media was skipped.
+/// Demuxer warnings that mean that media was skipped.
 const DEMUXER_WARNINGS: &[&str] = &[
     "Failed to open segment",
     "failed too many times, skipping",
@@ -32,22 +32,22 @@ const DEMUXER_WARNINGS: &[&str] = &[
     "Failed to open fragment",
     "PES packet size mismatch",
 ];
-/// What FFmpeg's http says when a server closes the connection without having stated a length, which is how such answers end.
+/// FFmpeg's HTTP message when a server closes a connection without having stated a length, which is a normal end.
 const END_WITHOUT_LENGTH: &str = "should be 18446744073709551615";
 
 thread_local! {
-    /// The last error that FFmpeg reported on this thread: often says more than its error code.
+    /// The last error that FFmpeg reported on this thread; often more specific than its error code.
     static LAST_ERROR: RefCell<String> = const { RefCell::new(String::new()) };
-    /// What the demuxer that this thread is calling has reported.
+    /// Reports of the demuxer that this thread is calling.
     static DEMUXER: RefCell<Option<DemuxerNotes>> = const { RefCell::new(None) };
-    /// The last picture size that FFmpeg refused on this thread.
+    /// The last picture size that FFmpeg rejected on this thread.
     static REFUSED_SIZE: RefCell<Option<(u32, u32)>> = const { RefCell::new(None) };
 }
 
-/// What a demuxer reported while it was called.
+/// Reports of a demuxer during a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DemuxerNotes {
-    /// Errors, such as a structure that is not where it should be.
+    /// Number of errors, such as invalid structures.
     pub(crate) errors: u64,
     /// Packets that a network transport reported missing.
     pub(crate) packets_lost: u64,
@@ -58,7 +58,7 @@ pub(crate) struct DemuxerNotes {
 }
 
 impl DemuxerNotes {
-    /// Adds what a later call reported.
+    /// Adds the reports of a later call.
     pub(crate) fn add(&mut self, later: DemuxerNotes) {
         self.errors += later.errors;
         self.packets_lost += later.packets_lost;
@@ -68,7 +68,7 @@ impl DemuxerNotes {
         }
     }
 
-    /// A line of the protocol beneath. It reports much that it then gets over.
+    /// Handles a message of the underlying protocol, which recovers from most of the problems it reports.
     fn hear_protocol(&mut self, level: i32, text: &str) {
         if text.contains(END_WITHOUT_LENGTH) {
             self.ended_without_length = true;
@@ -91,32 +91,32 @@ impl DemuxerNotes {
     }
 }
 
-/// Calls a demuxer and gives what it reported meanwhile.
+/// Calls a demuxer and collects its reports.
 pub(crate) fn listening<T>(call: impl FnOnce() -> T) -> (T, DemuxerNotes) {
     DEMUXER.with(|notes| *notes.borrow_mut() = Some(DemuxerNotes::default()));
     let result = call();
     (result, DEMUXER.with(|notes| notes.borrow_mut().take()).unwrap_or_default())
 }
 
-/// What the threads of one decoder report, by the packet that they work on. See [`DecoderLog::attach`].
+/// Reports of one decoder's threads, by packet. See [`DecoderLog::attach`].
 #[derive(Default)]
 pub(crate) struct DecoderLog {
     /// Packets in which the decoder found errors.
     packets: Mutex<BTreeSet<i64>>,
 }
 
-/// The decoders that are listened to, by the number in their context's `opaque`: a pointer there could be another library's.
+/// The monitored decoders, by the number in their context's `opaque`. A pointer there could be another library's.
 static DECODERS: ForkSafe<BTreeMap<usize, Weak<DecoderLog>>> = ForkSafe::new(BTreeMap::new());
 
-/// A decoder's place among those that are listened to.
+/// A decoder's registration; see [`DecoderLog::attach`].
 pub(crate) struct Attachment {
     number: usize,
     log: Arc<DecoderLog>,
 }
 
 impl DecoderLog {
-    /// Listens to a decoder that is not open yet. `reordered_opaque` of its context is from now on the number of the packet
-    /// that is sent, which FFmpeg hands on to the thread that decodes it and to the frame that comes of it.
+    /// Monitors a decoder that is not open yet. From now on, `reordered_opaque` of its context is the number of the packet being
+    /// sent, which FFmpeg passes on to the thread that decodes the packet and to the resulting frame.
     pub(crate) fn attach(context: &mut ffi::AVCodecContext) -> Attachment {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let (number, log) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::new(DecoderLog::default()));
@@ -127,13 +127,13 @@ impl DecoderLog {
 }
 
 impl Attachment {
-    /// Whether an error was reported while this packet was decoded; asked once.
+    /// Whether an error was reported while this packet was decoded; clears it.
     pub(crate) fn take(&self, packet: i64) -> bool {
         let mut packets = self.log.packets.lock();
         !packets.is_empty() && packets.remove(&packet)
     }
 
-    /// Packets up to this one, of those with errors, that [`Attachment::take`] was not asked about: no frame came of them.
+    /// Takes the packets with errors up to this one that [`Attachment::take`] did not ask about: they produced no frame.
     pub(crate) fn take_up_to(&self, packet: i64) -> Vec<i64> {
         let mut packets = self.log.packets.lock();
         if packets.is_empty() {
@@ -150,7 +150,7 @@ impl Drop for Attachment {
     }
 }
 
-/// Routes FFmpeg's messages.
+/// Routes FFmpeg's messages to the `log` crate.
 pub(crate) fn route() {
     static ROUTED: OnceLock<()> = OnceLock::new();
     ROUTED.get_or_init(|| {
@@ -160,7 +160,7 @@ pub(crate) fn route() {
             ffi::av_log_set_level(ffi::AV_LOG_VERBOSE);
             ffi::av_log_set_callback(Some(receive));
         }
-        // Elsewhere the type of a C argument list differs, and messages are switched off.
+        // On other architectures C variadic argument lists have another type, so messages are disabled.
         // SAFETY: sets an integer.
         #[cfg(not(target_arch = "x86_64"))]
         unsafe {
@@ -169,7 +169,7 @@ pub(crate) fn route() {
     });
 }
 
-/// Keeps the secrets of an address out of FFmpeg's messages for as long as it is held.
+/// Hides the secrets of an address in FFmpeg's messages while it exists.
 pub(crate) struct Secrecy(Vec<String>);
 
 impl Secrecy {
@@ -196,7 +196,7 @@ impl Drop for Secrecy {
     }
 }
 
-/// A message without secrets.
+/// A message with secrets removed.
 #[cfg(target_arch = "x86_64")]
 fn clean(text: &str) -> String {
     without_secrets(&redacted(text), &SECRETS.lock())
@@ -210,7 +210,7 @@ pub(crate) fn take_last_error() -> Option<String> {
     })
 }
 
-/// Takes the last picture size that FFmpeg refused on this thread.
+/// Takes the last picture size that FFmpeg rejected on this thread.
 pub(crate) fn take_refused_size() -> Option<(u32, u32)> {
     REFUSED_SIZE.with(|size| size.borrow_mut().take())
 }
@@ -226,27 +226,27 @@ fn is_among(text: &str, known: &[&str]) -> bool {
     known.iter().any(|known| text.contains(known))
 }
 
-/// What kind of object a message is about.
+/// The kind of object that a message comes from.
 #[cfg(target_arch = "x86_64")]
 enum Speaker {
-    /// A decoder that is listened to, with the packet that it works on.
+    /// A monitored decoder, with the packet being decoded.
     Decoder(Arc<DecoderLog>, i64),
-    /// A demuxer, or nothing in particular.
+    /// A demuxer, or unknown.
     Demuxer,
-    /// What reads a demuxer's bytes.
+    /// The protocol that reads a demuxer's bytes.
     Protocol,
-    /// Decoders and parsers inside of demuxers, encoders, filters.
+    /// Decoders and parsers inside demuxers, encoders, filters.
     Other,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Speaker {
     /// # Safety
-    /// `object` is null or what FFmpeg gives to a log callback.
+    /// `object` is null or the object passed to an FFmpeg log callback.
     unsafe fn of(mut object: *mut libc::c_void) -> Self {
-        // A helper object names the object that it works for; chains are short.
+        // A helper object points to its parent; chains are short.
         for _ in 0..4 {
-            // SAFETY: what FFmpeg gives to a log callback is null or begins with a pointer to its class, itself perhaps null.
+            // SAFETY: the object passed to a log callback is null or begins with a pointer to its class, which may be null.
             let Some(class) = (unsafe { object.cast::<*const ffi::AVClass>().as_ref().and_then(|class| class.as_ref()) }) else {
                 return Speaker::Demuxer;
             };
@@ -295,7 +295,7 @@ unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *con
     }
     let mut line = [0 as libc::c_char; 512];
     let mut print_prefix = 1;
-    // SAFETY: the arguments are FFmpeg's own, read once; the length is that of the buffer, and the text ends with a zero.
+    // SAFETY: the arguments are FFmpeg's own, read once; the buffer's length is passed, and the text is zero-terminated.
     let text = unsafe {
         ffi::av_log_format_line2(object, level, format, arguments, line.as_mut_ptr(), line.len() as i32, &mut print_prefix);
         std::ffi::CStr::from_ptr(line.as_ptr())
@@ -308,7 +308,7 @@ unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *con
         return;
     }
     let words = text.rsplit("] ").next().unwrap_or(&text);
-    // A message while the thread ends finds the cells gone: nothing to keep it for.
+    // Fails while the thread is ending, when the cells are gone.
     if let Some(size) = refused_size(words) {
         let _ = REFUSED_SIZE.try_with(|last| *last.borrow_mut() = Some(size));
     }

@@ -1,4 +1,4 @@
-//! Frames that should be there and are not: gaps in the timeline where damage was met, and the container's own count.
+//! Detects missing frames: gaps in the timeline next to damage, and differences from the container's frame count.
 
 use std::collections::VecDeque;
 
@@ -7,59 +7,59 @@ use framerail_core::{Rational, TimeBase};
 
 use crate::{av, container::Container};
 
-/// How far from the break a gap may lie, in frames: packets are in decoding order, gaps in presentation order.
+/// Maximum distance between a break and a gap, in frames: packets are in decoding order, gaps in presentation order.
 const BREAK_DISTANCE: i64 = 32;
-/// Frames after a break of unknown time within which a gap is put down to it. Threads and reordering hold frames back.
+/// Frames after a break of unknown time within which a gap is attributed to it. Threads and reordering delay frames.
 const BREAK_FRAMES: u32 = 64;
-/// Breaks that are remembered: damaged timestamps may lie anywhere.
+/// Maximum number of remembered breaks: damaged timestamps may lie anywhere.
 const MAX_BREAKS: usize = 1_000;
-/// How far a constant rate may be from the measured one.
+/// Maximum relative difference between a constant rate and the measured one.
 const RATE_TOLERANCE: f64 = 0.1;
-/// Frames of one gap beyond which its timestamps are what is damaged.
+/// Gap in frames beyond which the timestamps are considered damaged.
 const MAX_GAP_FRAMES: i64 = 100_000;
 
-/// Counts frames that are missing from a stream whose frames follow each other without holes where nothing is wrong.
+/// Counts missing frames of a stream, provided that its frames follow each other without gaps where nothing is wrong.
 ///
-/// A hole in the timeline alone is not a loss, since recordings pause. A hole beside a place where the demuxer lost its way or the
-/// decoder gave up is.
+/// A gap in the timeline alone is not a loss, since recordings may pause. A gap next to a position where the demuxer lost
+/// synchronisation or the decoder failed is one.
 pub struct LossMeter {
-    /// Ticks of a frame.
+    /// Frame duration in ticks.
     nominal: i64,
-    /// Presentation time of the last frame, and where it ends.
+    /// PTS of the last frame, and its end.
     last: Option<(i64, i64)>,
     breaks: VecDeque<Doubt>,
     joints: VecDeque<i64>,
     frames: u64,
-    /// Holes without a break beside them: a stream with many of them has no regular timeline.
+    /// Gaps without a break next to them: a stream with many of them has no regular timeline.
     holes: u64,
     lost: u64,
 }
 
-/// A place in a stream's packets where times may not follow each other.
+/// A position in a stream's packets where times may be discontinuous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// Packets may be missing around this presentation time; `None` where it is unknown.
+    /// Packets may be missing around this PTS; `None` if it is unknown.
     Loss(Option<i64>),
-    /// Recordings are joined before the packet of this presentation time. How far apart they are put says nothing of losses.
+    /// Recordings are joined before the packet with this PTS. The distance between them does not indicate a loss.
     Joint(i64),
 }
 
-/// A place where packets may be missing.
+/// A position where packets may be missing.
 struct Doubt {
-    /// Presentation time of the packet there, when known.
+    /// PTS of the packet there, if known.
     pts: Option<i64>,
-    /// Frames that an unknown time is good for.
+    /// Remaining frames that a break of unknown time applies to.
     frames_left: u32,
 }
 
 impl LossMeter {
-    /// For a stream with this time base and rate.
+    /// Creates a meter for a stream with this time base and frame rate.
     pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(0, |rate| time_base.ticks(1.0 / rate.as_f64()));
         Self { nominal, last: None, breaks: VecDeque::new(), joints: VecDeque::new(), frames: 0, holes: 0, lost: 0 }
     }
 
-    /// Notes a break, before the frames around it.
+    /// Records a break, before the frames around it.
     pub fn note(&mut self, found: Break) {
         match found {
             Break::Loss(pts) => push(&mut self.breaks, Doubt { pts, frames_left: BREAK_FRAMES }),
@@ -67,13 +67,13 @@ impl LossMeter {
         }
     }
 
-    /// Notes the next frame in presentation order: its time, and its duration where that is known, in ticks.
+    /// Records the next frame in presentation order: its PTS, and its duration if known, in ticks.
     pub fn frame(&mut self, pts: i64, duration: Option<i64>) {
         let step = duration.filter(|ticks| *ticks > 0).unwrap_or(self.nominal);
         let reach = step.saturating_mul(BREAK_DISTANCE);
         self.frames += 1;
         if let Some((before, end)) = self.last.filter(|_| step > 0) {
-            // Half a frame, so that times rounded to milliseconds are not holes.
+            // Half a frame of tolerance, so that times rounded to milliseconds are not gaps.
             let missing = (pts.saturating_sub(end).saturating_add(step / 2) / step).min(MAX_GAP_FRAMES);
             let is_joint = self.joints.iter().any(|joint| before < *joint && *joint <= pts);
             if missing > 0 && !is_joint {
@@ -96,13 +96,13 @@ impl LossMeter {
         self.last = Some((pts, pts.saturating_add(step)));
     }
 
-    /// Frames missing so far.
+    /// Number of missing frames so far.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 }
 
-/// Adds an entry; the oldest goes where there are too many.
+/// Adds an entry; drops the oldest one at the limit.
 fn push<T>(kept: &mut VecDeque<T>, entry: T) {
     if kept.len() == MAX_BREAKS {
         kept.pop_front();
@@ -110,8 +110,8 @@ fn push<T>(kept: &mut VecDeque<T>, entry: T) {
     kept.push_back(entry);
 }
 
-/// Frames that a whole file has by its header: its own count, or its duration at a constant rate. `None` where it says
-/// neither. Counts that FFmpeg makes by looking for frames say nothing of those that it does not find.
+/// Number of frames of a whole file according to its header: its frame count, or its duration at a constant rate. `None` if it
+/// states neither. Counts that FFmpeg gets by searching for frames do not include those that it fails to find.
 pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_header_only: bool) -> Option<u64> {
     let format = container.format_name();
     if format == "avi" {
@@ -124,7 +124,7 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
         return Some(count);
     }
     let (average, real) = (av::positive(stream.avg_frame_rate), av::positive(stream.r_frame_rate));
-    // FFmpeg measures the average, which damage at the start changes a little.
+    // FFmpeg measures the average, which damage at the start changes slightly.
     let rate = real.or(average)?;
     let is_constant = average.is_none_or(|average| (average.as_f64() / rate.as_f64() - 1.0).abs() < RATE_TOLERANCE);
     if !is_constant || is_header_only || format == "gif" {
@@ -134,7 +134,7 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
     let is_from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
     let own = av::timestamp(stream.duration).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
     let whole = || av::timestamp(context.duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6);
-    // These count from zero, wherever the first frame lies.
+    // These durations count from zero, wherever the first frame lies.
     let first = av::timestamp(context.start_time).filter(|micros| *micros > 0).map_or(0.0, |micros| micros as f64 / 1e6);
     let by_tag = tag("DURATION").and_then(|text| clock_secs(text)).map(|secs| secs - first);
     let by_container = || whole().filter(|_| container.stream_count() == 1).map(|secs| secs - first);
@@ -147,7 +147,7 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
     (frames >= 1.0).then_some(frames as u64)
 }
 
-/// Seconds of a time such as "00:01:30.5".
+/// Parses a time such as "00:01:30.5" to seconds.
 fn clock_secs(text: &str) -> Option<f64> {
     text.trim().split(':').try_fold(0.0, |secs, part| Some(secs * 60.0 + part.parse::<f64>().ok()?))
 }

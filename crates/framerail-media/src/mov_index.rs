@@ -1,9 +1,9 @@
-//! A fragmented MP4 or MOV file made into an ordinary one, its samples copied as they are.
+//! Converts a fragmented MP4 or MOV file to a regular one, copying its samples unchanged.
 //!
-//! While a file is written it is fragmented, so that what is on the disk can be played at any moment. Beside it a second muxer
-//! makes the index of the ordinary file, from the same packets, and throws the samples away ([`crate::index_sink`]). At the end
-//! the index is put in front of the samples of the fragments, and told where they lie: edit lists, tags and chapters are exactly
-//! those of a file that was written without fragments.
+//! A file is fragmented while it is written, so that the data on the disk is playable at any moment. In parallel, a second muxer
+//! creates the index of the regular file from the same packets and discards the samples ([`crate::index_sink`]). At the end the
+//! index is placed before the samples of the fragments and updated with their positions: edit lists, tags and chapters are exactly
+//! those of a file written without fragments.
 
 use std::{
     collections::BTreeMap,
@@ -15,51 +15,51 @@ use crate::{
     mp4_boxes::{BoxHeader, Fields, boxes, find, track_id},
 };
 
-/// Longest box that is read into memory: the header of a fragment, or of a file.
+/// Largest box read into memory: the header of a fragment or of a file.
 const MAX_BOX_BYTES: u64 = 1 << 30;
 
-/// Bytes of an empty subtitle. The muxer ends texts with them, and begins a fragment without a text with one, so that there are more
-/// of them in fragments.
+/// Size of an empty subtitle in bytes. The muxer ends texts with one, and starts a fragment without text with one, so fragments
+/// contain more of them.
 const EMPTY_SUBTITLE: u64 = 2;
 
-/// Boxes that hold the boxes between a file's index and its tables.
+/// Boxes that contain other boxes, from a file's index down to its tables.
 const CONTAINERS: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
 
-/// What the second muxer wrote around the samples.
+/// The second muxer's output around the samples.
 pub(crate) struct MovIndex {
-    /// From the first byte up to the samples, and what was written among them before the first packet.
+    /// Everything up to the samples, and what was written among them before the first packet.
     pub(crate) head: Vec<u8>,
-    /// Where the tail lay.
+    /// Position of the tail.
     pub(crate) tail_start: u64,
-    /// From behind the last packet on: samples that the muxer made itself (chapters), and the index.
+    /// Everything after the last packet: samples that the muxer created itself (chapters), and the index.
     pub(crate) tail: Vec<u8>,
 }
 
-/// Bytes of one track that lie together.
+/// Contiguous bytes of one track.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Run {
     offset: u64,
     bytes: u64,
-    /// Of each sample; empty where they are many and alike.
+    /// Sample sizes; empty if there are many samples of equal size.
     sizes: Vec<u32>,
 }
 
 impl MovIndex {
-    /// Writes the ordinary file.
+    /// Writes the regular file.
     ///
     /// # Errors
-    /// In words, when the fragments do not hold the samples of the index; the system's.
+    /// A message if the fragments do not contain the samples of the index; the system's errors.
     pub(crate) fn write(&self, fragmented: &mut (impl Read + Seek), output: &mut impl Write) -> io::Result<()> {
         let fragments = Fragments::read(fragmented)?;
         let (head_samples, moov_at) = self.places()?;
         let moov = self.tail.get(offset_in(moov_at, self.tail_start)?..).ok_or_else(|| wrong("the index is missing"))?;
         let moov = boxes(moov).next().filter(|found| &found.kind == b"moov").ok_or_else(|| wrong("the index is missing"))?;
         let file_type = boxes(&self.head).next().filter(|found| &found.kind == b"ftyp").map_or(&[][..], |found| found.whole);
-        // Samples that the muxer made itself, from around the others.
+        // Samples that the muxer created itself, before and after the others.
         let before = self.head.get(head_samples..).unwrap_or_default();
         let behind = self.tail.get(..offset_in(moov_at, self.tail_start)?).unwrap_or_default();
         let samples = fragments.bytes() + (before.len() + behind.len()) as u64;
-        // The index is as long whatever offsets of one width stand in it.
+        // The size of the index depends only on the width of its offsets, not on their values.
         let mut layout = Layout { index: self, fragments: &fragments, head_samples, before, start: 0, is_long: true };
         let longest = file_type.len() as u64 + layout.rebuilt(moov.whole)?.len() as u64 + 16;
         layout.is_long = longest + samples > u64::from(u32::MAX);
@@ -83,7 +83,7 @@ impl MovIndex {
         output.write_all(behind)
     }
 
-    /// Where in the head samples begin, and where in the whole file the index did.
+    /// Position of the samples in the head, and of the index in the whole file.
     fn places(&self) -> io::Result<(usize, u64)> {
         let mut at = 0;
         while let Some(header) = self.head.get(at..) {
@@ -97,12 +97,12 @@ impl MovIndex {
     }
 }
 
-/// Where samples lie in a fragmented file.
+/// Positions of the samples in a fragmented file.
 #[derive(Default)]
 struct Fragments {
-    /// By track.
+    /// Runs by track.
     runs: BTreeMap<u32, Vec<Run>>,
-    /// All samples, in the file's order, and the bytes of those before.
+    /// All samples in file order, with the number of sample bytes before them.
     media: Vec<(Run, u64)>,
 }
 
@@ -150,7 +150,7 @@ impl Fragments {
         Ok(())
     }
 
-    /// Where a byte of the samples lies when they follow one another.
+    /// Position of a sample byte when all samples are concatenated.
     fn place(&self, offset: u64) -> Option<u64> {
         let behind = self.media.partition_point(|(run, _)| run.offset <= offset);
         let (run, before) = self.media.get(behind.checked_sub(1)?)?;
@@ -162,22 +162,22 @@ impl Fragments {
     }
 }
 
-/// How an index is told where its samples lie.
+/// Computes the positions of samples for an index.
 struct Layout<'a> {
     index: &'a MovIndex,
     fragments: &'a Fragments,
-    /// Where in the head of the second muxer's file samples begin.
+    /// Position of the samples in the head of the second muxer's file.
     head_samples: usize,
     /// Samples from there, which follow those of the fragments.
     before: &'a [u8],
-    /// Where the samples begin.
+    /// Position of the samples in the output.
     start: u64,
     /// Whether offsets have 64 bits.
     is_long: bool,
 }
 
 impl Layout<'_> {
-    /// A box with the tables of its tracks made again.
+    /// A box with its tracks' tables rebuilt.
     fn rebuilt(&self, whole: &[u8]) -> io::Result<Vec<u8>> {
         self.rebuilt_box(whole, None)
     }
@@ -229,7 +229,7 @@ impl Layout<'_> {
         Some(Run { offset: self.start + self.fragments.place(run.offset)?, ..run.clone() })
     }
 
-    /// Samples that stand in no fragment: what the second muxer wrote before the first packet and behind the last.
+    /// Samples that are in no fragment: written by the second muxer before the first packet or after the last.
     fn made_by_muxer(&self, table: &[u8], sizes: &Sizes<'_>) -> Option<Vec<Run>> {
         let behind_fragments = self.start + self.fragments.bytes();
         let mut runs = Vec::new();
@@ -247,7 +247,7 @@ impl Layout<'_> {
     }
 }
 
-/// The chunks of a track: where each lies and how many samples it has.
+/// The chunks of a track: position and number of samples of each.
 #[derive(Default)]
 struct Track {
     chunks: Vec<(u64, u32)>,
@@ -265,7 +265,7 @@ impl Track {
         let mut body = vec![0; 4];
         body.extend((entries.len() as u32).to_be_bytes());
         for (first, count) in entries {
-            // The last is the sample description, of which there is one.
+            // The last field is the sample description; there is only one.
             body.extend([first, count, 1].into_iter().flat_map(u32::to_be_bytes));
         }
         body
@@ -284,7 +284,7 @@ impl Track {
 
 /// The sizes of a track's samples.
 struct Sizes<'a> {
-    /// Of each where all are the same.
+    /// Common size, if all are equal.
     each: Option<u32>,
     count: u64,
     table: &'a [u8],
@@ -306,9 +306,9 @@ impl<'a> Sizes<'a> {
         self.each.or_else(|| Fields(self.table.get(at..)?).u32()).map(u64::from)
     }
 
-    /// Where in a run the samples from this one on lie, as offsets and counts of those that lie together.
+    /// Positions of the samples of a run, from this one on, as offsets and counts of contiguous samples.
     fn chunks_in(&self, first: u64, run: &Run) -> Option<Vec<(u64, u32)>> {
-        // Fragments take a packet of PCM for a sample.
+        // Fragments treat a PCM packet as one sample.
         let by_bytes = || Some(vec![(run.offset, u32::try_from(self.filling(first, run.bytes)?).ok()?)]);
         self.chunks_by_size(first, run).or_else(by_bytes)
     }
@@ -321,7 +321,7 @@ impl<'a> Sizes<'a> {
         let (mut offset, mut sample, mut is_apart) = (run.offset, first, true);
         for size in run.sizes.iter().map(|size| u64::from(*size)) {
             let mut is_found = false;
-            // Samples without bytes are in no run.
+            // Samples without data are in no run.
             while !is_found && (self.of(sample) == Some(size) || self.of(sample) == Some(0)) {
                 is_found = self.of(sample) == Some(size);
                 match chunks.last_mut().filter(|_| !is_apart) {
@@ -339,7 +339,7 @@ impl<'a> Sizes<'a> {
         Some(chunks)
     }
 
-    /// How many samples from this one on fill so many bytes exactly.
+    /// Number of samples, from this one on, that fill exactly `bytes` bytes.
     fn filling(&self, first: u64, bytes: u64) -> Option<u64> {
         if let Some(each) = self.each.map(u64::from) {
             return (bytes.is_multiple_of(each) && first + bytes / each <= self.count).then_some(bytes / each);
@@ -349,7 +349,7 @@ impl<'a> Sizes<'a> {
             left = left.checked_sub(self.of(sample)?)?;
             sample += 1;
         }
-        // Empty samples belong to those before them.
+        // Empty samples belong to the preceding ones.
         while self.of(sample) == Some(0) {
             sample += 1;
         }
@@ -357,7 +357,7 @@ impl<'a> Sizes<'a> {
     }
 }
 
-/// Offset and samples of each chunk, as a table has them.
+/// Offset and number of samples of each chunk, read from a table.
 fn chunks(table: &[u8]) -> Option<Vec<(u64, u32)>> {
     let found = boxes(table).find(|found| matches!(&found.kind, b"stco" | b"co64"))?;
     let mut fields = Fields(found.body);

@@ -1,44 +1,44 @@
-//! A fragment of an MP4 or MOV file: what its `moof` box says of the samples in it (ISO/IEC 14496-12).
+//! A fragment of an MP4 or MOV file: the samples that its `moof` box describes (ISO/IEC 14496-12).
 
 use crate::mp4_boxes::{Boxes, Fields, boxes, find};
 
-/// Samples of equal size whose sizes are kept one by one; of PCM there are more.
+/// Up to this many samples of equal size, sizes are stored individually; PCM has more.
 const FEW_SAMPLES: u32 = 1024;
 
-/// The body of a `moof`.
+/// The body of a `moof` box.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct MovieFragment {
-    /// Its number among the file's fragments.
+    /// Its sequence number among the file's fragments.
     pub(crate) sequence: Option<u32>,
     pub(crate) tracks: Vec<TrackFragment>,
-    /// Its boxes are broken: some of its samples may not be listed.
+    /// Some of its boxes are invalid: samples may be missing from the list.
     pub(crate) is_broken: bool,
 }
 
-/// A `traf`: the samples of one track.
+/// A `traf` box: the samples of one track.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrackFragment {
     pub(crate) track: u32,
-    /// From where its runs count; `None` for the beginning of the `moof`.
+    /// Base of the run offsets; `None` for the start of the `moof`.
     pub(crate) base: Option<u64>,
     /// Decoding time of the first sample, in the track's ticks.
     pub(crate) start: Option<u64>,
     pub(crate) runs: Vec<TrackRun>,
 }
 
-/// A `trun`: samples that lie together.
+/// A `trun` box: contiguous samples.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TrackRun {
     pub(crate) offset: i64,
     pub(crate) samples: u32,
     pub(crate) bytes: u64,
-    /// Ticks that they last.
+    /// Total duration in ticks.
     pub(crate) duration: u64,
-    /// Of each sample; empty where they are many and alike.
+    /// Sample sizes; empty if there are many samples of equal size.
     pub(crate) sizes: Vec<u32>,
 }
 
-/// What holds for samples of a track that do not state it: duration and size.
+/// Default duration and size of a track's samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SampleDefaults {
     pub(crate) duration: u32,
@@ -46,7 +46,7 @@ pub(crate) struct SampleDefaults {
 }
 
 impl SampleDefaults {
-    /// A track's `trex`, from the body of the `moov`; `None` for a file without fragments.
+    /// Reads a track's `trex` from the body of the `moov`; `None` for a file without fragments.
     pub(crate) fn of_track(moov: &[u8], track: u32) -> Option<Self> {
         let extends = find(moov, &[b"mvex"])?;
         let of = |body: &[u8]| {
@@ -61,7 +61,7 @@ impl SampleDefaults {
 }
 
 impl MovieFragment {
-    /// Reads the body of a `moof`; `defaults` are asked for by track. What is broken is left out.
+    /// Reads the body of a `moof`; `defaults` returns a track's defaults. Invalid parts are skipped.
     pub(crate) fn read(moof: &[u8], defaults: impl Fn(u32) -> SampleDefaults) -> Self {
         let mut fragment = Self::default();
         let mut rest = boxes(moof);
@@ -82,14 +82,14 @@ impl MovieFragment {
         fragment
     }
 
-    /// Bytes of all its samples.
+    /// Total size of all its samples in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.tracks.iter().flat_map(|track| &track.runs).map(|run| run.bytes).sum()
     }
 }
 
 impl TrackFragment {
-    /// With whether all of it could be read.
+    /// Also returns whether all of it was readable.
     fn read(traf: &[u8], defaults: impl Fn(u32) -> SampleDefaults) -> Option<(Self, bool)> {
         let mut fields = Fields(find(traf, &[b"tfhd"])?);
         let flags = fields.u32()?;

@@ -2,24 +2,24 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-/// Boxes on a file's top level that are passed on the way to one.
+/// Maximum number of top-level boxes skipped while searching for one.
 const MAX_BOXES: usize = 10_000;
 
-/// A box within bytes.
+/// A box within a byte slice.
 pub(crate) struct Mp4Box<'a> {
     pub(crate) kind: [u8; 4],
-    /// All of it.
+    /// The box including its header.
     pub(crate) whole: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
-/// What a box begins with.
+/// A box header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BoxHeader {
     pub(crate) kind: [u8; 4],
-    /// Bytes of the whole box; 0 for a box that reaches to the file's end.
+    /// Size of the whole box in bytes; 0 for a box that extends to the file's end.
     pub(crate) size: u64,
-    /// Bytes of the header, 8 or 16.
+    /// Size of the header in bytes, 8 or 16.
     pub(crate) length: usize,
 }
 
@@ -32,12 +32,12 @@ impl BoxHeader {
     }
 }
 
-/// The boxes in these bytes, up to the first that is broken.
+/// The boxes in these bytes, up to the first invalid one.
 pub(crate) fn boxes(bytes: &[u8]) -> Boxes<'_> {
     Boxes(bytes)
 }
 
-/// Goes through boxes; what it holds is what it has not come to yet.
+/// Iterates over boxes; holds the remaining bytes.
 pub(crate) struct Boxes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Boxes<'a> {
@@ -52,12 +52,12 @@ impl<'a> Iterator for Boxes<'a> {
     }
 }
 
-/// The body of the box that a path of kinds leads to.
+/// The body of the box at a path of kinds.
 pub(crate) fn find<'a>(parent: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     path.iter().try_fold(parent, |body, wanted| Some(boxes(body).find(|found| found.kind == **wanted)?.body))
 }
 
-/// The body of the first box of this kind on a file's top level; `None` where there is none, or it is longer than `limit`, or cut off.
+/// The body of the first top-level box of this kind; `None` if there is none, or it is longer than `limit`, or truncated.
 pub(crate) fn read_top_level(mut file: impl Read + Seek, wanted: &[u8; 4], limit: u64) -> Option<Vec<u8>> {
     let mut at = 0_u64;
     for _ in 0..MAX_BOXES {
@@ -68,7 +68,7 @@ pub(crate) fn read_top_level(mut file: impl Read + Seek, wanted: &[u8; 4], limit
         let length = header.size.checked_sub(header.length as u64)?;
         if header.kind == *wanted {
             file.seek(SeekFrom::Start(at + header.length as u64)).ok()?;
-            // Grows with what is there, whatever the header claims.
+            // Grows with the actual data, whatever size the header claims.
             let mut body = Vec::new();
             file.take(length.min(limit)).read_to_end(&mut body).ok()?;
             return (body.len() as u64 == length).then_some(body);
@@ -78,11 +78,11 @@ pub(crate) fn read_top_level(mut file: impl Read + Seek, wanted: &[u8; 4], limit
     None
 }
 
-/// Numbers in bytes, one after another.
+/// Reads big-endian numbers from bytes.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
-    /// A number of so many bytes, up to 8.
+    /// A number of `bytes` bytes, up to 8.
     pub(crate) fn number(&mut self, bytes: usize) -> Option<u64> {
         let (number, rest) = self.0.split_at_checked(bytes)?;
         self.0 = rest;
@@ -98,7 +98,7 @@ impl Fields<'_> {
     }
 }
 
-/// `track_ID` of a track: after two times of 4 or 8 bytes.
+/// The `track_ID` of a track, after two times of 4 or 8 bytes.
 pub(crate) fn track_id(trak: &[u8]) -> Option<u32> {
     let header = find(trak, &[b"tkhd"])?;
     Fields(header.get(if header.first() == Some(&1) { 20 } else { 12 }..)?).u32()

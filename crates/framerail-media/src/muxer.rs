@@ -30,41 +30,41 @@ use crate::{
 /// Tags that belong to the video stream.
 const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 
-/// Containers that interleave by rules of theirs.
+/// Containers with their own interleaving rules.
 const OWN_INTERLEAVING: &[&str] = &["mxf", "mxf_d10", "mxf_opatom", "gxf"];
 
-/// Fragments that hold a second each, with the index of the file behind the first: what follows on them is known by then.
+/// Fragments of about a second each, with the file's index after the first one, when later streams are known.
 const FRAGMENTS: &str = "+delay_moov+default_base_moof";
 /// Length of a fragment in microseconds, for the muxer.
 const FRAGMENT_MICROS: &str = "1000000";
-/// FFmpeg's option that says where an index goes.
+/// FFmpeg's option for the position of the index.
 const MOV_FLAGS: &str = "movflags";
 
-/// Where a container goes.
+/// The destination of a container.
 pub(crate) enum Place<'a> {
     /// A file.
     File {
-        /// Written to.
+        /// The file to write.
         path: &'a Path,
         /// Whether its bytes can be read back.
         is_regular: bool,
     },
-    /// A playlist, with segments beside it.
+    /// A playlist with its segments.
     Playlist {
         /// The playlist.
         path: &'a Path,
-        /// What FFmpeg's muxer is told.
+        /// Options for FFmpeg's muxer.
         options: Vec<(&'static str, String)>,
     },
-    /// Nowhere: its index is wanted.
+    /// In memory, to get only the index.
     Index(&'a IndexSink),
     /// A server.
     Server {
-        /// Its whole address.
+        /// Its full URL.
         url: &'a str,
         /// Ends blocking calls.
         interrupt: &'a Arc<Interrupt>,
-        /// What FFmpeg's protocol and muxer are told.
+        /// Options for FFmpeg's protocol and muxer.
         options: Vec<(&'static str, String)>,
     },
 }
@@ -77,20 +77,20 @@ pub(crate) struct Muxer {
     /// Output stream of each side stream.
     sides: Vec<Option<usize>>,
     timeline: Timeline,
-    /// By the number of the stream; none for those whose times the container holds.
+    /// By stream index; `None` for streams whose times the container stores.
     fillers: Vec<Option<GapFiller>>,
     refused: u64,
-    /// The header is written and the trailer is not: a server has to be told.
+    /// The header is written and the trailer is not: a server must be notified of the end.
     is_connected: bool,
-    /// Asked by FFmpeg as long as the context is there.
+    /// Polled by FFmpeg while the context exists.
     interrupt: Option<Arc<Interrupt>>,
-    /// Looks at the files of a playlist, as long as the context is there.
+    /// Monitors the files of a playlist while the context exists.
     files: Option<Arc<SegmentFiles>>,
-    /// Makes the index of an ordinary file beside a fragmented one.
+    /// Creates the index of a regular file while a fragmented one is written.
     twin: Option<Box<Twin>>,
 }
 
-/// A second muxer that gets the same packets.
+/// A second muxer that receives the same packets.
 struct Twin {
     // Fields are dropped in this order: the muxer writes to the sink.
     muxer: Muxer,
@@ -135,7 +135,7 @@ impl Muxer {
         })
     }
 
-    /// Names the output otherwise in messages: without secrets.
+    /// Sets the output's name for messages, without secrets.
     pub(crate) fn call_it(&mut self, name: &str) {
         name.clone_into(&mut self.path);
     }
@@ -149,7 +149,7 @@ impl Muxer {
         unsafe { self.context.as_ref() }
     }
 
-    /// Adds the streams, opens the place and writes the header.
+    /// Adds the streams, opens the destination and writes the header.
     pub(crate) fn start(
         &mut self,
         place: &Place<'_>,
@@ -170,7 +170,7 @@ impl Muxer {
         if let Place::File { is_regular: true, .. } = place
             && options.crash_safe
         {
-            // SAFETY: the context is ours; every packet, or fragment, leaves the process when it is complete.
+            // SAFETY: the context is ours; every complete packet or fragment is written out immediately.
             unsafe { self.context.as_mut().flush_packets = 1 };
             if self.format.is_mov() && !chooses_mov_flags(options) {
                 self.twin = Some(Box::new(Twin::start(self, options, info, track, sides)?));
@@ -203,7 +203,7 @@ impl Muxer {
             }
             stream.sample_aspect_ratio = (*stream.codecpar).sample_aspect_ratio;
             if is_mov && (*stream.codecpar).codec_id == ffi::AVCodecID::HEVC {
-                // Players of Apple's take no other tag.
+                // Apple's players accept no other tag.
                 (*stream.codecpar).codec_tag = u32::from_le_bytes(*b"hvc1");
             }
             if info.rotation != Rotation::None {
@@ -237,7 +237,7 @@ impl Muxer {
             stream.disposition = side.disposition;
             let mut tags = Dictionary::new();
             for (key, value) in &side.metadata {
-                // Languages and titles belong to the stream; without them nobody could choose it.
+                // Languages and titles belong to the stream; without them players could not offer a choice.
                 if tags::is_kept(key, value, &WriterOptions { keep_metadata: true, ..options.clone() }) {
                     tags.set(key, value);
                 }
@@ -323,8 +323,8 @@ impl Muxer {
             self.interrupt = Some(Arc::clone(interrupt));
             options.iter().for_each(|(key, value)| dictionary.set(key, value));
         }
-        // SAFETY: the context owns a copy of the URL (faststart reads the file again by it); the byte stream is closed in `close_file`;
-        // the interrupt state lives as long as self.
+        // SAFETY: the context owns a copy of the URL (faststart uses it to read the file again); the byte stream is closed in
+        // `close_file`; the interrupt state lives as long as self.
         let code = unsafe {
             let context = self.context.as_mut();
             context.url = ffi::av_strdup(url.as_ptr());
@@ -350,7 +350,7 @@ impl Muxer {
                 if self.format.is_mov() && *is_regular && !options.crash_safe {
                     dictionary.set(MOV_FLAGS, "+faststart");
                 } else if self.format.is_mov() && !chooses_mov_flags(options) {
-                    // Pipes cannot be gone back in, so they get fragments too.
+                    // Pipes cannot seek back, so they get fragments too.
                     dictionary.set(MOV_FLAGS, FRAGMENTS);
                     dictionary.set("frag_duration", FRAGMENT_MICROS);
                 }
@@ -366,7 +366,7 @@ impl Muxer {
         for (key, value) in &options.format_options {
             dictionary.set(key, value);
         }
-        // SAFETY: streams and file are set up; entries that the container does not know stay in the dictionary.
+        // SAFETY: streams and file are set up; unknown entries stay in the dictionary.
         let code = unsafe { ffi::avformat_write_header(self.context.as_ptr(), dictionary.as_mut_ptr()) };
         if code < 0 {
             let words = crate::log::take_last_error();
@@ -386,8 +386,8 @@ impl Muxer {
             let reason = format!("the container {} does not have it", self.format.name());
             return Err(MediaError::BadOption { name: key, reason, nearest: None });
         }
-        // The MP4 muxer switches its filters off for fragments, as if the index were written by now. It is delayed until the first
-        // packets are known, so AAC of a transport stream can lose the header that stands in each packet.
+        // The MP4 muxer disables its filters for fragments, as if the index were already written. But the index is delayed until the
+        // first packets are known, so AAC from a transport stream can still have its per-packet headers removed.
         // SAFETY: the context is ours.
         unsafe { self.context.as_mut().flags |= ffi::AVFMT_FLAG_AUTO_BSF };
         self.is_connected = true;
@@ -402,7 +402,7 @@ impl Muxer {
         Ok(())
     }
 
-    /// Edit lists, which hold the start, count in this: with the video's own ticks it is exact.
+    /// Sets the time scale of edit lists, which store the start: with the video's own ticks it is exact.
     fn set_movie_timescale(&self, dictionary: &mut Dictionary, time_base: TimeBase) {
         if self.format.is_mov() {
             let ticks = time_base.ratio().den.clamp(1000, i64::from(i32::MAX));
@@ -410,7 +410,7 @@ impl Muxer {
         }
     }
 
-    /// Takes a packet of the encoder's, which states its time base.
+    /// Writes a packet of the encoder, which states its time base.
     pub(crate) fn write_video(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
         if let Some(twin) = &mut self.twin {
             twin.muxer.write_video(packet.share()?)?;
@@ -420,7 +420,7 @@ impl Muxer {
         self.write_due(false)
     }
 
-    /// Takes a packet of a side stream, which states its time base; returns whether the container has that stream.
+    /// Writes a packet of a side stream, which states its time base; returns whether the container has that stream.
     pub(crate) fn write_side(&mut self, side: usize, mut packet: AvPacket) -> Result<bool, MediaError> {
         let Some(stream) = self.sides.get(side).copied().flatten() else { return Ok(false) };
         if let Some(twin) = &mut self.twin {
@@ -433,7 +433,7 @@ impl Muxer {
         Ok(true)
     }
 
-    /// Times that were missing, repeated or went back, and those of frames that were rounded.
+    /// The timeline, with its counts of repaired and rounded times.
     pub(crate) fn times(&self) -> &Timeline {
         &self.timeline
     }
@@ -446,7 +446,7 @@ impl Muxer {
         av::time_base(unsafe { (**self.get().streams.add(stream)).time_base })
     }
 
-    /// Writes what no other packet can come before; at the end everything.
+    /// Writes packets that no other packet can precede any more; at the end, all packets.
     fn write_due(&mut self, is_end: bool) -> Result<(), MediaError> {
         while let Some(packet) = self.timeline.next(is_end) {
             self.write_filled(packet)?;
@@ -454,7 +454,7 @@ impl Muxer {
         Ok(())
     }
 
-    /// Writes a packet, and silence for a gap before it where the container has no times for its stream.
+    /// Writes a packet, preceded by silence for a gap if the container stores no times for its stream.
     fn write_filled(&mut self, mut packet: AvPacket) -> Result<(), MediaError> {
         let stream = packet.stream_index;
         loop {
@@ -473,7 +473,7 @@ impl Muxer {
         }
     }
 
-    /// What became of gaps in audio, one line each.
+    /// Describes how gaps in audio were handled, one line each.
     pub(crate) fn gap_notes(&self) -> impl Iterator<Item = String> {
         self.fillers.iter().flatten().filter_map(GapFiller::note).map(|note| format!("audio {note}"))
     }
@@ -484,7 +484,7 @@ impl Muxer {
         }
         let is_side = packet.stream_index != 0;
         let context = self.context.as_ptr();
-        // SAFETY: the header is written; the packet is valid, and its reference is taken over where FFmpeg interleaves.
+        // SAFETY: the header is written; the packet is valid, and FFmpeg takes its reference if it interleaves.
         let code = unsafe {
             if OWN_INTERLEAVING.contains(&self.format.name().as_str()) {
                 ffi::av_interleaved_write_frame(context, packet.as_mut_ptr())
@@ -494,19 +494,19 @@ impl Muxer {
         };
         let is_bad = code == ffi::AVERROR_INVALIDDATA || code == ffi::AVERROR(libc::EINVAL);
         if is_side && is_bad && self.check(0).is_ok() {
-            // A damaged packet is not a reason to lose the file.
+            // Do not lose the file because of a damaged packet.
             self.refused += 1;
             return Ok(());
         }
         self.check(code)
     }
 
-    /// Packets of side streams that the container refused.
+    /// Number of side stream packets that the container rejected.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Checks a result and the byte stream beneath, which may have failed earlier and unseen.
+    /// Checks a result and the underlying byte stream, where an earlier failure may have gone unnoticed.
     fn check(&self, code: i32) -> Result<(), MediaError> {
         // SAFETY: null or the context's live byte stream.
         let io = unsafe { self.get().pb.as_ref() }.map_or(0, |pb| pb.error);
@@ -524,13 +524,13 @@ impl Muxer {
         }
     }
 
-    /// Hands on what is held back: packets that waited for those of other streams, and bytes.
+    /// Writes out buffered data: packets that waited for those of other streams, and bytes.
     pub(crate) fn flush(&mut self) -> Result<(), MediaError> {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
         }
         self.write_due(true)?;
-        // SAFETY: the header is written, the trailer is not; no packet stands for a flush. The byte stream is null or live.
+        // SAFETY: the header is written, the trailer is not; a null packet requests a flush. The byte stream is null or live.
         let code = unsafe {
             let context = self.context.as_ptr();
             let code = ffi::av_write_frame(context, ptr::null_mut());
@@ -542,7 +542,7 @@ impl Muxer {
         self.check(code)
     }
 
-    /// Completes and closes the file; does nothing the second time.
+    /// Completes and closes the file; does nothing on further calls.
     pub(crate) fn finish(&mut self) -> Result<(), MediaError> {
         if let Some(interrupt) = &self.interrupt {
             interrupt.start_clock();
@@ -550,7 +550,7 @@ impl Muxer {
         if !std::mem::take(&mut self.is_connected) {
             return Ok(());
         }
-        // After a failure too, what is there gets its end.
+        // Write the trailer even after a failure, for the data that is there.
         let due = self.write_due(true);
         self.set_final_delay();
         // SAFETY: the header is written, the trailer is not.
@@ -561,7 +561,7 @@ impl Muxer {
         if code < 0 { Err(self.write_error(code)) } else { Ok(()) }
     }
 
-    /// Animated images state how long each frame is shown; without this the last would take the delay of the one before.
+    /// Sets the last frame's duration in animated images, which would otherwise repeat the previous frame's.
     fn set_final_delay(&mut self) {
         let Some(ticks) = self.timeline.last_duration(0) else { return };
         let secs = self.stream_time_base(0).seconds(ticks);
@@ -571,12 +571,12 @@ impl Muxer {
             _ => return,
         };
         let delay = av::c_string(&delay);
-        // SAFETY: the muxer's settings live as long as the context; an option that it does not know is an error code, which only
-        // leaves the delay as it was.
+        // SAFETY: the muxer's settings live as long as the context; an unknown option returns an error code, which leaves the delay
+        // unchanged.
         unsafe { ffi::av_opt_set(self.get().priv_data, c"final_delay".as_ptr(), delay.as_ptr(), 0) };
     }
 
-    /// The index of an ordinary file, where this one is fragmented; after [`Muxer::finish`].
+    /// Takes the index of a regular file, if this one is fragmented; call it after [`Muxer::finish`].
     ///
     /// # Errors
     /// As [`Muxer::finish`].
@@ -584,9 +584,9 @@ impl Muxer {
         self.twin.take().map(|twin| twin.finish()).transpose()
     }
 
-    /// Closes the file as it is, after a failure.
+    /// Closes the file after a failure, without completing it.
     pub(crate) fn close(&mut self) {
-        // What went wrong is known already.
+        // The failure was already reported.
         self.close_file();
     }
 
@@ -630,7 +630,7 @@ impl Twin {
     }
 }
 
-/// Whether the user says where the index goes.
+/// Whether the user sets the position of the index.
 fn chooses_mov_flags(options: &WriterOptions) -> bool {
     options.format_options.iter().any(|(key, _)| key == MOV_FLAGS)
 }
@@ -638,9 +638,9 @@ fn chooses_mov_flags(options: &WriterOptions) -> bool {
 impl Drop for Muxer {
     fn drop(&mut self) {
         if let Some(interrupt) = self.interrupt.as_ref().filter(|_| self.is_connected && self.format.name() == "rtsp") {
-            // Only the trailer closes its sockets.
+            // Only writing the trailer closes the sockets.
             interrupt.start_clock();
-            // SAFETY: the header is written, the trailer is not; what it says of a connection that broke is known already.
+            // SAFETY: the header is written, the trailer is not; the result is ignored, since a broken connection was already reported.
             unsafe { ffi::av_write_trailer(self.context.as_ptr()) };
         }
         self.close_file();

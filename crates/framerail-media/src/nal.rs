@@ -1,22 +1,22 @@
-//! NAL units of H.264 and HEVC in a packet, and the bits in them. Nothing here trusts a length or a count.
+//! NAL units of H.264 and HEVC in a packet, and bit reading. All lengths and counts are validated.
 
-/// Escaped bytes read at most of one NAL unit: more than any header or SEI message that is looked for.
+/// Maximum number of escaped bytes read of a NAL unit: more than any header or SEI message needed here.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// How NAL units are told apart in a stream's packets.
+/// How NAL units are delimited in a stream's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// Start codes (Annex B).
     StartCodes,
-    /// A big-endian length of so many bytes (1 to 4) before each unit.
+    /// A big-endian length of 1 to 4 bytes before each unit.
     Lengths(usize),
 }
 
-/// A packet that does not hold what its framing says.
+/// A packet that does not match its framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
-/// The NAL units of a packet, each from its header byte on; trailing zeros may remain. Ends after an error.
+/// The NAL units of a packet, starting at the header byte; trailing zeros may remain. Ends after an error.
 pub(crate) fn units(bytes: &[u8], framing: Framing) -> impl Iterator<Item = Result<&[u8], Broken>> {
     let mut rest = match framing {
         Framing::StartCodes => after_start_code(bytes),
@@ -47,12 +47,12 @@ fn by_length(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// What follows the first start code; nothing without one.
+/// The bytes after the first start code; empty without one.
 pub(crate) fn after_start_code(bytes: &[u8]) -> &[u8] {
     start_code(bytes).and_then(|place| bytes.get(place + 3..)).unwrap_or_default()
 }
 
-/// What comes before the next start code, and what follows it.
+/// The bytes before the next start code, and those after it.
 pub(crate) fn up_to_start_code(bytes: &[u8]) -> (&[u8], &[u8]) {
     match start_code(bytes) {
         Some(place) => (bytes.get(..place).unwrap_or_default(), bytes.get(place + 3..).unwrap_or_default()),
@@ -60,10 +60,10 @@ pub(crate) fn up_to_start_code(bytes: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Place of the next `00 00 01`.
+/// Position of the next `00 00 01`.
 fn start_code(bytes: &[u8]) -> Option<usize> {
     let mut place = 0;
-    // The third byte decides how far the next start code is away at least.
+    // The third byte determines the minimum distance to the next start code.
     while let Some([first, second, third]) = bytes.get(place..place + 3) {
         match (first, second, third) {
             (0, 0, 1) => return Some(place),
@@ -102,7 +102,7 @@ impl Iterator for Payload<'_> {
     }
 }
 
-/// Reads bits from the most significant on; `None` past the end.
+/// Reads bits, most significant first; `None` past the end.
 pub(crate) struct Bits<I> {
     bytes: I,
     current: u8,
@@ -123,12 +123,12 @@ impl<I: Iterator<Item = u8>> Bits<I> {
         Some(self.current >> self.left & 1 == 1)
     }
 
-    /// Up to 32 bits as a number.
+    /// Reads up to 32 bits as a number.
     pub(crate) fn number(&mut self, bits: u32) -> Option<u32> {
         (0..bits).try_fold(0_u32, |number, _| Some(number << 1 | u32::from(self.flag()?)))
     }
 
-    /// An unsigned Exp-Golomb code, `ue(v)`.
+    /// Reads an unsigned Exp-Golomb code, `ue(v)`.
     pub(crate) fn golomb(&mut self) -> Option<u32> {
         let mut zeros = 0;
         while !self.flag()? {

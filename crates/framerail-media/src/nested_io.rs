@@ -1,4 +1,4 @@
-//! What FFmpeg opens on behalf of a source: segments, keys and playlists that a playlist names.
+//! Opens resources on behalf of a source: segments, keys and playlists that a playlist refers to.
 
 use std::{
     collections::HashMap,
@@ -20,34 +20,34 @@ use crate::{
     interrupt::Interrupt,
 };
 
-/// What may be opened on behalf of a source.
+/// The resources that may be opened on behalf of a source.
 pub(crate) enum Nested {
-    /// Nothing but itself.
+    /// Nothing except the source itself.
     Nothing,
-    /// Files of a folder.
+    /// Files in a folder.
     Folder {
-        /// Links followed.
+        /// Canonical path, with links resolved.
         folder: PathBuf,
-        /// Files of others too.
+        /// Files outside the folder are allowed too.
         outside: bool,
-        /// What opens http and https addresses, where it may.
+        /// Opens http and https URLs, if allowed.
         web: Option<CustomSource>,
     },
-    /// Addresses of http and https.
+    /// URLs with http and https.
     Web(CustomSource),
 }
 
-/// Opens and closes for one format context.
+/// Opens and closes resources for one format context.
 pub(crate) struct NestedIo {
     nested: Nested,
-    /// What FFmpeg was given to open.
+    /// The URL that FFmpeg opened first.
     top: CString,
     interrupt: Arc<Interrupt>,
-    /// Byte streams of our own that are open.
+    /// Open byte streams of custom sources.
     streams: HashMap<*mut ffi::AVIOContext, ByteStream>,
     open_by_ffmpeg: Option<OpenFunction>,
     close_by_ffmpeg: Option<CloseFunction>,
-    /// What was refused first.
+    /// Reason of the first refusal.
     refusal: Option<String>,
 }
 
@@ -60,17 +60,17 @@ type OpenFunction = unsafe extern "C" fn(
 ) -> libc::c_int;
 type CloseFunction = unsafe extern "C" fn(*mut ffi::AVFormatContext, *mut ffi::AVIOContext) -> libc::c_int;
 
-/// A [`NestedIo`] where FFmpeg's callbacks find it.
+/// A [`NestedIo`] at a fixed address for FFmpeg's callbacks.
 pub(crate) struct NestedHandle(NonNull<NestedIo>);
 
-// SAFETY: the value is owned; it is touched by the thread that uses the format context, one at a time.
+// SAFETY: the value is owned; only the thread that currently uses the format context accesses it.
 unsafe impl Send for NestedHandle {}
 
 impl NestedHandle {
-    /// Has a fresh format context open everything through the rules. The handle must outlive the context.
+    /// Makes a fresh format context open everything through these rules. The handle must outlive the context.
     ///
     /// # Safety
-    /// `context` is a valid context that opens nothing yet, and whose `opaque` nobody else uses.
+    /// `context` is a valid context that has opened nothing yet, and whose `opaque` is unused.
     pub(crate) unsafe fn attach(context: *mut ffi::AVFormatContext, nested: Nested, top: &CStr, interrupt: &Arc<Interrupt>) -> Self {
         // SAFETY: as the caller promises.
         let context = unsafe { &mut *context };
@@ -90,7 +90,7 @@ impl NestedHandle {
         handle
     }
 
-    /// What was refused, if anything was.
+    /// The reason of a refusal, if there was one.
     pub(crate) fn refusal(&self) -> Option<String> {
         // SAFETY: owned, and FFmpeg is not in a call.
         unsafe { self.0.as_ref() }.refusal.clone()
@@ -104,9 +104,9 @@ impl Drop for NestedHandle {
     }
 }
 
-/// How one address is opened.
+/// How a URL is opened.
 enum Way {
-    /// By FFmpeg, under this address.
+    /// By FFmpeg, with this URL.
     Ffmpeg(String),
     Own(CustomSource),
 }
@@ -148,14 +148,14 @@ impl NestedIo {
     }
 }
 
-/// A path with its links followed, as far as it exists: a file that is not there is FFmpeg's to report.
+/// A path with its links resolved as far as it exists: FFmpeg reports missing files.
 fn whole(path: &Path) -> PathBuf {
     let beside = || Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?));
     let absolute = || std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     fs::canonicalize(path).ok().or_else(beside).unwrap_or_else(absolute)
 }
 
-/// The bytes that are asked for of a file, by FFmpeg's options for its protocol.
+/// The requested byte range of a file, from FFmpeg's protocol options.
 fn range(options: &[(String, String)]) -> Option<(u64, u64)> {
     let number = |wanted: &str| options.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.parse::<u64>().ok());
     let (start, end) = (number("offset")?, number("end_offset")?);
@@ -171,9 +171,9 @@ unsafe extern "C" fn open(
     flags: libc::c_int,
     options: *mut *mut ffi::AVDictionary,
 ) -> libc::c_int {
-    // SAFETY: the state outlives the context; FFmpeg is in one call on it, and this is that call.
+    // SAFETY: the state outlives the context, which FFmpeg uses in one call at a time, namely this one.
     let Some(state) = (unsafe { (*context).opaque.cast::<NestedIo>().as_mut() }) else { return ffi::AVERROR(libc::EPERM) };
-    // SAFETY: a zero-ended address; the options are null or hold a valid dictionary or null.
+    // SAFETY: a zero-terminated URL; the options are null or hold a valid dictionary or null.
     let (address, pairs) = unsafe {
         let pairs = options.as_ref().map(|dictionary| av::entries(*dictionary)).unwrap_or_default();
         (CStr::from_ptr(url), pairs)
@@ -194,7 +194,7 @@ unsafe extern "C" fn open(
         Ok(Way::Ffmpeg(address)) => by_ffmpeg(&av::c_string(&address)),
         Ok(Way::Own(source)) => match ByteStream::open(&source, &state.interrupt) {
             Ok(own) => {
-                // SAFETY: FFmpeg gives a place for the stream.
+                // SAFETY: FFmpeg provides the output location.
                 unsafe { *stream = own.context() };
                 state.streams.insert(own.context(), own);
                 0
@@ -223,7 +223,7 @@ unsafe extern "C" fn close(context: *mut ffi::AVFormatContext, stream: *mut ffi:
         return 0;
     }
     match state.close_by_ffmpeg {
-        // SAFETY: a stream that FFmpeg's own function has opened.
+        // SAFETY: a stream that FFmpeg's own function opened.
         Some(close) => unsafe { close(context, stream) },
         None => 0,
     }
@@ -231,7 +231,7 @@ unsafe extern "C" fn close(context: *mut ffi::AVFormatContext, stream: *mut ffi:
 
 const AES_BLOCK: usize = 16;
 
-/// A file that is encrypted with AES-128 in CBC mode, as HLS segments are.
+/// A file encrypted with AES-128 in CBC mode, like HLS segments.
 struct Decrypted {
     inner: CustomSource,
     key: [u8; AES_BLOCK],
@@ -285,14 +285,14 @@ struct Decrypting {
     inner: Box<dyn Read + Send>,
     cipher: Cipher,
     iv: [u8; AES_BLOCK],
-    /// Decrypted bytes, of which so many were given.
+    /// Decrypted bytes, of which `given` were already returned.
     plain: Vec<u8>,
     given: usize,
-    /// A block that is given once another follows: the last one ends in padding.
+    /// A block that is returned only when another one follows: the last one ends in padding.
     ahead: Option<[u8; AES_BLOCK]>,
 }
 
-/// Encrypted bytes that are read at once.
+/// Number of encrypted bytes read at once.
 const AES_READ: usize = 64 * 1024;
 
 impl Decrypting {
@@ -341,15 +341,15 @@ impl Read for Decrypting {
     }
 }
 
-/// FFmpeg's AES with a key for decryption.
+/// FFmpeg's AES context with a decryption key.
 struct Cipher(NonNull<ffi::AVAES>);
 
-// SAFETY: owned memory without ties to a thread.
+// SAFETY: owned memory, not bound to a thread.
 unsafe impl Send for Cipher {}
 
 impl Cipher {
     fn new(key: &[u8; AES_BLOCK]) -> io::Result<Self> {
-        // SAFETY: the key has as many bits as is said.
+        // SAFETY: the key has the stated number of bits.
         unsafe {
             let cipher = NonNull::new(ffi::av_aes_alloc()).ok_or(io::ErrorKind::OutOfMemory)?;
             let cipher = Self(cipher);
@@ -360,7 +360,7 @@ impl Cipher {
         }
     }
 
-    /// Decrypts one block; the vector is left for the next.
+    /// Decrypts one block and updates the initialisation vector for the next one.
     fn decrypt(&mut self, block: &[u8], iv: &mut [u8; AES_BLOCK], plain: &mut [u8; AES_BLOCK]) {
         if block.len() == AES_BLOCK {
             // SAFETY: one block in, one block out, a vector of one block.

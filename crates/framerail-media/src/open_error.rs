@@ -1,4 +1,4 @@
-//! Why a source could not be opened, in words that say what it is.
+//! Explains why a source could not be opened.
 
 use std::{fs, io::Read as _, ptr};
 
@@ -6,7 +6,7 @@ use ffmpeg_the_third::ffi;
 
 use crate::{InputOptions, MediaError, av, custom_io::OpenSource, error::exhausted, interrupt::Interrupt, log, opening};
 
-/// Bytes from a file's start that tell what it is.
+/// Bytes from a file's start that are used to recognise it.
 const PROBE_BYTES: u64 = 64 * 1024;
 
 /// The error for a source that could not be opened.
@@ -19,7 +19,7 @@ pub(crate) fn of(code: i32, url: &str, options: &InputOptions, interrupt: &Inter
         return MediaError::Io { path: source_name, reason };
     }
     let words = log::take_last_error();
-    // FFmpeg's codes are the system's, negated.
+    // FFmpeg's codes are negated errno values.
     if let Some(exhausted) = exhausted(&source_name, -code).filter(|_| code != ffi::AVERROR(libc::EAGAIN)) {
         return exhausted;
     }
@@ -60,14 +60,14 @@ pub(crate) fn of(code: i32, url: &str, options: &InputOptions, interrupt: &Inter
     }
 }
 
-/// Whether an error says that a server is not there, as opposed to what it answers.
+/// Whether an error means that a server is unreachable, as opposed to an error that the server returned.
 fn is_network_error(code: i32) -> bool {
     [libc::EIO, libc::ECONNREFUSED, libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ECONNRESET, libc::EADDRNOTAVAIL]
         .into_iter()
         .any(|errno| code == ffi::AVERROR(errno))
 }
 
-/// The first bytes of a file, or of a custom source that does not wait.
+/// The first bytes of a file, or of a custom source that does not block.
 fn first_bytes(path: &str, options: &InputOptions) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     match &options.custom {
@@ -81,19 +81,19 @@ fn first_bytes(path: &str, options: &InputOptions) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The container that a file's first bytes speak of, its name aside.
+/// The container detected from a file's first bytes, ignoring its name.
 fn recognised_format(mut bytes: Vec<u8>) -> Option<String> {
     let length = i32::try_from(bytes.len()).ok()?;
     bytes.resize(bytes.len() + ffi::AVPROBE_PADDING_SIZE as usize, 0);
     let data = ffi::AVProbeData { filename: c"".as_ptr(), buf: bytes.as_mut_ptr(), buf_size: length, mime_type: ptr::null() };
     let mut score = 0;
-    // SAFETY: the buffer is followed by the padding that FFmpeg asks for, all zero.
+    // SAFETY: the buffer is followed by the zero padding that FFmpeg requires.
     let format = unsafe { ffi::av_probe_input_format3(&data, 1, &mut score).as_ref() }?;
     // SAFETY: names are static.
     (score > ffi::AVPROBE_SCORE_MAX / 4).then(|| unsafe { av::string(format.name) })
 }
 
-/// Whether a file is an image in ISO boxes: its first brand says so.
+/// Whether a file is a HEIF image, according to its major brand.
 fn is_heif(bytes: &[u8]) -> bool {
     const BRANDS: [&[u8]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
     bytes.get(4..8) == Some(b"ftyp") && bytes.get(8..12).is_some_and(|brand| BRANDS.contains(&brand))

@@ -1,28 +1,28 @@
-//! HLS playlists on disk that have no end mark: still written, or left behind by a recorder that was stopped.
+//! Local HLS playlists without an end mark: still being written, or left behind by a stopped recorder.
 
 use std::{fs, path::Path, time::Duration};
 
-/// Age after which nobody writes to a playlist any more, unless its segments are longer.
+/// Age after which a playlist counts as abandoned, unless its segments are longer.
 const MIN_QUIET: Duration = Duration::from_secs(30);
-/// Segments' lengths without a new one, after which one that is being written has ended.
+/// Number of segment durations without a new segment after which a playlist being written has ended.
 const QUIET_SEGMENTS: u64 = 6;
-/// Largest playlist that is looked into.
+/// Largest playlist that is read.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// A playlist without an end mark.
 pub(crate) struct OpenPlaylist {
-    /// Nobody writes to it any more.
+    /// It is no longer written to.
     is_left: bool,
     target_secs: u64,
 }
 
 impl OpenPlaylist {
-    /// Looks into a local playlist; `None` when it has an end, or is none.
+    /// Reads a local playlist; `None` if it has an end mark or is not a playlist.
     pub(crate) fn of(source: &str) -> Option<Self> {
         let path = Path::new(source.strip_prefix("file:").unwrap_or(source));
         let is_named_so = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("m3u8"));
         let text = read(path).filter(|_| is_named_so)?;
-        // A list of variants has their playlists beside it.
+        // A master playlist lists the playlists of its variants, in the same folder.
         let variants = text.lines().filter(|line| !line.starts_with('#') && line.trim_end().ends_with(".m3u8"));
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut playlists: Vec<_> = variants.map(|name| folder.join(name.trim_end())).collect();
@@ -43,14 +43,14 @@ impl OpenPlaylist {
         Some(Self { is_left: age > MIN_QUIET.max(Duration::from_secs(3 * target_secs)), target_secs })
     }
 
-    /// Options for FFmpeg's demuxer: read from the first segment, and end when no new one comes.
+    /// Options for FFmpeg's demuxer: read from the first segment, and end when no new one appears.
     pub(crate) fn format_options(&self) -> [(&'static str, String); 2] {
-        // It looks twice in a segment's length.
+        // The demuxer checks twice per segment duration.
         let looks = if self.is_left { 1 } else { 2 * QUIET_SEGMENTS };
         [("live_start_index", "0".to_owned()), ("m3u8_hold_counters", looks.to_string())]
     }
 
-    /// What the user should know.
+    /// Notice for the user.
     pub(crate) fn notice(&self) -> String {
         let secs = if self.is_left { self.target_secs } else { self.target_secs * QUIET_SEGMENTS };
         format!("the playlist has no end mark (#EXT-X-ENDLIST): it is read from its first segment until no new one appears for {secs} s")

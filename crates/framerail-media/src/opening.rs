@@ -1,9 +1,10 @@
-//! What a source may have opened on its behalf: which containers it may be, and what playlists, scripts and references in it may
-//! name.
+//! Rules for what a source may open: which containers it may be, and what playlists, scripts and references in it may
+//! refer to.
 //!
-//! FFmpeg guesses a container by content, and its playlists open whatever they name. Here a playlist is read only under its own
-//! ending or where the format is given; one from the disk opens nothing outside its folder, and nothing on the network; one from a
-//! web server opens http and https alone, and private addresses only if the server has one itself. [`Allowance`] widens that.
+//! FFmpeg detects a container by content, and its playlists open anything they refer to. Here a playlist is read only if it has the
+//! right extension or the format is given. A playlist on disk opens nothing outside its folder, and nothing on the network. A
+//! playlist on a web server opens only http and https, and private addresses only if the server has one itself. [`Allowance`]
+//! relaxes these rules.
 
 use std::{
     ffi::CStr,
@@ -18,10 +19,10 @@ use framerail_core::SourceUrl;
 
 use crate::{CustomSource, InputOptions, MediaError, av, http::HttpSource, nested_io::Nested};
 
-/// What a playlist may open beyond the ordinary.
+/// Permissions of a playlist beyond the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// A local playlist may open http and https addresses, and an SDP file may receive; one from a web server may lead to private
+    /// A local playlist may open http and https URLs, and an SDP file may receive; a playlist on a web server may refer to private
     /// addresses.
     pub network: bool,
     /// A local playlist may open files outside its folder.
@@ -29,36 +30,36 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// What can be said of it.
+    /// Names of the possible values.
     pub const WORDS: [&str; 4] = ["nothing", "network", "outside", "all"];
 
-    /// By one of [`Allowance::WORDS`].
+    /// Parses one of [`Allowance::WORDS`].
     pub fn of(word: &str) -> Option<Self> {
         let known = Self::WORDS.contains(&word);
         known.then_some(Self { network: matches!(word, "network" | "all"), outside: matches!(word, "outside" | "all") })
     }
 }
 
-/// Containers that open other files or addresses, or run scripts: never found by content.
+/// Containers that open other files or URLs, or run scripts: never detected by content.
 const LEADING: [&str; 13] =
     ["applehttp", "avisynth", "concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp", "vapoursynth", "vobsub"];
 
-/// Containers by the ending of a playlist.
+/// Containers by the extension of a playlist.
 const PLAYLIST_ENDINGS: [(&str, &str); 6] =
     [("concat", "concat"), ("ffconcat", "concat"), ("m3u", "hls"), ("m3u8", "hls"), ("mpd", "dash"), ("sdp", "sdp")];
 
-/// Containers that are chosen by scheme.
+/// Containers by URL scheme.
 const SCHEMES: [(&str, &str); 6] =
     [("rtp", "rtp"), ("rtsp", "rtsp"), ("rtsps", "rtsp"), ("sap", "sap"), ("satip", "rtsp"), ("srtp", "rtp")];
 
-/// Longest concat script that is looked at.
+/// Largest concat script that is read.
 const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 
-/// How FFmpeg is to open a source.
+/// How FFmpeg opens a source.
 pub(crate) struct Opening {
     /// Options for FFmpeg's context and demuxer.
     pub(crate) options: Vec<(&'static str, String)>,
-    /// What is done about what the source names.
+    /// What may be opened on behalf of the source.
     pub(crate) nested: Nested,
 }
 
@@ -72,10 +73,10 @@ enum Origin {
 }
 
 impl Opening {
-    /// Settles how a source is opened. `url` is what FFmpeg is given, `options` are resolved.
+    /// Decides how to open a source. `url` is what FFmpeg opens; `options` are resolved.
     ///
     /// # Errors
-    /// `Refused` where what the source names cannot be held to the rules; `Unsupported`, `Io`.
+    /// `Refused` if the rules cannot be enforced on what the source refers to; `Unsupported`, `Io`.
     pub(crate) fn of(url: &str, options: &InputOptions) -> Result<Self, MediaError> {
         let source = SourceUrl::new(url);
         let origin = origin(&source, options);
@@ -106,14 +107,14 @@ impl Opening {
             (Origin::Disk(_), _) => Some("file,crypto,data"),
             (Origin::Web(_) | Origin::Program(_), _) => Some("crypto,data"),
             (Origin::Pipe, _) => Some(if allow.network { "data,crypto,http,https,tcp,tls" } else { "data" }),
-            // The address is the user's own; its container opens nothing else.
+            // The user chose the URL; its container opens nothing else.
             (Origin::Other, _) => None,
         };
         opening.options.extend(protocols.map(|protocols| ("protocol_whitelist", protocols.to_owned())));
         if leading.as_deref() == Some("hls") {
-            // Both would have FFmpeg take a byte stream of ours for one of its own.
+            // With either option, FFmpeg would treat a custom byte stream as one of its own.
             opening.options.extend([("http_persistent", "0".into()), ("http_multiple", "0".into())]);
-            // Keys have any ending; the folder is the limit.
+            // Keys may have any extension; access is limited by folder.
             opening.options.push(("allowed_extensions", "ALL".into()));
         }
         opening.nested = match origin {
@@ -125,7 +126,7 @@ impl Opening {
         Ok(opening)
     }
 
-    /// A camera or screen of this machine, or a generator: the user has named its format.
+    /// Opens a camera, a screen or a generator, whose format the user named.
     pub(crate) fn of_device() -> Self {
         Self { options: Vec::new(), nested: Nested::Nothing }
     }
@@ -139,11 +140,11 @@ impl Opening {
     }
 }
 
-/// What is wrong with a source that opens others without being one that may.
+/// The reason to refuse a source that opens other resources but is not allowed to.
 pub(crate) const DISGUISE: &str = "it leads to other files or addresses; name its container with the format option";
 
-/// What is wrong with a source whose content is that of a container which opens others, under a name that is not one's; `None` for
-/// other containers.
+/// The reason to refuse a source whose content is a container that opens other resources, under a name without the matching
+/// extension; `None` for other containers.
 pub(crate) fn disguise(format: &str) -> Option<&'static str> {
     match format {
         "hls" | "applehttp" => Some("it contains an HLS playlist, which is read only with the extension .m3u8 or with format=hls"),
@@ -164,14 +165,14 @@ fn origin(source: &SourceUrl, options: &InputOptions) -> Origin {
     }
 }
 
-/// The path of a file, `file:` before it or not.
+/// The path of a local file, with or without `file:`.
 fn local_path(source: &SourceUrl) -> Option<PathBuf> {
     let text = source.reveal();
     let path = ["file://", "file:"].iter().find_map(|prefix| text.strip_prefix(prefix));
     path.or(Some(text).filter(|_| !source.is_url())).map(PathBuf::from)
 }
 
-/// The container that opens others and that this source may be, by what the user says, its scheme or its ending.
+/// The container that opens other resources and that this source may be, from the user's option, its scheme or its extension.
 fn leading_format(source: &SourceUrl, options: &InputOptions) -> Option<String> {
     let known = |format: &str| LEADING.iter().find(|name| format.split(',').any(|part| part == **name)).map(|name| (*name).to_owned());
     if let Some(format) = &options.format {
@@ -191,7 +192,7 @@ fn leading_format(source: &SourceUrl, options: &InputOptions) -> Option<String> 
     PLAYLIST_ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, format)| (*format).to_owned())
 }
 
-/// Names of all containers that open nothing else, and this one.
+/// Names of all containers that open nothing else, and of this one.
 fn whitelist(leading: Option<&str>) -> String {
     static PLAIN: OnceLock<String> = OnceLock::new();
     let plain = PLAIN.get_or_init(|| {
@@ -217,7 +218,7 @@ fn demuxer_names() -> Vec<String> {
     names
 }
 
-/// What opens addresses that a local playlist names, where it may.
+/// The source that opens URLs in a local playlist, if allowed.
 fn web(source: &SourceUrl, options: &InputOptions) -> Result<Option<CustomSource>, MediaError> {
     if !options.allow.network {
         return Ok(None);
@@ -226,13 +227,13 @@ fn web(source: &SourceUrl, options: &InputOptions) -> Result<Option<CustomSource
     HttpSource::from_options(&mut options).map(|source| Some(CustomSource::new(source)))
 }
 
-/// The folder that a file lies in, links followed.
+/// The folder of a file, with links resolved.
 fn folder_of(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
-/// Looks whether the files of a concat script lie in its folder: FFmpeg opens them by itself.
+/// Checks that the files of a concat script are in its folder, since FFmpeg opens them directly.
 fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
     let refuse = |reason: String| Err(MediaError::Refused { source_name: options.source.to_string(), reason });
     let metadata = fs::metadata(path).map_err(|error| MediaError::io(path, &error))?;
@@ -253,7 +254,7 @@ fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
             true => continue,
             false => {}
         }
-        // What is not there is reported when it is its turn.
+        // A missing file is reported when it is opened.
         let is_inside =
             fs::canonicalize(folder.join(&name)).map_or(!name.starts_with('/') && !name.contains(".."), |file| file.starts_with(&folder));
         if !is_inside && !options.allow.outside {
@@ -263,10 +264,10 @@ fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
     Ok(())
 }
 
-/// What has FFmpeg check certificates of a server; nothing for addresses without them.
+/// Options that make FFmpeg verify a server's certificate; none for URLs without certificates.
 ///
 /// # Errors
-/// `Refused` where this FFmpeg cannot.
+/// `Refused` if this FFmpeg cannot verify it.
 pub(crate) fn tls_options(url: &str, is_insecure: bool) -> Result<Vec<(&'static str, String)>, MediaError> {
     let source = SourceUrl::new(url);
     let scheme = source.scheme().unwrap_or_default();
@@ -283,7 +284,7 @@ pub(crate) fn tls_options(url: &str, is_insecure: bool) -> Result<Vec<(&'static 
 /// Whether a demuxer has an option.
 fn has_option(format: &CStr, option: &CStr) -> bool {
     av::init();
-    // SAFETY: zero-ended names; the class is static, and a pointer to it stands in for an object of it.
+    // SAFETY: zero-terminated names; the class is static, and a pointer to it serves as a fake object of it.
     unsafe {
         let Some(format) = ffi::av_find_input_format(format.as_ptr()).as_ref() else { return false };
         let mut class = format.priv_class;

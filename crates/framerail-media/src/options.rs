@@ -1,4 +1,4 @@
-//! What can be asked of reading and writing.
+//! Options of reading and writing.
 
 use std::time::Duration;
 
@@ -9,93 +9,93 @@ use crate::{Allowance, CustomSource, MediaError, still::Moving};
 /// What to do with a stream's rotation tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RotationPolicy {
-    /// Turn frames upright (a copy per frame, and only when the stream is rotated).
+    /// Rotate frames upright (one copy per frame, only if the stream is rotated).
     #[default]
     Auto,
-    /// Leave frames as coded and say so in `Frame::rotation`.
+    /// Leave frames as coded and report the rotation in `Frame::rotation`.
     Keep,
 }
 
-/// Which streams are delivered beside the video.
+/// Which side streams are delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SideStreams {
     /// None.
     None,
-    /// Sound, subtitles, attachments and chapters.
+    /// Audio, subtitles, attachments and chapters.
     #[default]
     AudioAndSubtitles,
 }
 
-/// How much of a source is read to learn what is in it.
+/// How much of a source is read to probe it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ProbeEffort {
-    /// Packets until everything is known, some of them decoded: 10 to 40 ms for video in HD.
+    /// Packets until everything is known, decoding some of them: 10 to 40 ms for HD video.
     #[default]
     Full,
-    /// The container's header, where that states codec, size and global headers (MP4, MOV, Matroska, WebM); everything
-    /// otherwise. Colour tags, pixel format and rate may then be unspecified in `StreamInfo`: the first frame knows them.
-    /// With a selection in seconds everything is read too, since it counts from the first timestamp.
+    /// The container's header, if it states codec, size and global headers (MP4, MOV, Matroska, WebM); else as `Full`.
+    /// Colour tags, pixel format and rate may then be unspecified in `StreamInfo`; the first frame has them.
+    /// With a selection in seconds, probing is always full, since the selection counts from the first timestamp.
     Header,
 }
 
-/// Pixels that FFmpeg decodes at most.
+/// Maximum number of pixels that FFmpeg decodes.
 const MAX_PIXELS: u64 = i32::MAX as u64 / 8;
 /// See [`InputOptions::picture_bytes`].
 const DEFAULT_PICTURE_BYTES: u64 = 2 << 30;
 
-/// What to read and how.
+/// Options of reading.
 #[derive(Clone, Debug)]
 pub struct InputOptions {
     /// A path, a URL, `-` for standard input, a folder of images, `img%04d.png`, or a glob pattern of images.
     pub source: SourceUrl,
-    /// Read instead of what `source` names, which then only stands in messages.
+    /// Source to read instead of `source`, which is then only used in messages.
     pub custom: Option<CustomSource>,
-    /// Number given to the stream in frames and packets.
+    /// Number of the stream in frames and packets.
     pub stream: StreamId,
     /// Short name for files and records; the source's file stem when `None`.
     pub name: Option<String>,
-    /// Which of the file's video streams, from 0; FFmpeg's choice when `None`.
+    /// Number of the video stream among the file's video streams, from 0; FFmpeg's default when `None`.
     pub video_stream: Option<usize>,
-    /// First instant to deliver, in seconds from the container's start; exact.
+    /// Start of the selection, in seconds from the container's start; exact.
     pub start_secs: Option<f64>,
-    /// First instant not to deliver, in seconds from the container's start.
+    /// End of the selection (exclusive), in seconds from the container's start.
     pub end_secs: Option<f64>,
-    /// Seconds to deliver from `start_secs`; the earlier of this and `end_secs` counts.
+    /// Length of the selection in seconds from `start_secs`; ends at the earlier of this and `end_secs`.
     pub duration_secs: Option<f64>,
     /// Decoder threads; 0 lets FFmpeg choose.
     pub threads: usize,
     /// What to do with a rotation tag.
     pub rotation: RotationPolicy,
-    /// Streams delivered beside the video.
+    /// Side streams to deliver.
     pub side_streams: SideStreams,
-    /// Whether the video's own packets are delivered too, as one more side stream.
+    /// Whether the video's own packets are also delivered, as an additional side stream.
     pub video_packets: bool,
-    /// FFmpeg's container name, for sources that do not tell by themselves, such as `rawvideo` or `mpegts`.
+    /// FFmpeg's container name, for sources that cannot be detected, such as `rawvideo` or `mpegts`.
     pub format: Option<String>,
     /// Frames per second of an image sequence (25 when `None`) or of a raw stream.
     pub frame_rate: Option<Rational>,
-    /// What a playlist may open beyond its folder or server.
+    /// What a playlist may open outside its folder or server.
     pub allow: Allowance,
-    /// Whether servers' certificates are taken unchecked.
+    /// Whether to accept servers' certificates without verification.
     pub insecure: bool,
     /// Further options for FFmpeg's demuxer and protocol, such as `("rtsp_transport", "tcp")`.
     pub format_options: Vec<(String, String)>,
-    /// How much is read to learn what is in the source.
+    /// How much is read to probe the source.
     pub probe: ProbeEffort,
-    /// Whether video before the first keyframe is left out, counted, instead of being decoded into nothing or garbage: for
-    /// live sources, which one joins in the middle of a GOP.
+    /// Whether to drop (and count) video before the first keyframe, instead of decoding it to nothing or garbage: for live
+    /// sources, where reading starts in the middle of a GOP.
     pub waits_for_keyframe: bool,
-    /// Memory in bytes that decoded pictures may take within a reader: what its decoder refers to, and what its threads work
-    /// on. Threads are reduced to fit; pictures that do not fit even so are refused with `TooLarge`. 2 GiB by default.
+    /// Memory limit in bytes for decoded frames within a reader: reference frames, and frames being decoded by threads. The
+    /// number of threads is reduced to fit; frames that still do not fit are refused with `TooLarge`. Default: 2 GiB.
     pub picture_bytes: u64,
-    /// Longest wait for the source to give something; no limit when `None`.
+    /// Maximum time without data from the source; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
     pub cancel: CancelToken,
 }
 
 impl InputOptions {
-    /// Everything by default.
+    /// Default options for a source.
     pub fn new(source: impl Into<SourceUrl>) -> Self {
         Self {
             source: source.into(),
@@ -123,7 +123,7 @@ impl InputOptions {
         }
     }
 
-    /// What the source is where its first bytes tell that it moves and FFmpeg would not see it.
+    /// The kind of animation, if the source's first bytes show one that FFmpeg would not detect.
     pub(crate) fn moving(&self, interrupt: &std::sync::Arc<crate::interrupt::Interrupt>) -> Option<Moving> {
         if self.format.is_some() {
             return None;
@@ -132,7 +132,7 @@ impl InputOptions {
             let path = std::path::Path::new(self.source.reveal());
             return if path.is_file() { Moving::of_file(path) } else { None };
         };
-        // Waiting for the first bytes, or reading ahead of a pipe, is not worth it.
+        // It is not worth waiting for the first bytes, or reading ahead of a pipe.
         if custom.factory().may_wait() {
             return None;
         }
@@ -144,8 +144,8 @@ impl InputOptions {
         Moving::of(bytes.get(..count)?)
     }
 
-    /// Refuses pictures of which so many, with so many bytes a pixel, do not fit into `picture_bytes`, or that are beyond
-    /// what FFmpeg decodes.
+    /// Refuses frames if `at_once` of them, with `pixel_bytes` per pixel, exceed `picture_bytes`, or if FFmpeg does not decode
+    /// their size.
     ///
     /// # Errors
     /// `TooLarge` with the limit.
@@ -154,7 +154,7 @@ impl InputOptions {
         if width > MAX_SIDE || height > MAX_SIDE {
             return refuse(format!("the limit is {MAX_SIDE} pixels per side"));
         }
-        // As FFmpeg counts: with a border, and in bits.
+        // FFmpeg counts pixels including a border.
         if (u64::from(width) + 128) * (u64::from(height) + 128) >= MAX_PIXELS {
             return refuse(format!("FFmpeg decodes up to {} million pixels", MAX_PIXELS / 1_000_000));
         }
@@ -167,17 +167,17 @@ impl InputOptions {
         Ok(())
     }
 
-    /// A source of the program's own, everything else by default.
+    /// Options for a custom source, with defaults for everything else.
     pub fn of_custom(source: CustomSource) -> Self {
         Self { custom: Some(source.clone()), ..Self::new(source.name()) }
     }
 
-    /// Settles by what means the source is read: a URL of http or https becomes a [`CustomSource`], and FFmpeg's options
-    /// `headers`, `user_agent` and `ca_file` go with it. Opening does so too; done before, several inputs of these options share
-    /// what is fetched.
+    /// Decides how the source is read: an http or https URL becomes a [`CustomSource`], which takes FFmpeg's options
+    /// `headers`, `user_agent` and `ca_file`. Opening an input does this too; calling it first lets several inputs share
+    /// the downloaded data.
     ///
     /// # Errors
-    /// `BadOption` for bad values of these options.
+    /// `BadOption` for invalid values of these options.
     pub fn resolved(&self) -> Result<Self, MediaError> {
         let mut options = self.clone();
         if options.custom.is_none() && options.source.is_web() {
@@ -188,29 +188,29 @@ impl InputOptions {
     }
 }
 
-/// How good or how large the output is to be.
+/// Quality or size of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Quality {
-    /// The encoder's own default; for encoders that only know bit rates, a fixed quantiser of good quality.
+    /// The encoder's default; for encoders that default to a bit rate, a fixed quantiser of good quality.
     #[default]
     EncoderDefault,
     /// Constant rate factor; its range is the encoder's (libx264: 0 to 51, lower is better).
     Crf(f64),
-    /// Bits per second on average.
+    /// Average bits per second.
     BitRate(u64),
 }
 
-/// Which segments an HLS playlist names.
+/// Which segments an HLS playlist lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlaylistKind {
-    /// Every segment so far; it grows until its end.
+    /// All segments so far; the playlist grows until the end.
     Event,
-    /// Every segment; it appears when all are there.
+    /// All segments; the playlist appears when all of them are complete.
     Vod,
-    /// The latest so many. Older ones are deleted after the playlist has gone round once more, so that players that hold the last
-    /// playlist still find what it names.
+    /// The latest segments. Older ones are deleted one playlist length later, so that players with the previous playlist can still
+    /// fetch its segments.
     Live {
-        /// Segments in the playlist.
+        /// Number of segments in the playlist.
         segments: u32,
     },
 }
@@ -218,23 +218,23 @@ pub enum PlaylistKind {
 /// The container of HLS segments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SegmentFormat {
-    /// MPEG-TS, `.ts`: every player takes it.
+    /// MPEG-TS, `.ts`: supported by every player.
     #[default]
     MpegTs,
-    /// Fragmented MP4, `.m4s` beside one header: less overhead, and codecs that MPEG-TS has no place for.
+    /// Fragmented MP4, `.m4s` with one separate header: less overhead, and codecs that MPEG-TS does not support.
     FragmentedMp4,
 }
 
-/// How an HLS playlist is written. Segments lie beside it: `NAME-00000.ts`, and so on.
+/// How an HLS playlist is written. Segments are stored beside it: `NAME-00000.ts`, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HlsOptions {
-    /// Length of a segment; each begins with the first keyframe after it.
+    /// Segment duration; each segment begins with the first keyframe after it.
     pub segment: Duration,
-    /// Which segments the playlist names.
+    /// Which segments the playlist lists.
     pub playlist: PlaylistKind,
-    /// What segments are.
+    /// Container of the segments.
     pub format: SegmentFormat,
-    /// Whether the playlist says the time of day of its segments: for live video.
+    /// Whether the playlist states the time of day of its segments: for live video.
     pub has_wall_clock: bool,
 }
 
@@ -244,19 +244,19 @@ impl Default for HlsOptions {
     }
 }
 
-/// What becomes of audio beside the video.
+/// How the audio is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AudioMode {
-    /// Copied where the container takes the codec, else encoded as the container's usual codec.
+    /// Copy if the container supports the codec, else encode with the container's default codec.
     #[default]
     Auto,
-    /// Copied where the container takes the codec, else left out.
+    /// Copy if the container supports the codec, else drop the audio.
     Copy,
-    /// Encoded as the container's usual codec.
+    /// Encode with the container's default codec.
     Encode,
 }
 
-/// What is heard in place of the source's audio.
+/// What replaces covered audio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoiceCover {
     /// Silence.
@@ -265,61 +265,61 @@ pub enum VoiceCover {
     Beep,
 }
 
-/// Times in which audio is not to be heard. It is encoded again then.
+/// Spans in which audio is covered. The audio is re-encoded for this.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Voice {
-    /// What is heard instead.
+    /// What replaces the audio.
     pub cover: VoiceCover,
-    /// From and to, in seconds from the start of what is read; all of it when empty.
+    /// Start and end in seconds from the start of what is read; everything when empty.
     pub spans_secs: Vec<(f64, f64)>,
 }
 
-/// What to write and how.
+/// Options of writing.
 #[derive(Clone, Debug)]
 pub struct WriterOptions {
-    /// FFmpeg's container name; by the file name when `None`.
+    /// FFmpeg's container name; chosen by the file name when `None`.
     pub format: Option<String>,
-    /// FFmpeg's encoder name, such as `libx264`; the usual one for the container when `None`.
+    /// FFmpeg's encoder name, such as `libx264`; the container's default when `None`.
     pub codec: Option<String>,
     /// Quality or size.
     pub quality: Quality,
     /// The encoder's preset, such as `veryfast`.
     pub preset: Option<String>,
-    /// Most frames between keyframes; the encoder's default when `None`.
+    /// Maximum number of frames between keyframes; the encoder's default when `None`.
     pub gop: Option<u32>,
-    /// Time from one forced keyframe to the next, from the first frame on; the encoder's own choice when `None`.
+    /// Interval of forced keyframes, from the first frame on; the encoder decides when `None`.
     pub keyframe_every: Option<Duration>,
-    /// Whether encoders give each frame as soon as it is there, with a fast preset: for what is watched while it is made.
+    /// Whether encoders return each frame immediately, with a fast preset: for live outputs.
     pub low_latency: bool,
-    /// How a playlist is written, where the name is that of one (`.m3u8`).
+    /// How to write a playlist, if the file name is one (`.m3u8`).
     pub hls: HlsOptions,
     /// Encoder threads; 0 lets the encoder choose.
     pub threads: usize,
-    /// Pixel format to encode; the input's, or the nearest that the encoder takes, when `None`.
+    /// Pixel format to encode; the input's, or the nearest that the encoder supports, when `None`.
     pub pixel_format: Option<PixelFormat>,
-    /// What becomes of audio beside the video.
+    /// How the audio is written.
     pub audio: AudioMode,
-    /// Where audio is covered.
+    /// Spans in which audio is covered.
     pub voice: Option<Voice>,
-    /// Further options for the encoder by FFmpeg's names, such as `("tune", "film")`.
+    /// Additional encoder options by FFmpeg's names, such as `("tune", "film")`.
     pub encoder_options: Vec<(String, String)>,
-    /// Further options for the container by FFmpeg's names.
+    /// Additional container options by FFmpeg's names.
     pub format_options: Vec<(String, String)>,
-    /// Tags set on top of the input's; an empty value removes a tag.
+    /// Tags that override the input's; an empty value removes a tag.
     pub metadata: Vec<(String, String)>,
     /// Whether tags and chapters of the input are kept.
     pub keep_metadata: bool,
-    /// Whether tags that say where the video was recorded are left out all the same.
+    /// Whether to remove location tags even if other tags are kept.
     pub strip_location: bool,
-    /// Whether timestamps stay on the source's clock. By default video and side streams are moved by the same time, so that the
+    /// Whether timestamps stay on the source's clock. By default video and side streams are shifted by the same amount, so that the
     /// first of them starts at zero.
     pub keep_start: bool,
-    /// Whether a regular file is written so that what is on the disk can be played at any moment, also when the program is
-    /// killed: MP4 and MOV in fragments of a second, which become an ordinary file at the end.
+    /// Whether to write a regular file so that the data on the disk is playable at any moment, even if the program is
+    /// killed: MP4 and MOV are written in fragments of a second, and converted to a regular file at the end.
     pub crash_safe: bool,
     /// Whether an existing file may be replaced.
     pub overwrite: bool,
-    /// The files of the run. Those that it reads are not overwritten, whatever `overwrite` says.
+    /// The files of the run. Its inputs are never overwritten, even with `overwrite`.
     pub files: RunFiles,
 }
 

@@ -1,4 +1,4 @@
-//! A kind of output container.
+//! Output containers.
 
 use std::{path::Path, ptr};
 
@@ -6,17 +6,17 @@ use ffmpeg_the_third::ffi;
 
 use crate::{MediaError, av, encoder::Demands, encoder_clock::FrameTimes, error::nearest, version};
 
-/// A container that FFmpeg writes.
+/// A container that FFmpeg can write.
 #[derive(Clone, Copy)]
 pub(crate) struct OutputFormat(&'static ffi::AVOutputFormat);
 
 impl OutputFormat {
-    /// By option, or by file name.
+    /// Finds a container by option, or by file name.
     pub(crate) fn find(path: &Path, name: Option<&str>) -> Result<Self, MediaError> {
         let shown = path.display().to_string();
         if let Some(name) = name {
             let wanted = av::c_string(name);
-            // SAFETY: a zero-ended name; formats are static.
+            // SAFETY: a zero-terminated name; formats are static.
             let format = unsafe { ffi::av_guess_format(wanted.as_ptr(), ptr::null(), ptr::null()).as_ref() };
             return format.map(Self).ok_or_else(|| {
                 let names = version::muxers();
@@ -32,7 +32,7 @@ impl OutputFormat {
             return Err(MediaError::BadOption { name: shown, reason, nearest: None });
         };
         let file = av::c_string(&format!("x.{}", extension.to_string_lossy().to_ascii_lowercase()));
-        // SAFETY: a zero-ended name; formats are static.
+        // SAFETY: a zero-terminated name; formats are static.
         let format = unsafe { ffi::av_guess_format(ptr::null(), file.as_ptr(), ptr::null()).as_ref() };
         format.map(Self).ok_or_else(|| {
             let reason =
@@ -46,7 +46,7 @@ impl OutputFormat {
         self.0
     }
 
-    /// Whether it has any of FFmpeg's flags.
+    /// Whether it has any of these FFmpeg flags.
     pub(crate) fn has(self, flags: i32) -> bool {
         self.0.flags & flags != 0
     }
@@ -56,7 +56,7 @@ impl OutputFormat {
         unsafe { av::string(self.0.name) }
     }
 
-    /// What the container asks of its encoder.
+    /// The container's requirements for an encoder.
     pub(crate) fn demands(self) -> Demands {
         let times = match self.name().as_str() {
             "avi" => FrameTimes::Grid,
@@ -67,17 +67,17 @@ impl OutputFormat {
         Demands { global_header: self.has(ffi::AVFMT_GLOBALHEADER), times }
     }
 
-    /// MP4 and its kin.
+    /// Whether it is MP4, MOV or a related container.
     pub(crate) fn is_mov(self) -> bool {
         matches!(self.name().as_str(), "mp4" | "mov" | "ipod" | "3gp" | "3g2" | "psp" | "f4v" | "ismv")
     }
 
-    /// Whether it is watched while it is written.
+    /// Whether it is a live output, which is watched while it is written.
     pub(crate) fn is_live(self) -> bool {
         matches!(self.name().as_str(), "hls" | "rtsp")
     }
 
-    /// The usual encoder for the container.
+    /// The default video encoder of the container.
     pub(crate) fn default_encoder(self) -> Result<String, MediaError> {
         let format = self.name();
         let preferred = match format.as_str() {
@@ -108,7 +108,7 @@ impl OutputFormat {
         Ok(name)
     }
 
-    /// The encoder of the audio that FFmpeg chooses for the container; none where it holds no audio.
+    /// FFmpeg's default audio encoder for the container; `None` if it does not support audio.
     pub(crate) fn default_audio_encoder(self) -> Option<String> {
         if self.0.audio_codec == ffi::AVCodecID::NONE {
             return None;
@@ -117,20 +117,20 @@ impl OutputFormat {
         unsafe { ffi::avcodec_find_encoder(self.0.audio_codec).as_ref().map(|codec| av::string(codec.name)) }
     }
 
-    /// Whether FFmpeg says that the container takes a codec.
+    /// Whether the container supports a codec, according to FFmpeg.
     pub(crate) fn takes_codec(self, codec: ffi::AVCodecID) -> bool {
         // SAFETY: a static format and any codec number.
         unsafe { ffi::avformat_query_codec(self.0, codec, ffi::FF_COMPLIANCE_NORMAL) == 1 }
     }
 
-    /// How strictly FFmpeg keeps to standards for the container. FLAC and TrueHD in MP4 are standard by now, but not to its older
-    /// releases.
+    /// FFmpeg's standards compliance level for the container. FLAC and TrueHD in MP4 are standard by now, but older FFmpeg releases
+    /// consider them experimental.
     pub(crate) fn strictness(self) -> i32 {
         if self.is_mov() { ffi::FF_COMPLIANCE_EXPERIMENTAL } else { ffi::FF_COMPLIANCE_NORMAL }
     }
 
-    /// The tag of a stream's codec in the container: the stream's own where the container knows it, or knows no other; else 0, for
-    /// which the muxer finds one. That of MOV takes Microsoft's then, written in its own way.
+    /// The codec tag of a stream in the container: the stream's own if the container knows it or knows no other; else 0, for which
+    /// the muxer chooses one. The MOV muxer then uses Microsoft's tag, written in its own way.
     pub(crate) fn tag_for(self, parameters: &ffi::AVCodecParameters) -> u32 {
         let (own, mut other) = (parameters.codec_tag, 0);
         // SAFETY: a static format with a list of lists that ends with null, or null; the tag is written to a live integer.

@@ -1,4 +1,4 @@
-//! Compressed packets as the demuxer gives them.
+//! Compressed packets from the demuxer.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::Packet;
@@ -14,17 +14,17 @@ pub enum PacketKind {
     Side(usize),
 }
 
-/// A packet of the video or of a side stream. It owns its bytes and may go to another thread; see [`InputPacket::share`].
+/// A packet of the video or of a side stream. It owns its data and may be sent to another thread; see [`InputPacket::share`].
 pub struct InputPacket {
-    /// Where it belongs.
+    /// The stream it belongs to.
     pub kind: PacketKind,
     pub(crate) packet: AvPacket,
-    /// Set when the codec changes with this packet (lists of images).
+    /// Set if the codec changes with this packet (lists of images).
     pub(crate) new_parameters: Option<Parameters>,
 }
 
 impl InputPacket {
-    /// A second packet over the same bytes, without a copy of them.
+    /// A second packet over the same data, without a copy.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -32,7 +32,7 @@ impl InputPacket {
         Ok(Self { kind: self.kind, packet: self.packet.share()?, new_parameters: self.new_parameters.clone() })
     }
 
-    /// The codec's global headers when they change with this packet (MP4 with several sample descriptions).
+    /// The codec's global headers, if they change with this packet (MP4 with several sample descriptions).
     pub fn new_extradata(&self) -> Option<&[u8]> {
         let mut size = 0;
         // SAFETY: a valid packet; the answer is null or `size` bytes that live as long as the packet, which is borrowed.
@@ -47,17 +47,17 @@ impl InputPacket {
         self.packet.data()
     }
 
-    /// Presentation time in ticks of its stream.
+    /// PTS in ticks of its stream.
     pub fn pts(&self) -> Option<i64> {
         av::timestamp(self.packet.pts)
     }
 
-    /// Decoding time in ticks of its stream.
+    /// DTS in ticks of its stream.
     pub fn dts(&self) -> Option<i64> {
         av::timestamp(self.packet.dts)
     }
 
-    /// Ticks that it lasts; 0 when unknown.
+    /// Duration in ticks; 0 if unknown.
     pub fn duration(&self) -> i64 {
         self.packet.duration
     }
@@ -72,12 +72,12 @@ impl InputPacket {
         self.packet.flags & ffi::AV_PKT_FLAG_KEY != 0
     }
 
-    /// Whether its picture is decoded for others but not shown, as an edit list says.
+    /// Whether its frame is decoded as a reference but not shown, according to an edit list.
     pub fn is_discarded(&self) -> bool {
         self.packet.flags & ffi::AV_PKT_FLAG_DISCARD != 0
     }
 
-    /// Whether bytes of it are missing or wrong, as far as the container can tell.
+    /// Whether its data is missing or damaged, as far as the container can tell.
     pub fn is_corrupt(&self) -> bool {
         self.packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0
     }
@@ -88,8 +88,7 @@ impl InputPacket {
     }
 }
 
-/// What `Packet::payload` holds: the packet of a side stream, bytes and side data untouched. Its time is the one that the `Packet`
-/// carries.
+/// Content of `Packet::payload`: a side stream's packet with unchanged data and side data. Its time is that of the `Packet`.
 pub struct SidePayload(pub(crate) AvPacket);
 
 impl SidePayload {
@@ -98,12 +97,12 @@ impl SidePayload {
         self.0.data()
     }
 
-    /// Ticks that it lasts; 0 when unknown.
+    /// Duration in ticks; 0 if unknown.
     pub fn duration(&self) -> i64 {
         self.0.duration
     }
 
-    /// A packet over the same bytes and with all of its times, moved as `packet` was.
+    /// A packet over the same data with all of its times, shifted as `packet` was.
     pub(crate) fn moved(&self, packet: &Packet) -> Result<AvPacket, MediaError> {
         let mut own = self.0.share()?;
         let stated = av::timestamp(own.pts).or(av::timestamp(own.dts));
@@ -114,7 +113,7 @@ impl SidePayload {
         Ok(own)
     }
 
-    /// A packet over the same bytes, with the time that `packet` carries: that of the container may have been moved since.
+    /// A packet over the same data, with the time of `packet`: the container's time may have been shifted since.
     pub(crate) fn at(&self, packet: &Packet) -> Result<AvPacket, MediaError> {
         let mut own = self.0.share()?;
         own.pts = packet.pts.map_or(ffi::AV_NOPTS_VALUE, |pts| pts.0);

@@ -1,4 +1,4 @@
-//! Compressed packets kept by the caller and written into files: as they were read, or as an encoder made them.
+//! Writes compressed packets that the caller keeps to files: as they were read, or as an encoder returned them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,32 +14,32 @@ use crate::{
     writer::Output,
 };
 
-/// Makes the packets of one stream for files.
+/// Prepares the packets of one stream for files.
 pub struct PacketStream {
     way: Way,
     sides: SideTracks,
-    /// Place of each side stream of the input among those that files get.
+    /// For each side stream of the input, its index among those in the files.
     places: Vec<Option<usize>>,
     target: PacketTarget,
 }
 
 enum Way {
-    /// Video packets are those of this side stream.
+    /// Video packets are copied from this side stream.
     Copy(usize),
     Encode(Box<Encoder>),
 }
 
-/// The side stream of the compressed video itself, where the input was asked for it.
+/// Index of the side stream with the compressed video itself, if the input delivers it.
 pub fn video_side(info: &StreamInfo) -> Option<usize> {
     info.side_streams.iter().position(|side| side.kind == MediaKind::Video)
 }
 
 impl PacketStream {
-    /// Video packets are copied as they were read; `info` has them as a side stream ([`crate::InputOptions::video_packets`]). The name
+    /// Copies video packets as they were read; `info` lists them as a side stream ([`crate::InputOptions::video_packets`]). The name
     /// of `path` chooses the container.
     ///
     /// # Errors
-    /// `BadOption` and `Unsupported`, as [`crate::MediaWriter::check`]; `Unsupported` where the input does not give its video packets.
+    /// `BadOption` and `Unsupported`, as [`crate::MediaWriter::check`]; `Unsupported` if the input does not deliver its video packets.
     pub fn copy(path: &Path, options: &WriterOptions, info: &StreamInfo) -> Result<Self, MediaError> {
         av::init();
         let packets = video_side(info).and_then(|place| info.side_streams.get(place).map(|side| (place, side)));
@@ -51,13 +51,13 @@ impl PacketStream {
         let Some(SideParameters::Stream { parameters, .. }) = side.parameters.downcast_ref::<SideParameters>() else {
             return Err(MediaError::Unsupported { what: info.source.to_string(), reason: "its packets have no parameters".into() });
         };
-        // A tag of one container says nothing in another.
+        // Codec tags are specific to a container.
         let parameters = parameters.changed(|parameters| parameters.codec_tag = 0)?;
         let track = VideoTrack { parameters, time_base: side.time_base };
         Self::new(path, options, info, track, Way::Copy(place))
     }
 
-    /// Frames are encoded.
+    /// Encodes frames.
     ///
     /// # Errors
     /// As [`crate::MediaWriter::create`].
@@ -79,7 +79,7 @@ impl PacketStream {
         }
         let (mut kept, mut places) = (StreamInfo { side_streams: Vec::new(), ..info.clone() }, Vec::new());
         for side in &info.side_streams {
-            // Chapters and cover pictures are of the whole, not of a clip.
+            // Chapters and cover images belong to the whole source, not to a clip.
             let is_kept = matches!(side.kind, MediaKind::Audio | MediaKind::Subtitle);
             places.push(is_kept.then_some(kept.side_streams.len()));
             if is_kept {
@@ -91,30 +91,30 @@ impl PacketStream {
         Ok(Self { way, sides, places, target })
     }
 
-    /// What is different from the input, one line each.
+    /// Differences from the input, one line each.
     pub fn warnings(&self) -> &[String] {
         &self.target.warnings
     }
 
-    /// What opens files for the packets.
+    /// The target, which opens files for the packets.
     pub fn target(&self) -> &PacketTarget {
         &self.target
     }
 
-    /// Packets made of a frame; none where packets are copied.
+    /// Returns the packets encoded from a frame; none if packets are copied.
     ///
     /// # Errors
-    /// `Ffmpeg`; `Core` for a surface on a device.
+    /// `Ffmpeg`; `Core` for a device surface.
     pub fn frame(&mut self, frame: &Frame) -> Result<Vec<PushPacket>, MediaError> {
         let Way::Encode(encoder) = &mut self.way else { return Ok(Vec::new()) };
         encoder.send(frame)?;
         received(encoder)
     }
 
-    /// Packets made of one that came beside the frames: the same, or what the container takes in its place.
+    /// Returns the packets for a side stream's packet: the same, or what the container stores instead.
     ///
     /// # Errors
-    /// `Ffmpeg` when an encoder of audio fails.
+    /// `Ffmpeg` when an audio encoder fails.
     pub fn packet(&mut self, packet: &Packet) -> Result<Vec<PushPacket>, MediaError> {
         let Some(payload) = packet.payload.downcast_ref::<SidePayload>() else { return Ok(Vec::new()) };
         if matches!(self.way, Way::Copy(place) if place == packet.side_stream) {
@@ -125,7 +125,7 @@ impl PacketStream {
         Ok(ready.into_iter().map(|ready| PushPacket::of_side(side, ready)).collect())
     }
 
-    /// What encoders still hold.
+    /// Returns the packets that encoders still hold.
     ///
     /// # Errors
     /// `Ffmpeg`.
@@ -150,7 +150,7 @@ fn received(encoder: &mut Encoder) -> Result<Vec<PushPacket>, MediaError> {
     Ok(packets)
 }
 
-/// What files of a stream have in common.
+/// Properties shared by all files of a stream.
 #[derive(Clone)]
 pub struct PacketTarget {
     options: WriterOptions,
@@ -164,7 +164,7 @@ impl PacketTarget {
     /// Opens a file.
     ///
     /// # Errors
-    /// `Exists`, `BadOption`, `Unsupported` when the container does not take the codec, `Io`, `DiskFull`.
+    /// `Exists`, `BadOption`, `Unsupported` if the container does not support the codec, `Io`, `DiskFull`.
     pub fn create(&self, path: &Path) -> Result<PacketFile, MediaError> {
         let mut muxer = Muxer::new(path, &self.options)?;
         let output = Output::create(path, &self.options, &self.info, false)?;
@@ -173,16 +173,16 @@ impl PacketTarget {
     }
 }
 
-/// A file that packets are written into; it appears when it is complete.
+/// A file for packets, which gets its final name when it is complete.
 pub struct PacketFile {
-    // Fields are dropped in this order: the muxer closes the file before it is removed.
+    // Fields are dropped in this order: the muxer closes the file before the file is removed.
     muxer: Muxer,
     output: Output,
     packets: u64,
 }
 
 impl PacketFile {
-    /// Writes a packet. The first of the video must be a keyframe; the earliest of all is the file's zero.
+    /// Writes a packet. The first video packet must be a keyframe; the earliest time of all streams becomes zero.
     ///
     /// # Errors
     /// `DiskFull`, `Io`.
@@ -195,15 +195,15 @@ impl PacketFile {
         }
     }
 
-    /// The name under which it will appear.
+    /// The final path of the file.
     pub fn path(&self) -> &Path {
         self.output.path()
     }
 
-    /// Completes the file. One that ends because the run was stopped does not replace an older one.
+    /// Completes the file. If the run was stopped, it does not replace an older file.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`, also as `Unfinished` when something of use is kept.
+    /// `DiskFull`, `Io`, wrapped in `Unfinished` when a usable part is kept.
     pub fn finish_as(mut self, ending: Ending) -> Result<WriteReport, MediaError> {
         if let Err(error) = self.muxer.finish() {
             return Err(error.kept_as(self.keep_unfinished().as_deref()));
@@ -218,9 +218,9 @@ impl PacketFile {
         Ok(report)
     }
 
-    /// Ends a file whose run has failed; as [`crate::MediaWriter::keep_unfinished`].
+    /// Ends a file after a failed run, as [`crate::MediaWriter::keep_unfinished`].
     pub fn keep_unfinished(mut self) -> Option<PathBuf> {
-        // After a failure the rest may fail as well; what counts is what is on the disk.
+        // After a failure finishing may fail as well; what counts is what is on the disk.
         let _ = self.muxer.finish();
         self.muxer.close();
         self.output.keep_unfinished()

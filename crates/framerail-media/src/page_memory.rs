@@ -1,4 +1,4 @@
-//! Memory for frames and batches, mapped for itself: it goes back to the system whole.
+//! Memory for frames and batches in separate mappings, which are returned to the system as a whole.
 
 use std::{fmt, ptr::NonNull, sync::Arc};
 
@@ -11,11 +11,11 @@ const LARGE_PAGE_BYTES: usize = 2 << 20;
 /// Alignment of the first byte: a cache line, and what array libraries expect.
 const ALIGN_BYTES: usize = 64;
 
-/// Zeroed bytes. From 2 MiB on they are mapped for this block alone and returned to the system when it is dropped.
+/// Zeroed bytes. Blocks of 2 MiB or more have a separate mapping, which is returned to the system when the block is dropped.
 pub struct PageMemory {
     start: NonNull<u8>,
     len: usize,
-    /// What keeps the bytes.
+    /// The allocation that holds the bytes.
     owner: Owner,
 }
 
@@ -30,10 +30,10 @@ unsafe impl Send for PageMemory {}
 unsafe impl Sync for PageMemory {}
 
 impl PageMemory {
-    /// So many zeroed bytes, the first at a multiple of 64.
+    /// Allocates `len` zeroed bytes, aligned to 64 bytes.
     ///
     /// # Errors
-    /// `Exhausted` when the system refuses them.
+    /// `Exhausted` if the system is out of memory.
     pub fn new(len: usize) -> Result<Self, MediaError> {
         if len >= LARGE_PAGE_BYTES {
             return Self::mapped(len).ok_or_else(|| exhausted(len));
@@ -57,10 +57,10 @@ impl PageMemory {
         }
         let base = NonNull::new(base)?;
         let skipped = base.as_ptr().align_offset(LARGE_PAGE_BYTES).min(LARGE_PAGE_BYTES);
-        // SAFETY: `skipped` is at most a large page, and the mapping is a large page longer than what is used of it.
+        // SAFETY: `skipped` is at most a large page, and the mapping is a large page longer than the used part.
         let start = unsafe { NonNull::new_unchecked(base.as_ptr().cast::<u8>().add(skipped)) };
-        // No advice for large pages: virtual machines that report free memory to their host have these given back, and touching them again
-        // takes several times as long as small pages.
+        // Do not request large pages: virtual machines that report free memory to their host lose them again, and touching them again
+        // takes several times as long as with small pages.
         Some(Self { start, len, owner: Owner::Mapping { base, len: whole } })
     }
 
@@ -76,12 +76,12 @@ impl PageMemory {
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 
-    /// Bytes.
+    /// Size in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the size is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -91,7 +91,7 @@ impl PageMemory {
     }
 }
 
-/// Memory is accounted for when it is touched: a batch of which little is written must not count whole.
+/// Count memory only when it is touched: a batch that is mostly unwritten must not count in full.
 #[cfg(target_os = "linux")]
 const MAP_NORESERVE: libc::c_int = libc::MAP_NORESERVE;
 #[cfg(not(target_os = "linux"))]
@@ -122,46 +122,46 @@ impl fmt::Debug for PageMemory {
     }
 }
 
-/// A block in equal parts, which several threads write at once: each part is handed out to one holder at a time.
+/// A block in equal parts that several threads write at once: each part has at most one holder at a time.
 pub struct Slots {
     memory: PageMemory,
     slot_bytes: usize,
-    /// Which slots are out.
+    /// Which slots are taken.
     out: Mutex<Vec<bool>>,
 }
 
 impl Slots {
-    /// As many slots as fit into the block.
+    /// Splits a block into as many slots as fit.
     pub fn new(memory: PageMemory, slot_bytes: usize) -> Arc<Self> {
         let count = memory.len().checked_div(slot_bytes).unwrap_or(0);
         Arc::new(Self { memory, slot_bytes, out: Mutex::new(vec![false; count]) })
     }
 
-    /// The slot at a place, unless it is out or there is none.
+    /// Takes the slot at an index; `None` if it is taken or does not exist.
     pub fn take(self: &Arc<Self>, at: usize) -> Option<Slot> {
         let mut out = self.out.lock();
         let is_out = out.get_mut(at)?;
         (!std::mem::replace(is_out, true)).then(|| Slot { home: Arc::clone(self), at })
     }
 
-    /// The whole block; `None` while a slot is out.
+    /// The whole block; `None` while a slot is taken.
     pub fn into_memory(self: Arc<Self>) -> Option<PageMemory> {
         Arc::into_inner(self).map(|slots| slots.memory)
     }
 }
 
-/// A part of a block that nobody else reads or writes until it is dropped.
+/// A part of a block with exclusive access until it is dropped.
 pub struct Slot {
     home: Arc<Slots>,
     at: usize,
 }
 
 impl Slot {
-    /// Its bytes; they are whatever the last holder left.
+    /// Its bytes, with whatever the previous holder left in them.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         let (start, len) = (self.at * self.home.slot_bytes, self.home.slot_bytes);
-        // SAFETY: `take` found that the slot lies within the block, and gives it to one holder at a time; the block's own slice is
-        // reached only when no slot is left, and self is borrowed exclusively.
+        // SAFETY: `take` checked that the slot lies within the block, and allows one holder at a time; the block's own slice is
+        // reachable only when no slot is left, and self is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.home.memory.start().as_ptr().add(start), len) }
     }
 }

@@ -1,4 +1,4 @@
-//! Owned codec parameters, and what travels in a side stream's `parameters`.
+//! Owned codec parameters, and the contents of a side stream's `parameters`.
 
 use std::{ptr::NonNull, sync::Arc};
 
@@ -29,12 +29,12 @@ impl Parameters {
             return Err(MediaError::Ffmpeg { context: "copying codec parameters".into(), message: "out of memory".into() });
         };
         let copy = Owned(copy);
-        // SAFETY: both are valid, the source by the caller's word.
+        // SAFETY: both are valid, the source as the caller guarantees.
         let code = unsafe { ffi::avcodec_parameters_copy(copy.0.as_ptr(), source) };
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(copy))) }
     }
 
-    /// The parameters of what an encoder makes.
+    /// The parameters of an encoder's output.
     ///
     /// # Safety
     /// `context` is an open encoder.
@@ -44,12 +44,12 @@ impl Parameters {
             return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
         };
         let parameters = Owned(parameters);
-        // SAFETY: both are valid, the context by the caller's word.
+        // SAFETY: both are valid, the context as the caller guarantees.
         let code = unsafe { ffi::avcodec_parameters_from_context(parameters.0.as_ptr(), context) };
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(parameters))) }
     }
 
-    /// Parameters of raw pictures.
+    /// Parameters of raw video.
     pub(crate) fn of_raw_video(format: i32, width: u32, height: u32) -> Result<Self, MediaError> {
         // SAFETY: no preconditions.
         let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
@@ -87,7 +87,7 @@ impl Parameters {
         Ok(Self(Arc::new(parameters)))
     }
 
-    /// Parameters of a codec with these global headers and nothing else.
+    /// Parameters of a codec with only these global headers.
     #[cfg(test)]
     pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {
         // SAFETY: fresh parameters, not shared yet.
@@ -101,7 +101,7 @@ impl Parameters {
         }
     }
 
-    /// The same with other global headers.
+    /// A copy with other global headers.
     pub(crate) fn with_extradata(&self, extradata: &[u8]) -> Result<Self, MediaError> {
         // SAFETY: valid parameters.
         let copy = unsafe { Self::copy_of(self.get())? };
@@ -143,7 +143,7 @@ impl Parameters {
         unsafe { av::string(ffi::avcodec_get_name(codec)) }
     }
 
-    /// The codec's global headers (SPS and PPS of H.264 and so on), as the container holds them.
+    /// The codec's global headers (SPS and PPS for H.264 and so on), in the container's form.
     pub fn extradata(&self) -> &[u8] {
         let parameters = self.get();
         match usize::try_from(parameters.extradata_size) {
@@ -155,7 +155,7 @@ impl Parameters {
 
     /// The raw parameters, for this workspace's FFmpeg callers.
     pub fn get(&self) -> &ffi::AVCodecParameters {
-        // SAFETY: owned by self, and nobody changes it.
+        // SAFETY: owned by self and never changed.
         unsafe { self.0.0.as_ref() }
     }
 }
@@ -171,15 +171,15 @@ impl Drop for Owned {
 /// A titled span of the video.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Chapter {
-    /// First instant in microseconds.
+    /// Start in microseconds.
     pub start_micros: i64,
     /// End in microseconds.
     pub end_micros: i64,
-    /// Its tags, `title` above all.
+    /// Its tags, mainly `title`.
     pub metadata: Vec<(String, String)>,
 }
 
-/// What `SideStream::parameters` holds.
+/// Contents of `SideStream::parameters`.
 #[non_exhaustive]
 pub enum SideParameters {
     /// A stream whose packets are copied.

@@ -1,5 +1,5 @@
-//! Whether the fragments of an MP4 are all there and whole: FFmpeg passes over boxes that it does not know, and over samples that are
-//! not listed, without a word.
+//! Checks that the fragments of an MP4 are complete and intact: FFmpeg silently skips unknown boxes and samples that are
+//! not listed.
 
 use framerail_core::TimeBase;
 
@@ -9,34 +9,34 @@ use crate::{
     mp4_boxes::{BoxHeader, find},
 };
 
-/// Boxes at the top of an MP4.
+/// Top-level boxes of an MP4.
 const BOXES: [&[u8; 4]; 16] = [
     b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra", b"emsg", b"prft", b"free", b"skip", b"wide", b"uuid", b"meta",
     b"pdin",
 ];
-/// Boxes that are followed, and bytes behind a break in which the next fragment is searched for.
+/// Maximum number of boxes read, and bytes after a break that are searched for the next fragment.
 const MAX_BOXES: usize = 1_000_000;
 const SEARCH_BYTES: usize = 8 << 20;
-/// Longest index and longest header of a fragment.
+/// Maximum size of the index and of a fragment's header.
 const MAX_INDEX_BYTES: u64 = 256 << 20;
 const MAX_HEADER_BYTES: u64 = 16 << 20;
-/// Frames of one gap beyond which the times are what is damaged.
+/// Gap in frames beyond which the timestamps are considered damaged.
 const MAX_GAP_FRAMES: u64 = 100_000;
 
-/// What is found in a fragmented file.
+/// Result of checking a fragmented file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct FragmentCheck {
     /// The container stream of the video.
     pub(super) stream: usize,
-    /// Fragments that are broken or missing.
+    /// Number of damaged or missing fragments.
     pub(super) errors: u64,
-    /// Packets of the video that were listed, and those that are missing by the times of the fragments around.
+    /// Video packets that are listed, plus missing ones according to the times of the surrounding fragments.
     pub(super) packets: u64,
-    /// Data follows that belongs to no fragment: the last one is broken.
+    /// Data after the last fragment belongs to no fragment: the last one is damaged.
     pub(super) is_end_broken: bool,
 }
 
-/// Follows the boxes of a file; `None` for one without fragments.
+/// Checks the boxes of a file; `None` for a file without fragments.
 pub(super) fn check(container: &mut Container, size: u64, track: u32, base: TimeBase) -> Option<FragmentCheck> {
     let mut walk = Walk { track, half_second: base.ticks(0.5).max(1).unsigned_abs(), ..Walk::default() };
     let (mut at, mut is_fragmented) = (0, false);
@@ -56,7 +56,7 @@ pub(super) fn check(container: &mut Container, size: u64, track: u32, base: Time
             match next_fragment(&rest) {
                 Some(offset) => at += offset as u64,
                 None => {
-                    // What a recorder or a tag program left behind the last fragment has no boxes of one.
+                    // Data that a recorder or tagging tool appended after the last fragment does not contain a fragment's boxes.
                     let has_media = [b"mdat", b"traf", b"trun", b"mfro"].iter().any(|name| rest.windows(4).any(|bytes| bytes == *name));
                     walk.check.is_end_broken = has_media || walk.is_open;
                     walk.check.errors -= u64::from(!walk.check.is_end_broken);
@@ -84,22 +84,22 @@ pub(super) fn check(container: &mut Container, size: u64, track: u32, base: Time
     is_fragmented.then_some(walk.check)
 }
 
-/// Where in these bytes a fragment begins: a `moof` whose first box is its header.
+/// Position of the next fragment in these bytes: a `moof` box that starts with an `mfhd` box.
 fn next_fragment(bytes: &[u8]) -> Option<usize> {
     bytes.windows(16).skip(1).position(|window| &window[4..8] == b"moof" && &window[12..16] == b"mfhd").map(|before| before + 1)
 }
 
-/// What is known of the fragments so far.
+/// State of the check.
 #[derive(Default)]
 struct Walk {
     check: FragmentCheck,
     track: u32,
     defaults: SampleDefaults,
     half_second: u64,
-    /// Decoding time behind the last fragment, and what a sample of it lasts.
+    /// End of the last fragment in decoding time, and the duration of its samples.
     expected: Option<(u64, u64)>,
     sequence: Option<u32>,
-    /// Bytes that the last fragment lists, while its samples have not come.
+    /// Bytes that the last fragment lists, until its samples are found.
     listed: Option<u64>,
     is_open: bool,
     /// Samples may be missing since the last fragment of the track.
@@ -118,7 +118,7 @@ impl Walk {
         (self.listed, self.is_open) = (Some(fragment.bytes()), true);
         for part in fragment.tracks.iter().filter(|part| part.track == track) {
             if let (Some(start), Some((expected, step))) = (part.start, self.expected) {
-                // A gap alone is a pause, and numbers of fragments may follow rules of their writer; both together are a loss.
+                // A gap alone is a pause, and writers may number fragments by their own rules; both together are a loss.
                 let missing = (start.saturating_sub(expected) + step / 2).checked_div(step).unwrap_or(0);
                 if (self.is_in_doubt || !is_next) && (1..=MAX_GAP_FRAMES).contains(&missing) {
                     self.check.packets += missing;
@@ -137,9 +137,9 @@ impl Walk {
         self.is_in_doubt |= fragment.is_broken;
     }
 
-    /// Samples of the last fragment.
+    /// Checks the samples of the last fragment.
     fn samples(&mut self, bytes: u64) {
-        // Auxiliary data of encrypted samples may stand there too: only a hint.
+        // Auxiliary data of encrypted samples may be there too, so this is only a hint.
         self.is_in_doubt |= self.listed.take().is_some_and(|listed| listed < bytes);
         self.is_open = false;
     }

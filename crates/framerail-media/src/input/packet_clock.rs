@@ -1,4 +1,4 @@
-//! The clock of packets as they are read: steps of the source's clock are closed for all streams, single wrong times repaired.
+//! Corrects packet times while reading: clock jumps are closed for all streams together, single wrong timestamps are repaired.
 
 use std::collections::VecDeque;
 
@@ -8,54 +8,54 @@ use framerail_core::{MediaKind, SourceClock, StatedTime, StepLimits, TimeBase};
 use super::{Input, Source};
 use crate::{Break, InputPacket, MediaError, PacketKind, av};
 
-/// A step back of more than this is a clock that was set back, in microseconds.
+/// A step back of more than this, in microseconds, is a clock reset.
 const STEP_BACK: i64 = 1_000_000;
-/// The same where the next packet lies behind too.
+/// The same if the next packet is behind too.
 const LASTING_STEP_BACK: i64 = 100_000;
-/// A gap after which the next packet is looked at: it tells a wrong time from a gap.
+/// After a gap of this length, the next packet decides between a wrong timestamp and a real gap.
 const DOUBTFUL_GAP: i64 = 200_000;
-/// A step ahead in a transport stream that is closed, as FFmpeg's program does, where the stream goes on at its usual pace.
+/// A forward step in a transport stream that is closed, as the `ffmpeg` command does, if the stream continues at its usual pace.
 const JOIN_AHEAD: i64 = 10_000_000;
-/// A step ahead that no recording makes.
+/// A forward step that no recording contains.
 const LEAP_AHEAD: i64 = 30 * 3_600_000_000;
-/// Packets that are read at most to find the next of a stream.
+/// Maximum number of packets read ahead to find the next one of a stream.
 const MAX_AHEAD: usize = 256;
 
 /// The clock of a source's packets.
 #[derive(Default)]
 pub(super) struct PacketClock {
     clock: SourceClock,
-    /// Packets that were read to judge one before them, with the source's own times.
+    /// Packets read ahead to judge an earlier one, with the source's own times.
     unjudged: VecDeque<InputPacket>,
-    /// What moved the last packet of the video, in microseconds.
+    /// Shift of the last video packet, in microseconds.
     last_video_shift: Option<i64>,
-    /// The source has ended behind them.
+    /// The source ended while reading ahead.
     is_ended: bool,
 }
 
 /// A packet's times in microseconds.
 #[derive(Clone, Copy)]
 struct Times {
-    /// Moved as the last of its stream: when it is decoded, or presented where that is not stated; and the later of both.
+    /// With the stream's current shift: the DTS (or PTS if there is none), and the later of DTS and PTS.
     order: i64,
     latest: i64,
     stated: StatedTime,
 }
 
 impl PacketClock {
-    /// Begins again, as after a seek; times are moved by this.
+    /// Restarts the clock, as after a seek, with this shift.
     pub(super) fn begin_at(&mut self, shift_micros: i64) {
         self.unjudged.clear();
         self.is_ended = false;
         self.clock.set_shift(shift_micros);
     }
 
-    /// What moves the video, in microseconds.
+    /// Current shift of the video, in microseconds.
     pub(super) fn video_shift(&self) -> i64 {
         self.shift(PacketKind::Video)
     }
 
-    /// What moves a stream's packets at present, in microseconds.
+    /// Current shift of a stream's packets, in microseconds.
     pub(super) fn shift(&self, kind: PacketKind) -> i64 {
         self.clock.shift_micros(track(kind))
     }
@@ -64,7 +64,7 @@ impl PacketClock {
         let shift = self.shift(packet.kind);
         let micros = |ticks| base.rescale(ticks, TimeBase::MICROS);
         let (pts, dts) = (packet.pts().map(micros), packet.dts().map(micros));
-        // Presentation times of video are not in its packets' order.
+        // The PTS of video packets are not in packet order.
         let order = dts.or(pts.filter(|_| packet.kind != PacketKind::Video))?;
         let delay = pts.map_or(0, |pts| pts.saturating_sub(order).max(0));
         let stated = StatedTime { order, delay, duration: micros(packet.duration()).max(0) };
@@ -81,11 +81,11 @@ fn track(kind: PacketKind) -> usize {
 }
 
 impl Input {
-    /// The next packet of a container, on one unbroken clock.
+    /// Returns the next packet of a container, on one continuous clock.
     pub(super) fn next_timed(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Some(mut packet) = self.next_unjudged()? else { return Ok(None) };
         let base = self.time_base_of(packet.kind);
-        // Where the header does not tell how far decoding and presentation are apart, FFmpeg states presentation times for both.
+        // If the header does not state the reorder delay, FFmpeg reports the PTS as DTS too.
         let is_ordered = packet.kind != PacketKind::Video || !self.is_reorder_unknown();
         let (moved_by, is_repaired) = match self.progress.clock.times(&packet, base).filter(|_| is_ordered) {
             Some(times) => self.moved_by(&packet, base, times)?,
@@ -115,7 +115,7 @@ impl Input {
         }
     }
 
-    /// What is added to a packet's times, in microseconds, and whether that is a repair.
+    /// The shift of a packet's times in microseconds, and whether it is a repair.
     fn moved_by(&mut self, packet: &InputPacket, base: TimeBase, times: Times) -> Result<(i64, bool), MediaError> {
         let track = track(packet.kind);
         if self.is_sparse(packet.kind) {
@@ -125,7 +125,7 @@ impl Input {
         if let Some((last, end)) = self.progress.clock.clock.last(track) {
             let gap = times.order.saturating_sub(end);
             let is_back = times.latest < last;
-            // The next packet of a live source would have to be waited for.
+            // On a live source, reading the next packet would block.
             let may_look = !self.options.waits_for_keyframe && (is_back || gap > DOUBTFUL_GAP);
             if let Some(next) = self.following(packet.kind, base, may_look)? {
                 let is_outlier =
@@ -164,7 +164,7 @@ impl Input {
         Ok(None)
     }
 
-    /// When the first packet of any stream is presented behind a step that one of them shows, on the source's clock.
+    /// PTS, on the source's clock, of the first packet of any stream after a clock step that one of them revealed.
     fn first_behind(&mut self, shown: StatedTime) -> Result<i64, MediaError> {
         let presented = |time: StatedTime| time.order.saturating_add(time.delay);
         let mut first = presented(shown);
@@ -187,7 +187,7 @@ impl Input {
         Ok(first)
     }
 
-    /// Reads ahead up to a place; says whether there is a packet.
+    /// Reads ahead up to a position; returns whether there is a packet.
     fn has_read_ahead(&mut self, place: usize) -> Result<bool, MediaError> {
         while self.progress.clock.unjudged.len() <= place && !self.progress.clock.is_ended {
             match self.next_of_container()? {

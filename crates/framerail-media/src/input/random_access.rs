@@ -1,4 +1,4 @@
-//! Going to any packet of the video, and the list of all of them from the container's index.
+//! Seeking to any packet of the video, and listing all packets from the container's index.
 
 use std::{fs::File, sync::Arc};
 
@@ -13,31 +13,31 @@ use crate::{
     sample_times::{SampleTimes, sample_times},
 };
 
-/// How often decoding may start again, as a container's tables say it.
+/// Keyframe spacing according to a container's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyframeSpacing {
-    /// Keyframes.
+    /// Number of keyframes.
     pub keyframes: usize,
-    /// Packets of the video.
+    /// Number of video packets.
     pub packets: usize,
-    /// Packets from one keyframe to the next, at most.
+    /// Maximum number of packets from one keyframe to the next.
     pub longest: usize,
 }
 
-/// Seconds before the aim at which a search starts when the container did not lead to it at once.
+/// Seconds before the target at which to start searching, if the container's first seek did not find it.
 const MARGINS_SECS: [f64; 4] = [0.0, 1.0, 4.0, 16.0];
 
 impl Input {
-    /// Goes to the packet `place` of an index of this source, so that it is the next of the video. For decoding, choose one
-    /// at which that can start. Returns how many packets of the video were read and left on the way: 0 where the container
-    /// leads straight there.
+    /// Seeks to the packet at `place` in an index of this source, so that it is the next video packet. To decode, choose a packet
+    /// at which decoding can start. Returns how many video packets were read and discarded on the way: 0 if the container
+    /// can seek there directly.
     ///
-    /// Where a container cannot find it, packets are read from the start. Side packets on the way are left too; those that
-    /// lie beside the packet may be missing then.
+    /// If a container cannot find it, packets are read from the start. Side packets on the way are discarded too; those
+    /// interleaved near the packet may be missing then.
     ///
     /// # Errors
-    /// `Unsupported` for sources that cannot be sought, such as pipes; `Damaged` when the packet is not there (any more);
-    /// `BadOption` when the index has no such place; `Cancelled`, `Timeout`, and as [`Input::open`].
+    /// `Unsupported` for sources that cannot seek, such as pipes; `Damaged` if the packet is not found (any more);
+    /// `BadOption` if the index has no such position; `Cancelled`, `Timeout`, and as [`Input::open`].
     pub fn seek_packet(&mut self, index: &KeyframeIndex, place: usize) -> Result<u64, MediaError> {
         let Some(target) = index.packets.get(place).copied() else {
             let reason = format!("{place} is beyond the {} packets of the index", index.packets.len());
@@ -51,7 +51,7 @@ impl Input {
                 return Ok(0);
             }
             Source::Webp(animation) => {
-                // Each frame changes the one before.
+                // Each frame builds on the previous one.
                 animation.rewind();
                 self.pending.clear();
                 self.is_at_end = false;
@@ -97,7 +97,7 @@ impl Input {
         Err(MediaError::Damaged { source_name: self.options.source.to_string(), reason })
     }
 
-    /// Reads so many packets and leaves them.
+    /// Reads and discards `count` packets.
     fn pass_packets(&mut self, count: usize) -> Result<u64, MediaError> {
         let damage = self.damage.clone();
         for _ in 0..count {
@@ -109,16 +109,16 @@ impl Input {
         Ok(count as u64)
     }
 
-    /// Gives a packet back that was the last to be read: it is the next again.
+    /// Puts back the last packet read, which is then the next one again.
     pub fn unread(&mut self, packet: InputPacket) {
         self.pending.push_front(packet);
     }
 
-    /// Goes to a place from which every frame from this time on can be decoded, in seconds on the file's clock: found by the
-    /// container's own means, without an index. The start where the container has none.
+    /// Seeks to a position from which every frame from this time on can be decoded, in seconds on the file's clock. Uses the
+    /// container's own seeking, without an index; goes to the start if the container cannot seek there.
     ///
     /// # Errors
-    /// `Unsupported` for sources that cannot be sought; `Cancelled`, `Timeout`, and as [`Input::open`].
+    /// `Unsupported` for sources that cannot seek; `Cancelled`, `Timeout`, and as [`Input::open`].
     pub fn seek_secs(&mut self, secs: f64) -> Result<(), MediaError> {
         self.pending.clear();
         self.progress.clock.begin_at(0);
@@ -147,7 +147,7 @@ impl Input {
         outcome
     }
 
-    /// Ticks that are added to the video's own times since its clock was set again.
+    /// Ticks added to the video's own times since its last clock reset.
     pub(crate) fn clock_shift(&self) -> i64 {
         TimeBase::MICROS.rescale(self.progress.clock.video_shift(), self.info.time_base)
     }
@@ -160,13 +160,13 @@ impl Input {
         seek(container)
     }
 
-    /// Reads up to a packet after a seek; `false` when it lies behind or does not come.
+    /// Reads up to a packet after a seek; `false` if the seek landed after it or it is not found.
     fn read_to(&mut self, target: &PacketEntry, damage: &Damage, passed: &mut u64) -> Result<bool, MediaError> {
         self.progress.clock.begin_at(self.info.time_base.rescale(target.clock_shift, TimeBase::MICROS));
         self.read_on_to(target, usize::MAX, damage, passed)
     }
 
-    /// Reads on until a packet is the next; at most `limit` others of the video are passed.
+    /// Reads until a packet is the next one, passing at most `limit` other video packets.
     fn read_on_to(&mut self, target: &PacketEntry, limit: usize, damage: &Damage, passed: &mut u64) -> Result<bool, MediaError> {
         let mut left = limit;
         let is_found = loop {
@@ -189,16 +189,16 @@ impl Input {
             left -= 1;
             *passed += 1;
         };
-        // What was met on the way was counted when it was read for the index.
+        // Damage on the way was already counted when the index was read.
         self.damage = damage.clone();
         Ok(is_found)
     }
 
-    /// All packets of the video by the container's index, exact and without reading them: for MP4 and MOV files with plain
-    /// tables, before anything is read. `None` otherwise: [`KeyframeIndex::read`] and [`KeyframeIndex::scan`] always do.
+    /// All video packets according to the container's index, exact and without reading them. Works for MP4 and MOV files with
+    /// plain tables, before anything is read; `None` for others, for which [`KeyframeIndex::read`] and [`KeyframeIndex::scan`] work.
     ///
     /// # Errors
-    /// As [`Input::next_packet`]: one packet is read to compare.
+    /// As [`Input::next_packet`]: one packet is read for comparison.
     pub fn container_index(&mut self) -> Result<Option<KeyframeIndex>, MediaError> {
         let is_fresh = self.pending.is_empty() && !self.progress.was_sought && self.progress.packets.iter().all(|count| *count == 0);
         let is_alone = self.options.side_streams == SideStreams::None;
@@ -209,7 +209,7 @@ impl Input {
         let Some(first) = self.next_packet()? else { return Ok(None) };
         let entry = PacketEntry::of(&first, 0);
         self.pending.push_front(first);
-        // What FFmpeg adds to all: the delay that keeps decoding times at or below presentation times.
+        // FFmpeg adds a constant delay to all PTS so that DTS do not exceed them.
         let Some(delay) = packets.first().and_then(|packet| entry.pts?.checked_sub(packet.pts?)) else { return Ok(None) };
         for packet in &mut packets {
             packet.pts = packet.pts.map(|pts| pts.saturating_add(delay));
@@ -220,7 +220,7 @@ impl Input {
         Ok(Some(KeyframeIndex { packets, time_base: self.info.time_base, damage: self.damage.clone() }))
     }
 
-    /// Keyframes of the video by the tables of an MP4 or MOV file, without reading a packet; `None` for other containers.
+    /// Keyframe spacing according to the tables of an MP4 or MOV file, without reading packets; `None` for other containers.
     pub fn keyframe_spacing(&self) -> Option<KeyframeSpacing> {
         let Source::Container { container, video, .. } = &self.source else { return None };
         if !container.format_name().starts_with("mov") {
@@ -238,7 +238,7 @@ impl Input {
         (keyframes > 0).then_some(KeyframeSpacing { keyframes, packets, longest: longest.max(packets - last) })
     }
 
-    /// What the index lacks, from the file itself.
+    /// Sample times that FFmpeg's index lacks, read from the file itself.
     fn sample_times(&self, track_id: u32, samples: usize) -> Option<SampleTimes> {
         let source = self.options.source.reveal();
         if let Some(custom) = &self.options.custom {
@@ -252,7 +252,7 @@ impl Input {
         sample_times(File::open(source.strip_prefix("file:").unwrap_or(source)).ok()?, track_id, samples)
     }
 
-    /// The index, presentation times without what is added to all.
+    /// The index, with PTS before FFmpeg's constant delay is added.
     fn indexed_packets(&self) -> Option<Vec<PacketEntry>> {
         let Source::Container { container, video, .. } = &self.source else { return None };
         if !container.format_name().starts_with("mov") {
@@ -264,7 +264,7 @@ impl Input {
         let mut packets: Vec<PacketEntry> = Vec::with_capacity(count);
         for (entry, offset) in container.index_entries(*video).zip(times.offsets) {
             let dts = av::timestamp(entry.timestamp)?;
-            // Edit lists hide packets, double them, or move their times.
+            // Edit lists hide or duplicate packets, or change their times.
             let is_in_order = packets.last().is_none_or(|last| last.dts < Some(dts));
             if entry.flags() & ffi::AVINDEX_DISCARD_FRAME != 0 || !is_in_order {
                 return None;
