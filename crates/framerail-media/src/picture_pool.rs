@@ -1,8 +1,8 @@
-//! Memory of decoded pictures, shared by decoders side by side and one after another.
+//! Frame memory shared by decoders, in parallel and one after another.
 //!
-//! FFmpeg's own pools belong to one decoder each and grow to the most that it ever had waiting. With a decoder for each piece of a
-//! file, memory is touched for the first time all the way through; here a picture that one decoder's consumer has dropped is the
-//! next one of whichever decoder asks.
+//! FFmpeg's own pools belong to one decoder each and grow to the maximum number of frames that it ever had waiting. With a decoder
+//! for each piece of a file, all of that memory would be touched for the first time again and again. Here memory freed by one
+//! decoder's consumer is reused by the next decoder that needs a frame.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,36 +15,36 @@ use parking_lot::Mutex;
 
 use crate::{ForkSafe, page_memory::PageMemory};
 
-/// Bytes of a slab, about: several pictures share one, so that they fill large pages.
+/// Approximate size of a slab: several frames share one, so that they fill large pages.
 const SLAB_BYTES: usize = 24 << 20;
-/// Pictures in a slab at most.
+/// Maximum number of frames in a slab.
 const MAX_SLAB_PICTURES: usize = 64;
-/// Pictures below this size stay with FFmpeg.
+/// Smaller frames use FFmpeg's own memory.
 const MIN_PICTURE_BYTES: usize = 16 << 10;
-/// A slab of which nothing was used while this many times the number of all pictures came back is unmapped.
+/// A slab is unmapped if it stays unused while this many times the total number of places are given back.
 const STALE_TURNS: u64 = 4;
-/// Pictures given back from one search for such slabs to the next.
+/// Number of frames given back between two searches for stale slabs.
 const STALE_EVERY: u64 = 256;
-/// Alignment of planes, and what FFmpeg's vector code may touch behind a plane.
+/// Alignment of planes, and how far FFmpeg's SIMD code may read past a plane.
 const ALIGN_BYTES: usize = 64;
 const OVERREAD_BYTES: usize = 16 + ALIGN_BYTES;
-/// Pictures do not all start at the same offset of a page: their rows would compete for the same lines of a cache.
+/// Range of the offsets at which frames start in a page: with equal offsets, their rows would compete for the same cache lines.
 const COLOR_BYTES: usize = 3 * ALIGN_BYTES;
 const PAGE_BYTES: usize = 4096;
 
-/// Gives decoders memory for pictures and takes it back. Cloning shares it. Memory goes back to the system when the last clone and
-/// the pictures in it are dropped, and before when it is not used for a while.
+/// Provides frame memory for decoders. Clones share the pool. Memory is returned to the system when the last clone and all of its
+/// frames are dropped, and earlier if it stays unused.
 #[derive(Clone, Default)]
 pub struct PicturePool(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
-    /// By number, the oldest first.
+    /// By number, oldest first.
     slabs: BTreeMap<u64, Slab>,
-    /// Size of pictures and number of the slabs that have a place.
+    /// Frame size and number of the slabs that have a free place.
     open: BTreeSet<(usize, u64)>,
     next_number: u64,
-    /// Places of all slabs.
+    /// Total number of places in all slabs.
     places: usize,
     given_back: u64,
 }
@@ -52,15 +52,15 @@ struct Slabs {
 struct Slab {
     memory: Arc<PageMemory>,
     picture_bytes: usize,
-    /// Places that are free, the last used last.
+    /// Free places, most recently used last.
     free: Vec<usize>,
     count: usize,
-    /// Pictures given back to the pool when the last one of this slab came back.
+    /// Value of `given_back` when the last frame of this slab was given back.
     free_since: u64,
 }
 
 impl Slabs {
-    /// The oldest slab that has a place for a picture of this size; the others run empty when less is needed.
+    /// The oldest slab with a free place for a frame of this size, so that the others become empty when demand falls.
     fn open_for(&mut self, picture_bytes: usize) -> Option<u64> {
         let found = self.open.range((picture_bytes, 0)..=(picture_bytes, u64::MAX)).next().copied();
         if let Some((_, number)) = found {
@@ -85,7 +85,7 @@ impl Slabs {
         }
     }
 
-    /// Takes out what was not used for a while; looked for now and then.
+    /// Removes slabs that were unused for a while; searches only from time to time.
     fn stale(&mut self) -> Vec<Slab> {
         if !self.given_back.is_multiple_of(STALE_EVERY) {
             return Vec::new();
@@ -101,23 +101,23 @@ impl Slabs {
     }
 }
 
-/// A picture's memory.
+/// The memory of one frame.
 struct PictureMemory {
     slab: u64,
     place: usize,
     home: Weak<Mutex<Slabs>>,
-    /// Keeps the bytes when the pool is gone.
+    /// Keeps the memory alive when the pool is gone.
     memory: Arc<PageMemory>,
     offset: usize,
 }
 
 impl PicturePool {
-    /// A pool without memory.
+    /// Creates an empty pool.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes that are mapped, used or not.
+    /// Mapped memory in bytes, used or not.
     pub fn bytes(&self) -> usize {
         self.0.lock().slabs.values().map(|slab| slab.memory.len()).sum()
     }
@@ -143,7 +143,7 @@ impl Drop for PictureMemory {
         slabs.give_back(self.slab, self.place);
         let stale = slabs.stale();
         drop(slabs);
-        // Given back to the system without the lock.
+        // Unmap without holding the lock.
         drop(stale);
     }
 }
@@ -151,11 +151,11 @@ impl Drop for PictureMemory {
 /// The pools of open decoders, by the number in their context's `opaque`.
 static POOLS: ForkSafe<BTreeMap<usize, PicturePool>> = ForkSafe::new(BTreeMap::new());
 
-/// A decoder's use of a pool; ends with it.
+/// A decoder's registration with a pool; dropped with the decoder.
 pub(crate) struct PoolUse(usize);
 
 impl PoolUse {
-    /// Lets a decoder of one thread that is not open yet take its pictures from a pool. Its context's `opaque` is set.
+    /// Makes a single-threaded decoder that is not open yet allocate its frames from a pool. The context's `opaque` must be set.
     pub(crate) fn begin(context: &mut ffi::AVCodecContext, pool: &PicturePool) -> Self {
         let number = context.opaque.addr();
         POOLS.lock().insert(number, pool.clone());
@@ -170,16 +170,16 @@ impl Drop for PoolUse {
     }
 }
 
-/// FFmpeg's `get_buffer2`: as its own, in memory of the pool. What the pool is not for goes to FFmpeg's.
+/// Replaces FFmpeg's `get_buffer2`, using the pool's memory; falls back to FFmpeg's own where the pool cannot be used.
 unsafe extern "C" fn get_buffer(context: *mut ffi::AVCodecContext, frame: *mut ffi::AVFrame, flags: libc::c_int) -> libc::c_int {
-    // SAFETY: FFmpeg calls with a valid context and a frame to be filled, which nobody else has.
+    // SAFETY: FFmpeg calls with a valid context and a frame to fill, which nothing else uses.
     let filled = unsafe { fill(&mut *context, &mut *frame) };
-    // SAFETY: as above; nothing of the frame was changed where it was not filled.
+    // SAFETY: as above; the frame is unchanged if it was not filled.
     if filled.is_some() { 0 } else { unsafe { ffi::avcodec_default_get_buffer2(context, frame, flags) } }
 }
 
 /// # Safety
-/// `context` and `frame` are those of a call of `get_buffer2`.
+/// `context` and `frame` are the arguments of a `get_buffer2` call.
 unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> Option<()> {
     let format = ffi::AVPixelFormat(frame.format);
     let (mut width, mut height, mut aligns) = (frame.width, frame.height, [0; 8]);
@@ -196,7 +196,7 @@ unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> O
     // SAFETY: valid pointers to as many elements as FFmpeg writes: 8 alignments, 4 pitches, 4 sizes.
     unsafe {
         ffi::avcodec_align_dimensions2(context, &mut width, &mut height, aligns.as_mut_ptr());
-        // Wider until every plane's rows are aligned, as FFmpeg does it.
+        // Widen until every plane's rows are aligned, as FFmpeg does.
         loop {
             if ffi::av_image_fill_linesizes(pitches.as_mut_ptr(), format, width) < 0 {
                 return None;
@@ -219,7 +219,7 @@ unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> O
     }
     let pool = POOLS.lock().get(&context.opaque.addr()).cloned()?;
     let memory = pool.take(bytes)?;
-    // SAFETY: the picture lies within its slab, at an offset that `take` worked out.
+    // SAFETY: the frame lies within its slab, at an offset that `take` computed.
     let start = unsafe { memory.memory.start().as_ptr().add(memory.offset) };
     let holder = Box::into_raw(Box::new(memory));
     // SAFETY: the bytes belong to the holder, which the free function drops.
@@ -235,7 +235,7 @@ unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> O
     let mut offset = 0;
     for plane in 0..4 {
         if sizes[plane] > 0 {
-            // SAFETY: the planes' rooms lie one behind the other within `bytes`.
+            // SAFETY: the planes lie one after another within `bytes`.
             frame.data[plane] = unsafe { start.add(offset) };
             frame.linesize[plane] = pitches[plane];
             offset += rooms[plane];

@@ -1,6 +1,6 @@
-//! Standard input and named pipes as a source that a cancel flag can end.
+//! Reads standard input and named pipes in a way that a cancel flag can interrupt.
 //!
-//! FFmpeg's own `pipe:` and `file:` block in the system call, where no callback reaches them.
+//! FFmpeg's own `pipe:` and `file:` protocols block in system calls, where no callback is polled.
 
 use std::{
     fs::File,
@@ -15,21 +15,21 @@ use ffmpeg_the_third::ffi;
 
 use crate::{MediaError, error::system_words, head::Head, interrupt::Interrupt};
 
-/// Longest sleep between two looks at the cancel flag.
+/// Maximum time between two checks of the cancel flag.
 const POLL_MILLIS: i32 = 50;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A file descriptor that is read with a look at the interrupt state in between.
+/// A file descriptor that checks the interrupt state between reads.
 struct PipeReader {
     descriptor: i32,
-    /// Keeps a named pipe open; standard input is not ours to close.
+    /// Keeps a named pipe open; standard input must not be closed.
     _file: Option<File>,
     interrupt: Arc<Interrupt>,
-    /// Bytes that were read before FFmpeg asked.
+    /// Bytes read ahead, before FFmpeg's first read.
     head: Vec<u8>,
 }
 
-/// FFmpeg's byte stream over a pipe.
+/// An FFmpeg byte stream that reads from a pipe.
 pub(crate) struct PipeSource {
     context: *mut ffi::AVIOContext,
     reader: *mut PipeReader,
@@ -39,10 +39,10 @@ pub(crate) struct PipeSource {
 unsafe impl Send for PipeSource {}
 
 impl PipeSource {
-    /// Standard input (`None`) or a named pipe, called `name`; its bytes where FFmpeg has to go back in it.
+    /// Opens standard input (`None`) or a named pipe, called `name` in messages; returns all bytes if FFmpeg must seek back in them.
     pub(crate) fn open(path: Option<&Path>, name: &str, interrupt: &Arc<Interrupt>) -> Result<Result<Self, Vec<u8>>, MediaError> {
         let file = match path {
-            // Non-blocking, so that opening does not wait for a writer beyond the reach of the cancel flag.
+            // Non-blocking, since opening would otherwise wait for a writer without checking the cancel flag.
             Some(path) => {
                 Some(File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| MediaError::io(path, &error))?)
             }
@@ -60,7 +60,7 @@ impl PipeSource {
             }
         }
         let reader = Box::into_raw(Box::new(reader));
-        // SAFETY: the buffer comes from FFmpeg's allocator as it must, and the reader outlives the context (see drop).
+        // SAFETY: the buffer comes from FFmpeg's allocator, as required, and the reader outlives the context (see drop).
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
             ffi::avio_alloc_context(buffer, BUFFER_BYTES as i32, 0, reader.cast(), Some(read), None, None)
@@ -114,7 +114,7 @@ impl Read for PipeReader {
 
 unsafe extern "C" fn read(reader: *mut libc::c_void, buffer: *mut u8, length: i32) -> i32 {
     // SAFETY: the pointer given to avio_alloc_context, alive until the context is freed, used by one thread at a time; FFmpeg's buffer
-    // holds `length` bytes. Only what is read is written to it: at the end FFmpeg still uses what came before.
+    // holds `length` bytes. Only bytes that were read are written to it: at the end FFmpeg still uses its previous contents.
     let (reader, buffer) =
         unsafe { (&mut *reader.cast::<PipeReader>(), std::slice::from_raw_parts_mut(buffer, usize::try_from(length).unwrap_or(0))) };
     let served = Head::serve(&mut reader.head, buffer);

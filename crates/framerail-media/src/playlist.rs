@@ -1,8 +1,8 @@
-//! An HLS playlist and its segments on their way.
+//! Output of an HLS playlist with its segments.
 //!
-//! Where a file appears when it is complete, a playlist is there from its first segment on: it names whole segments only, and is
-//! replaced in one step. What is left when its writer fails stays, without an end. An earlier playlist of that name stays, with
-//! its segments, until the new one is there: the new segments' numbers come after those of the earlier ones.
+//! Unlike a file, which appears when it is complete, a playlist appears with its first segment. It lists only complete segments, and
+//! is replaced atomically. If its writer fails, what was written stays, without an end mark. An earlier playlist of the same name
+//! stays, with its segments, until the new one exists: the new segments' numbers continue after the earlier ones'.
 
 use std::{
     ffi::OsStr,
@@ -15,12 +15,12 @@ use crate::{
     commit::{self, folder_of, make_folder, sync_all},
 };
 
-/// Digits of a segment's number; longer ones come after these.
+/// Minimum number of digits of a segment's number.
 const DIGITS: usize = 5;
-/// Longest stem that segments have from their playlist, in bytes: a number and endings come behind it.
+/// Maximum length in bytes of the playlist's stem in segment names: a number and an extension follow.
 const STEM_BYTES: usize = 220;
 
-/// A playlist that is being written.
+/// A playlist being written.
 pub(crate) struct PlaylistOutput {
     path: PathBuf,
     options: HlsOptions,
@@ -31,21 +31,21 @@ pub(crate) struct PlaylistOutput {
     is_complete: bool,
 }
 
-/// What a complete playlist names.
+/// Contents of a complete playlist.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PlaylistSummary {
-    /// Segments since number 0, deleted ones included.
+    /// Number of segments since number 0, including deleted ones.
     pub(crate) segments: u64,
-    /// Files that it names.
+    /// Files that it lists.
     pub(crate) files: Vec<String>,
 }
 
 impl PlaylistOutput {
-    /// Checks that the playlist may be written. What an earlier one left stays until the new one is there.
+    /// Checks that the playlist may be written. Files of an earlier one stay until the new one exists.
     ///
     /// # Errors
-    /// `Exists` without `overwrite` for the playlist or a segment, `SameFile` where the run reads one of them, `Io` for a
-    /// folder that cannot be made.
+    /// `Exists` without `overwrite` for the playlist or a segment, `SameFile` if the run reads one of them, `Io` for a
+    /// folder that cannot be created.
     pub(crate) fn create(path: &Path, options: HlsOptions, rules: &OutputRules) -> Result<Self, MediaError> {
         commit::check(path, rules)?;
         make_folder(folder_of(path))?;
@@ -71,7 +71,7 @@ impl PlaylistOutput {
         folder_of(&self.path)
     }
 
-    /// What names of segments begin with. A percent sign would be a pattern to FFmpeg, and an escape to players.
+    /// Common prefix of segment names. A percent sign would be a pattern for FFmpeg, and an escape for players.
     fn prefix(&self) -> String {
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().replace('%', "_");
         format!("{}-", commit::short_stem(OsStr::new(&stem), STEM_BYTES).to_string_lossy())
@@ -84,7 +84,7 @@ impl PlaylistOutput {
         }
     }
 
-    /// What FFmpeg's muxer is told.
+    /// Options for FFmpeg's muxer.
     pub(crate) fn muxer_options(&self) -> Vec<(&'static str, String)> {
         let name = format!("{}%0{DIGITS}d.{}", self.prefix(), self.extension());
         let mut flags = "+independent_segments+temp_file".to_owned();
@@ -116,7 +116,7 @@ impl PlaylistOutput {
         options
     }
 
-    /// Segments and headers of this playlist that lie beside it, with their numbers.
+    /// Segments and headers of this playlist in its folder, with their numbers.
     fn segments(&self) -> Result<Vec<(PathBuf, Option<u64>)>, MediaError> {
         let entries = fs::read_dir(self.folder()).map_err(|error| MediaError::io(&self.path, &error))?;
         let prefix = self.prefix();
@@ -124,10 +124,10 @@ impl PlaylistOutput {
         Ok(found.collect())
     }
 
-    /// Looks at the playlist that its muxer has ended, and waits until it is safe on the disk.
+    /// Verifies the playlist that the muxer has finished, and waits until it is safe on the disk.
     ///
     /// # Errors
-    /// `Io` when it is not there, or names a segment that is not; `DiskFull`.
+    /// `Io` if it is missing, or lists a segment that is missing; `DiskFull`.
     pub(crate) fn complete(mut self) -> Result<u64, MediaError> {
         self.is_complete = true;
         let text = fs::read_to_string(&self.path).map_err(|error| MediaError::io(&self.path, &error))?;
@@ -142,19 +142,19 @@ impl PlaylistOutput {
         Ok(summary.segments.saturating_sub(self.first))
     }
 
-    /// What there is of a playlist whose writer has failed.
+    /// Path of the playlist that a failed writer left, if any.
     pub(crate) fn keep_unfinished(self) -> Option<PathBuf> {
         self.is_ours().then(|| self.path.clone())
     }
 
-    /// Whether the playlist that is there is the new one.
+    /// Whether the existing playlist is the new one.
     fn is_ours(&self) -> bool {
         let Ok(text) = fs::read_to_string(&self.path) else { return false };
         let prefix = self.prefix();
         summary(&text).files.iter().filter_map(|name| own_number(name, &prefix)?).any(|number| number >= self.first)
     }
 
-    /// Removes what no playlist names any more.
+    /// Removes files that no playlist lists any more.
     fn clear_earlier(&mut self) {
         for file in self.earlier.drain(..) {
             if let Err(error) = fs::remove_file(&file) {
@@ -172,14 +172,14 @@ impl Drop for PlaylistOutput {
         if self.is_ours() {
             return self.clear_earlier();
         }
-        // Segments that no playlist names are of no use to anyone. Dropping cannot report.
+        // Remove segments that no playlist lists. Drop cannot report errors.
         let is_new = |(file, _): &(PathBuf, Option<u64>)| !self.earlier.contains(file);
         let segments = self.segments().unwrap_or_default();
         segments.into_iter().filter(is_new).for_each(|(file, _)| drop(fs::remove_file(file)));
     }
 }
 
-/// The number of a segment of these names; inner `None` for a header and for what is not whole.
+/// The number in a segment's name; inner `None` for a header and for an incomplete file.
 fn own_number(name: &str, prefix: &str) -> Option<Option<u64>> {
     let rest = name.strip_prefix(prefix)?;
     let rest = rest.strip_suffix(".tmp").unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! What a file says of itself.
+//! Reports the properties of a media file.
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, Rational, SourceUrl};
@@ -17,21 +17,21 @@ pub struct ProbeReport {
     pub source: SourceUrl,
     /// FFmpeg's container name.
     pub container: String,
-    /// Length in seconds.
+    /// Duration in seconds.
     pub duration_secs: Option<f64>,
     /// First timestamp of any stream in seconds.
     pub start_secs: Option<f64>,
-    /// Bits per second of everything together.
+    /// Total bits per second.
     pub bit_rate: Option<u64>,
-    /// Bytes of the file.
+    /// File size in bytes.
     pub size_bytes: Option<u64>,
     /// Tags of the container.
     pub metadata: Vec<(String, String)>,
-    /// Its streams in their order.
+    /// Its streams in order.
     pub streams: Vec<StreamReport>,
     /// Its chapters.
     pub chapters: Vec<Chapter>,
-    /// Exact counts of the selected video stream, when asked for.
+    /// Exact counts for the selected video stream, if requested.
     pub scan: Option<ScanReport>,
 }
 
@@ -51,21 +51,21 @@ pub struct StreamReport {
     pub is_decodable: bool,
     /// Seconds per tick.
     pub time_base: Rational,
-    /// Length in seconds.
+    /// Duration in seconds.
     pub duration_secs: Option<f64>,
     /// Bits per second.
     pub bit_rate: Option<u64>,
-    /// Frames or packets as the header counts them.
+    /// Number of frames or packets according to the header.
     pub frames_by_header: Option<u64>,
     /// Tags.
     pub metadata: Vec<(String, String)>,
-    /// What only pictures have.
+    /// Properties of video streams.
     pub video: Option<VideoReport>,
-    /// What only sound has.
+    /// Properties of audio streams.
     pub audio: Option<AudioReport>,
 }
 
-/// A video stream's own properties.
+/// Properties of a video stream.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct VideoReport {
@@ -75,57 +75,57 @@ pub struct VideoReport {
     pub height: u32,
     /// FFmpeg's pixel format name.
     pub pixel_format: String,
-    /// Frames per second on average.
+    /// Average frames per second.
     pub average_frame_rate: Option<Rational>,
-    /// The lowest rate at which every timestamp fits (FFmpeg's guess).
+    /// The lowest frame rate that represents all timestamps exactly (FFmpeg's estimate).
     pub real_frame_rate: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,
-    /// Clockwise turn for display, in degrees; after mirroring, where that is asked for.
+    /// Clockwise rotation for display, in degrees; applied after mirroring.
     pub rotation_degrees: u32,
-    /// Whether left and right change places for display.
+    /// Whether the video is mirrored horizontally for display.
     pub is_mirrored: bool,
-    /// Shape of a pixel; `None` when square or unknown.
+    /// Pixel aspect ratio; `None` when square or unknown.
     pub sample_aspect_ratio: Option<Rational>,
     /// `progressive`, `tt`, `bb`, `tb`, `bt` or `unknown`.
     pub field_order: String,
-    /// A cover picture rather than a video.
+    /// Whether it is a cover image rather than a video.
     pub is_attached_picture: bool,
 }
 
-/// A sound stream's own properties.
+/// Properties of an audio stream.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct AudioReport {
     /// Samples per second.
     pub sample_rate: u32,
-    /// Channels.
+    /// Number of channels.
     pub channels: u32,
 }
 
-/// What a scan over all packets of the video stream found.
+/// Results of a scan over all packets of the video stream.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ScanReport {
-    /// Packets.
+    /// Number of packets.
     pub packets: u64,
-    /// Packets at which decoding can start.
+    /// Number of packets at which decoding can start.
     pub keyframes: u64,
     /// Shortest distance between keyframes, in packets.
     pub gop_shortest: u64,
     /// Longest distance between keyframes, in packets.
     pub gop_longest: u64,
-    /// First presentation time in ticks.
+    /// First PTS in ticks.
     pub first_pts: Option<i64>,
-    /// Last presentation time in ticks.
+    /// Last PTS in ticks.
     pub last_pts: Option<i64>,
-    /// Whether the steps between presentation times differ by more than rounding to ticks explains.
+    /// Whether the steps between PTS vary by more than rounding to ticks explains.
     pub is_variable_rate: bool,
-    /// What was not as it should be.
+    /// Damage found by the scan.
     pub damage: Damage,
 }
 
-/// Reads a source's headers; with `count`, all packets of the selected video stream too. A source without video is fine.
+/// Reads a source's headers; with `count`, also all packets of the selected video stream. The source may have no video.
 ///
 /// # Errors
 /// `NotFound`, `NotMedia`, `Damaged`, `Unsupported`, `BadOption`, `Cancelled`, `Timeout`, `Io`.
@@ -133,7 +133,7 @@ pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaEr
     let options = &options.resolved()?;
     let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
     let images = ImageList::of_options(options)?;
-    // Of several pictures, the first speaks for all.
+    // For a list of images, the first one is reported.
     let first = images.as_ref().and_then(|list| list.paths.first()).map(|path| path.to_string_lossy().into_owned());
     let mut container = Container::open(first.as_deref().unwrap_or(options.source.reveal()), options, &interrupt)?;
     container.find_stream_info()?;

@@ -1,7 +1,7 @@
-//! Pushes encoded video to a server (RTSP, RTMP, SRT, UDP) that may be lost and found again while frames come.
+//! Pushes encoded video to a server (RTSP, RTMP, SRT, UDP), which may disconnect and reconnect during the run.
 //!
-//! [`PushEncoder`] encodes, and goes on whatever becomes of the server. [`PushTarget`] opens connections for its packets, one after
-//! another. Who calls them when is the caller's affair: both block, and are meant for two threads.
+//! [`PushEncoder`] encodes, and continues regardless of the server's state. [`PushTarget`] opens connections for its packets, one
+//! after another. Both block, and are meant to be called from two threads; the caller decides when.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -19,35 +19,35 @@ use crate::{
     video_default::VideoDefault,
 };
 
-/// How a server is reached.
+/// How to connect to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushOptions {
-    /// Longest wait for the server to take something.
+    /// Maximum time to wait for the server to accept data.
     pub timeout: Duration,
-    /// `tcp` or `udp`: how RTSP sends its packets. Others say it by their scheme.
+    /// RTSP transport, `tcp` or `udp`. Other protocols have it in their scheme.
     pub rtsp_transport: String,
-    /// How long the connection stays open behind the last packet. Receivers of RTSP and SRT hold the latest pictures back to even out
-    /// the network, and throw them away once the connection ends. By default a second more than the latency that an SRT address
-    /// states, a second for RTSP, and nothing for others.
+    /// How long the connection stays open after the last packet. RTSP and SRT receivers buffer the latest frames to smooth network
+    /// jitter, and discard them when the connection ends. Default: the latency in an SRT URL plus one second, one second for RTSP, and
+    /// zero for others.
     pub linger: Option<Duration>,
 }
 
-/// How long a connection stays open behind the last packet where nothing else is said and receivers hold pictures back.
+/// Default time that a connection stays open after the last packet, if receivers buffer frames.
 const LINGER: Duration = Duration::from_secs(1);
-/// Longest that it stays open, whatever is said.
+/// Maximum time that a connection stays open after the last packet.
 pub const LONGEST_LINGER: Duration = Duration::from_secs(60);
-/// Size of UDP datagrams: seven packets of MPEG-TS. FFmpeg's own size would cut packets in two.
+/// Size of UDP datagrams: seven MPEG-TS packets. FFmpeg's default size would split packets.
 const DATAGRAM_BYTES: &str = "1316";
 
 fn scheme_of(url: &str) -> String {
     url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).unwrap_or_default()
 }
 
-/// How long a connection to an address stays open behind the last packet, unless it is said.
+/// Default time that a connection to a URL stays open after the last packet.
 fn linger_of(url: &str) -> Duration {
     match scheme_of(url).as_str() {
         "rtsp" | "rtsps" => LINGER,
-        // FFmpeg takes the latency in microseconds.
+        // FFmpeg's latency option is in microseconds.
         "srt" => {
             let query = url.split_once('?').map_or("", |(_, query)| query);
             let stated = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -59,7 +59,7 @@ fn linger_of(url: &str) -> Duration {
     }
 }
 
-/// The container that a scheme's servers take; none for schemes that cannot be pushed to.
+/// The container for a URL's scheme; `None` for schemes that do not support pushing.
 fn format_of(url: &str) -> Option<&'static str> {
     match scheme_of(url).as_str() {
         "rtsp" | "rtsps" => Some("rtsp"),
@@ -69,11 +69,11 @@ fn format_of(url: &str) -> Option<&'static str> {
     }
 }
 
-/// Looks whether this FFmpeg can push to an address of this kind; nothing is opened.
+/// Checks whether this FFmpeg can push to a URL of this kind, without opening anything.
 ///
 /// # Errors
-/// `Unsupported` for a scheme that cannot be pushed to, or that this FFmpeg was built without; `BadOption` for an encoder that
-/// does not exist.
+/// `Unsupported` for a scheme that does not support pushing, or that this FFmpeg was built without; `BadOption` for an unknown
+/// encoder.
 pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> {
     av::init();
     let shown = SourceUrl::new(url).to_string();
@@ -83,7 +83,7 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
     };
     let scheme = scheme_of(url);
     let (protocols, formats) = (version::output_protocols(), version::muxers());
-    // RTSP is a format to FFmpeg, over TCP.
+    // FFmpeg implements RTSP as a format over TCP.
     let protocol = match scheme.as_str() {
         "rtsp" => "tcp",
         "rtsps" => "tls",
@@ -98,11 +98,11 @@ pub fn check_push(url: &str, options: &WriterOptions) -> Result<(), MediaError> 
     }
 }
 
-/// A packet for a server or a file; clones share its bytes.
+/// A packet for a server or a file; clones share its data.
 #[derive(Clone)]
 pub struct PushPacket {
     packet: Arc<AvPacket>,
-    /// The side stream that it is of; none for video.
+    /// Its side stream; `None` for video.
     side: Option<usize>,
 }
 
@@ -115,12 +115,12 @@ impl PushPacket {
         Self { packet: Arc::new(packet), side: None }
     }
 
-    /// A second packet over the same bytes.
+    /// A second packet over the same data.
     pub(crate) fn bytes_of(&self) -> Result<AvPacket, MediaError> {
         self.packet.share()
     }
 
-    /// The side stream that it is of; none for video.
+    /// Its side stream; `None` for video.
     pub(crate) fn side(&self) -> Option<usize> {
         self.side
     }
@@ -129,17 +129,17 @@ impl PushPacket {
         av::timestamp(ticks).map(|ticks| av::time_base(self.packet.time_base).seconds(ticks))
     }
 
-    /// Presentation time in seconds, else decoding time.
+    /// PTS in seconds, or DTS if there is none.
     pub fn pts_seconds(&self) -> Option<f64> {
         self.seconds(self.packet.pts).or_else(|| self.seconds(self.packet.dts))
     }
 
-    /// Decoding time in seconds, else presentation time.
+    /// DTS in seconds, or PTS if there is none.
     pub fn dts_seconds(&self) -> Option<f64> {
         self.seconds(self.packet.dts).or_else(|| self.seconds(self.packet.pts))
     }
 
-    /// Whether it is of the video.
+    /// Whether it is a video packet.
     pub fn is_video(&self) -> bool {
         self.side.is_none()
     }
@@ -149,13 +149,13 @@ impl PushPacket {
         self.is_video() && self.packet.flags & ffmpeg_the_third::ffi::AV_PKT_FLAG_KEY != 0
     }
 
-    /// Its size.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.packet.data().len()
     }
 }
 
-/// Encodes frames into packets for a server.
+/// Encodes frames to packets for a server.
 pub struct PushEncoder {
     encoder: Encoder,
     sides: SideTracks,
@@ -163,7 +163,7 @@ pub struct PushEncoder {
 }
 
 impl PushEncoder {
-    /// Opens the encoder; the server is not asked yet. `info` is as for [`crate::MediaWriter::create`].
+    /// Opens the encoder, without contacting the server. `info` is as for [`crate::MediaWriter::create`].
     ///
     /// # Errors
     /// `Unsupported`, `BadOption`, as [`check_push`]; `Ffmpeg`.
@@ -181,17 +181,17 @@ impl PushEncoder {
         Ok(Self { encoder, sides, target })
     }
 
-    /// What opens connections for the packets, on any thread.
+    /// The target, which opens connections for the packets, on any thread.
     pub fn target(&self) -> PushTarget {
         self.target.clone()
     }
 
-    /// Makes the next frame a keyframe: for a server that has just been reached.
+    /// Makes the next frame a keyframe: for a server that was just connected.
     pub fn request_keyframe(&mut self) {
         self.encoder.request_keyframe();
     }
 
-    /// Encodes a frame; gives the packets that are ready. The surface must be on the host.
+    /// Encodes a frame; returns the packets that are ready. The surface must be on the host.
     ///
     /// # Errors
     /// `Ffmpeg`; `Core` for a device surface.
@@ -200,7 +200,7 @@ impl PushEncoder {
         self.ready()
     }
 
-    /// Gives what the encoder still holds.
+    /// Returns the packets that the encoder still holds.
     ///
     /// # Errors
     /// `Ffmpeg`.
@@ -219,8 +219,8 @@ impl PushEncoder {
         Ok(packets)
     }
 
-    /// Takes a side packet; gives those for the server: the same with its bytes untouched, or what becomes of it where the server's
-    /// container does not take the codec. One that is left out is counted as skipped.
+    /// Takes a side packet; returns the packets for the server: the same packet unchanged, or its conversion if the server's container
+    /// does not support the codec. A dropped packet is counted as skipped.
     ///
     /// # Errors
     /// `Ffmpeg` when an encoder fails.
@@ -233,7 +233,7 @@ impl PushEncoder {
         Ok(ready.into_iter().map(|ready| PushPacket::of_side(packet.side_stream, ready)).collect())
     }
 
-    /// What was encoded so far. `bytes` is 0: who sends counts.
+    /// Counts of what was encoded so far. `bytes` is 0: the sender counts bytes.
     pub fn report(&self) -> WriteReport {
         let (counts, sides) = (&self.encoder.counts, self.sides.counts);
         WriteReport {
@@ -268,20 +268,20 @@ pub struct PushTarget {
 }
 
 impl PushTarget {
-    /// The server's address without its secrets.
+    /// The server's URL without secrets.
     pub fn shown(&self) -> String {
         SourceUrl::new(&self.url).to_string()
     }
 
-    /// How long connections stay open behind the last packet; a minute at most.
+    /// How long connections stay open after the last packet; at most a minute.
     pub fn linger(&self) -> Duration {
         self.push.linger.unwrap_or_else(|| linger_of(&self.url)).min(LONGEST_LINGER)
     }
 
-    /// Connects and describes the streams. Blocks for the timeout at most, and ends when `cancel` is cancelled.
+    /// Connects and announces the streams. Blocks up to the timeout, or until `cancel` is cancelled.
     ///
     /// # Errors
-    /// `Io` in the words of the server or the system, `Timeout`, `Cancelled`, `BadOption`.
+    /// `Io` with the message of the server or the system, `Timeout`, `Cancelled`, `BadOption`.
     pub fn connect(&self, cancel: &CancelToken) -> Result<PushConnection, MediaError> {
         let interrupt = Interrupt::new(cancel.clone(), Some(self.push.timeout));
         let secrecy = Secrecy::of(&SourceUrl::new(&self.url));
@@ -301,22 +301,22 @@ impl PushTarget {
     }
 }
 
-/// A server that is being pushed to. Dropping it breaks the connection off.
+/// An open connection to a server. Dropping it aborts the connection.
 pub struct PushConnection {
     muxer: Muxer,
     warnings: Vec<String>,
     linger: Duration,
     cancel: CancelToken,
-    /// Goes after the muxer, whose end has messages too.
+    /// Dropped after the muxer, which may log messages while closing.
     _secrecy: Secrecy,
 }
 
 impl PushConnection {
-    /// Sends a packet; `false` for one of a side stream that the server's container does not take. The first packet of the video
-    /// must be a keyframe. The earliest packet of a connection is its zero, unless [`WriterOptions::keep_start`] is set.
+    /// Sends a packet; returns `false` for one of a side stream that the server's container does not support. The first video packet
+    /// must be a keyframe. The earliest packet of a connection has time zero, unless [`WriterOptions::keep_start`] is set.
     ///
     /// # Errors
-    /// `Io`, `Timeout`, `Cancelled`: the connection is of no use any more.
+    /// `Io`, `Timeout`, `Cancelled`: the connection cannot be used any more.
     pub fn write(&mut self, packet: &PushPacket) -> Result<bool, MediaError> {
         let bytes = packet.packet.share()?;
         match packet.side {
@@ -325,12 +325,12 @@ impl PushConnection {
         }
     }
 
-    /// What becomes of streams that the server's container does not take, one line each.
+    /// How streams are handled that the server's container does not support, one line each.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Sends what is left, keeps the connection open for [`PushTarget::linger`], and tells the server that this is the end.
+    /// Sends buffered data, keeps the connection open for [`PushTarget::linger`], and signals the end to the server.
     ///
     /// # Errors
     /// As [`PushConnection::write`].

@@ -1,4 +1,4 @@
-//! Frames of a video stream, and the packets that travel beside it, in the order in which the file holds them.
+//! Reads frames of a video stream and the packets of its side streams, in file order.
 
 use std::collections::VecDeque;
 
@@ -12,22 +12,22 @@ use crate::{
     sides::SidePackets,
 };
 
-/// Packets after which a live stream that shows no keyframe is decoded as it comes: some encoders refresh the picture
-/// piece by piece and never mark one. Half a minute at 30 frames/s.
+/// Number of packets after which a live stream without a keyframe is decoded anyway: some encoders use gradual refresh
+/// and never mark keyframes. Half a minute at 30 frames/s.
 const MAX_WAIT_PACKETS: u64 = 900;
 
-/// What a reader delivers.
+/// An item delivered by a reader.
 // Moved once from reader to queue; boxing frames would cost an allocation each.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum MediaItem {
-    /// A decoded picture.
+    /// A decoded frame.
     Frame(Frame),
     /// A packet of a side stream.
     Packet(Packet),
 }
 
-/// The first frame knows better than the header.
+/// Updates stream information from the first frame, which is more reliable than the header.
 pub fn adopt(info: &mut StreamInfo, frame: &Frame) {
     (info.width, info.height) = (frame.width, frame.height);
     if let Ok(surface) = frame.surface.host() {
@@ -40,7 +40,7 @@ pub fn adopt(info: &mut StreamInfo, frame: &Frame) {
     info.hdr = info.hdr.or(frame.hdr.as_deref().copied().unwrap_or_default());
 }
 
-/// Why a source has no first frame within its selection, asked on the thread that read it.
+/// The error for a source without a frame in its selection. Call it on the thread that read the source.
 pub fn no_frame(input: &Input, info: &StreamInfo, damage: &Damage) -> MediaError {
     let source_name = info.source.to_string();
     let (start, end) = input.selection();
@@ -65,39 +65,39 @@ pub fn no_frame(input: &Input, info: &StreamInfo, damage: &Damage) -> MediaError
     MediaError::Damaged { source_name, reason }
 }
 
-/// Reads one video stream: frames in presentation order with strictly increasing PTS, and its side packets between them.
+/// Reads one video stream: frames in presentation order with strictly increasing PTS, interleaved with packets of side streams.
 ///
-/// Timestamps are the file's own, also for selections; a writer moves them to zero.
+/// Timestamps are the file's own, also for selections; a writer shifts them to zero.
 pub struct MediaReader {
     input: Input,
     decoder: Decoder,
     info: StreamInfo,
-    /// Items read while looking for the first frame.
+    /// Items read while searching for the first frame.
     queue: VecDeque<MediaItem>,
     next_index: u64,
-    /// Time of the last frame that was delivered elsewhere.
+    /// PTS of the last frame that was delivered elsewhere.
     last_pts: Option<i64>,
     is_drained: bool,
     is_past_end: bool,
     sides: SidePackets,
     waits_for_keyframe: bool,
     packets_before_keyframe: u64,
-    /// The decoder has given its last frame.
+    /// The decoder has returned its last frame.
     is_over: bool,
     losses: LossMeter,
 }
 
 impl MediaReader {
-    /// Opens a source and decodes up to its first frame. `pool` serves frames that must be copied (turned, converted).
+    /// Opens a source and decodes up to its first frame. `pool` provides frames that must be copied (rotated, converted).
     ///
     /// # Errors
-    /// Everything that keeps the source from giving a frame: see [`Input::open`]; `Damaged` when there is none in it;
-    /// `BadOption` when the selection lies beyond its end.
+    /// Everything that prevents a first frame: see [`Input::open`]; `Damaged` if the source has no frame;
+    /// `BadOption` if the selection lies beyond its end.
     pub fn open(options: &InputOptions, pool: &FramePool) -> Result<Self, MediaError> {
         Self::of_input(Input::open(options)?, pool)
     }
 
-    /// The same for an input that is open, at its first packet.
+    /// As [`MediaReader::open`], for an open input at its first packet.
     ///
     /// # Errors
     /// As [`MediaReader::open`].
@@ -107,8 +107,8 @@ impl MediaReader {
         Ok(reader)
     }
 
-    /// Goes on with an input whose frames were decoded elsewhere up to a time in ticks: decoding starts at the next packet, frames up
-    /// to that time are left out, and those after it are numbered from `next_index`.
+    /// Continues an input whose frames were decoded elsewhere up to a PTS in ticks: decoding starts at the next packet, frames up to
+    /// that PTS are dropped, and later ones are numbered from `next_index`. `last` is the PTS and that index.
     ///
     /// # Errors
     /// As [`Decoder::open`].
@@ -158,15 +158,15 @@ impl MediaReader {
         }
     }
 
-    /// The stream: size, format and colour as the first frame has them.
+    /// Stream information, with size, format and colour of the first frame.
     pub fn info(&self) -> &StreamInfo {
         &self.info
     }
 
-    /// The next frame or packet; `None` at the end, also when the source broke off (see [`MediaReader::damage`]).
+    /// Returns the next frame or packet; `None` at the end, also if the source broke off (see [`MediaReader::damage`]).
     ///
     /// # Errors
-    /// `Cancelled`, `Timeout`, `Unsupported`. Damaged packets are not an error but counted.
+    /// `Cancelled`, `Timeout`, `Unsupported`. Damaged packets are counted, not an error.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<MediaItem>, MediaError> {
         match self.queue.pop_front() {
@@ -175,7 +175,7 @@ impl MediaReader {
         }
     }
 
-    /// What was not as it should be, so far.
+    /// Damage found so far.
     pub fn damage(&self) -> Damage {
         let mut damage = self.input.damage().merged(self.decoder.damage());
         damage.packets_before_keyframe = self.packets_before_keyframe;
@@ -183,17 +183,17 @@ impl MediaReader {
         damage.with_frames_lost(stated, self.next_index, self.losses.lost())
     }
 
-    /// Conversions that were needed because core does not list the decoder's pixel format, so far.
+    /// Conversions so far that were needed because core does not support the decoder's pixel format.
     pub fn conversions(&self) -> Vec<Conversion> {
         self.decoder.conversions()
     }
 
-    /// The input that it reads.
+    /// The input being read.
     pub fn input(&self) -> &Input {
         &self.input
     }
 
-    /// First instant that was asked for, and first that was not any more, in absolute seconds on the file's clock.
+    /// Start and end (exclusive) of the selection, in absolute seconds on the file's clock.
     pub fn selection(&self) -> (Option<f64>, Option<f64>) {
         self.input.selection()
     }
@@ -234,7 +234,7 @@ impl MediaReader {
         }
     }
 
-    /// The frame, numbered, if it lies within the selection.
+    /// Numbers the frame and returns it if it lies within the selection.
     fn selected(&mut self, mut frame: Frame) -> Option<Frame> {
         let secs = frame.seconds();
         if self.input.end().is_some_and(|end| secs >= end) {
@@ -251,13 +251,13 @@ impl MediaReader {
         Some(frame)
     }
 
-    /// Whether a live stream's first keyframe is still to come.
+    /// Whether a live stream's first keyframe has not come yet.
     fn is_before_keyframe(&mut self, packet: &InputPacket) -> bool {
         self.waits_for_keyframe &= !packet.is_keyframe() && self.packets_before_keyframe < MAX_WAIT_PACKETS;
         self.waits_for_keyframe
     }
 
-    /// Sends video to the decoder; gives back a side packet if it lies within the selection.
+    /// Sends video to the decoder; returns a side packet if it lies within the selection.
     fn route(&mut self, packet: InputPacket) -> Result<Option<Packet>, MediaError> {
         match packet.kind {
             PacketKind::Video if self.is_past_end => self.sides.pass(&packet),

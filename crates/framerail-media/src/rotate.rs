@@ -1,13 +1,13 @@
-//! Quarter turns and mirroring of whole pictures, plane by plane.
+//! Rotates and mirrors frames, plane by plane.
 
 use framerail_core::{FramePool, HostSurface, PixelFormat, Rotation};
 
 use crate::MediaError;
 
-/// Rows and columns that are turned together, so that both sides stay in the cache.
+/// Size of the blocks that are rotated at once, so that source and target stay in the cache.
 const BLOCK: usize = 32;
 
-/// The format in which a picture can be turned: chroma must be subsampled alike in both directions for a quarter turn.
+/// The format in which a frame can be rotated: for a quarter turn, chroma must be subsampled equally in both directions.
 pub fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelFormat {
     let (columns, rows) = format.chroma_shift();
     if !rotation.swaps_sides() || columns == rows {
@@ -20,7 +20,7 @@ pub fn turnable_format(format: PixelFormat, rotation: Rotation) -> PixelFormat {
     }
 }
 
-/// The picture as it is to be shown. Its format must be [`turnable_format`].
+/// Rotates a frame for display. Its format must be [`turnable_format`].
 ///
 /// # Errors
 /// `Core` when the size is out of range.
@@ -54,7 +54,7 @@ struct Plane<'a> {
     rows: usize,
 }
 
-/// Turns a plane of elements of `STEP` bytes, block by block.
+/// Rotates a plane with elements of `STEP` bytes, block by block.
 fn turn<const STEP: usize>(from: &Plane<'_>, to: &mut [u8], to_pitch: usize, rotation: Rotation) {
     let (last_column, last_row) = (from.columns.saturating_sub(1), from.rows.saturating_sub(1));
     for block_row in (0..from.rows).step_by(BLOCK) {

@@ -1,24 +1,24 @@
-//! What an MP4 or MOV track adds to its decoding times to make presentation times.
+//! Composition offsets of an MP4 or MOV track, which turn decoding times into presentation times.
 //!
-//! FFmpeg keeps them to itself and gives presentation times packet by packet only. Source: ISO/IEC 14496-12.
+//! FFmpeg does not expose them; it only reports the PTS of each packet it reads. Source: ISO/IEC 14496-12.
 
 use std::io::{Read, Seek};
 
 use crate::mp4_boxes::{boxes, find, read_top_level, track_id};
 
-/// A larger `moov` box is left alone.
+/// Maximum size of a `moov` box that is read.
 const MAX_MOOV_BYTES: u64 = 256 * 1024 * 1024;
 
-/// What an index lacks to give every time.
+/// Data that an index lacks to compute all times.
 pub(crate) struct SampleTimes {
     /// The offset of every sample in decoding order.
     pub(crate) offsets: Vec<i32>,
-    /// Ticks that the last sample lasts.
+    /// Duration of the last sample in ticks.
     pub(crate) last_duration: u32,
 }
 
-/// A track's times; `None` when the file does not state them plainly: fragments, several
-/// edits, other counts than `samples`.
+/// Reads a track's offsets; `None` if the file does not state them in a simple form: fragments, several
+/// edits, or a number of samples other than `samples`.
 pub(crate) fn sample_times(file: impl Read + Seek, wanted: u32, samples: usize) -> Option<SampleTimes> {
     let moov = read_top_level(file, b"moov", MAX_MOOV_BYTES)?;
     if find(&moov, &[b"mvex"]).is_some() {
@@ -36,7 +36,7 @@ pub(crate) fn sample_times(file: impl Read + Seek, wanted: u32, samples: usize) 
     Some(SampleTimes { offsets, last_duration: last_duration(find(table, &[b"stts"])?)? })
 }
 
-/// Runs of samples and their duration; the last run counts.
+/// The duration in the last run of samples.
 fn last_duration(table: &[u8]) -> Option<u32> {
     let count = usize::try_from(u32_at(table, 4)?).ok()?;
     u32_at(table.get(8..)?.chunks_exact(8).take(count).next_back()?, 4)
@@ -47,7 +47,7 @@ fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// At most one edit that shows media.
+/// `None` if more than one edit shows media.
 fn has_one_edit(edits: &[u8]) -> Option<()> {
     let count = u32_at(edits, 4)?;
     // Duration, media time (all ones for an empty edit) and rate; times have 4 or 8 bytes.
@@ -62,7 +62,7 @@ fn expand(table: &[u8], samples: usize) -> Option<Vec<i32>> {
     let mut offsets = Vec::with_capacity(samples);
     for entry in table.get(8..)?.chunks_exact(8).take(count) {
         let run = usize::try_from(u32_at(entry, 0)?).ok()?;
-        // Signed in version 1; players read version 0 so too.
+        // Signed in version 1; players read version 0 as signed too.
         let offset = u32_at(entry, 4)?.cast_signed();
         if run > samples - offsets.len() {
             return None;

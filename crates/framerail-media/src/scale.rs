@@ -1,4 +1,4 @@
-//! Pixel formats and sizes through libswscale.
+//! Converts pixel formats and sizes with libswscale.
 
 use std::ptr::{self, NonNull};
 
@@ -15,16 +15,16 @@ pub enum ScaleQuality {
     /// Cubic interpolation, FFmpeg's default.
     #[default]
     Bicubic,
-    /// Mean over the source area: for shrinking.
+    /// Average over the source area: for downscaling.
     Area,
 }
 
-/// How a [`Converter`] works.
+/// Options of a [`Converter`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScaleOptions {
     /// The kernel.
     pub quality: ScaleQuality,
-    /// Exact rounding and full chroma interpolation: slower, nearer to the formulas.
+    /// Exact rounding and full chroma interpolation: slower, closer to the formulas.
     pub accurate: bool,
 }
 
@@ -40,7 +40,7 @@ impl ScaleOptions {
     }
 }
 
-/// Colour of source and target: matrix and whether samples span the full range.
+/// Matrix and range of source and target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Details {
     source_matrix: ColorMatrix,
@@ -49,7 +49,7 @@ struct Details {
     target_full: bool,
 }
 
-/// A rectangle of a picture, in pixels.
+/// A rectangle in a frame, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
     pub(crate) left: u32,
@@ -58,25 +58,25 @@ pub(crate) struct Area {
     pub(crate) height: u32,
 }
 
-/// The picture that an encoder takes.
+/// The frame that an encoder needs.
 pub(crate) struct EncoderPicture<'a> {
     pub(crate) format: ffi::AVPixelFormat,
     pub(crate) width: u32,
     pub(crate) height: u32,
     /// Matrix and range of its samples.
     pub(crate) color: &'a ColorDescription,
-    /// Where the source goes; the rest is black. Its corner lies on whole chroma samples.
+    /// The area that the source is scaled to; the rest is black. Its corner lies on whole chroma samples.
     pub(crate) area: Area,
 }
 
 impl<'a> EncoderPicture<'a> {
-    /// One that the source fills.
+    /// A frame that the source fills completely.
     pub(crate) fn whole(format: ffi::AVPixelFormat, width: u32, height: u32, color: &'a ColorDescription) -> Self {
         Self { format, width, height, color, area: Area { left: 0, top: 0, width, height } }
     }
 }
 
-/// What a prepared context is good for.
+/// The parameters that a context was prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     source: (i32, i32, i32),
@@ -84,7 +84,7 @@ struct Key {
     details: Details,
 }
 
-/// A picture for swscale: format, size, planes.
+/// A frame for swscale: format, size, planes.
 struct Picture<'a> {
     format: i32,
     width: i32,
@@ -112,7 +112,7 @@ fn picture(surface: &HostSurface) -> Picture<'_> {
     picture
 }
 
-/// Where a conversion writes.
+/// The output of a conversion.
 struct Target {
     format: i32,
     width: u32,
@@ -121,9 +121,9 @@ struct Target {
     pitches: [i32; 4],
 }
 
-/// Converts surfaces; keeps its tables between calls of the same kind.
+/// Converts surfaces; keeps its tables between calls with the same parameters.
 ///
-/// Between Y'CbCr formats the range stays as it is; towards RGB the result is full range.
+/// The range is kept between Y'CbCr formats; RGB output is full range.
 pub struct Converter {
     options: ScaleOptions,
     context: Option<NonNull<ffi::SwsContext>>,
@@ -135,16 +135,16 @@ pub struct Converter {
 unsafe impl Send for Converter {}
 
 impl Converter {
-    /// A converter.
+    /// Creates a converter.
     pub fn new(options: ScaleOptions) -> Self {
         crate::av::init();
         Self { options, context: None, key: None, converted: 0 }
     }
 
-    /// A copy in another format or size, by the matrix and range of `color`.
+    /// Returns a copy in another format or size, with the matrix and range of `color`.
     ///
     /// # Errors
-    /// `Core` for a size out of range, `Unsupported` for a pair of formats that swscale does not know.
+    /// `Core` for a size out of range, `Unsupported` for a pair of formats that swscale does not support.
     pub fn convert(
         &mut self,
         source: &HostSurface,
@@ -157,7 +157,7 @@ impl Converter {
         self.run(&picture(source), color, format, width, height, pool)
     }
 
-    /// The same by the matrix and range of `color`, to those of `wanted` where the result is Y'CbCr.
+    /// As [`Converter::convert`], from the matrix and range of `color` to those of `wanted` if the result is Y'CbCr.
     ///
     /// # Errors
     /// As [`Converter::convert`].
@@ -180,7 +180,7 @@ impl Converter {
         self.run_with(&source, details, format, width, height, pool)
     }
 
-    /// The same from a decoder's picture in any of FFmpeg's formats, at its own size.
+    /// As [`Converter::convert`], from a decoder's frame in any FFmpeg format, without scaling.
     pub(crate) fn convert_av(
         &mut self,
         frame: &AvFrame,
@@ -200,7 +200,7 @@ impl Converter {
         self.run(&picture, color, format, side(frame.width), side(frame.height), pool)
     }
 
-    /// A picture in any of FFmpeg's formats, for an encoder.
+    /// Converts to a frame in any FFmpeg format, for an encoder.
     pub(crate) fn convert_to_av(
         &mut self,
         source: &HostSurface,
@@ -226,7 +226,7 @@ impl Converter {
         Ok(target)
     }
 
-    /// Surfaces converted so far.
+    /// Number of surfaces converted so far.
     pub fn converted(&self) -> u64 {
         self.converted
     }
@@ -266,7 +266,7 @@ impl Converter {
         Ok(surface)
     }
 
-    /// Runs swscale; the target's planes must hold what its format and size need.
+    /// Runs swscale; the target's planes must have the memory that their format and size need.
     fn scale_with(&mut self, source: &Picture<'_>, details: Details, target: &Target) -> Result<(), MediaError> {
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
         if !in_range(source.width) || !in_range(source.height) {
@@ -308,7 +308,7 @@ impl Converter {
         let Some(context) = NonNull::new(unsafe { ffi::sws_alloc_context() }) else {
             return Err(crate::av::error("converting a frame", ffi::AVERROR(libc::ENOMEM)));
         };
-        // Ranges are set before the context is initialised: where only they differ, it would otherwise copy samples as they are.
+        // Set the ranges before initialisation: if only the ranges differ, swscale would otherwise copy the samples unchanged.
         let settings = [
             (c"srcw", source.1.into()),
             (c"srch", source.2.into()),
@@ -320,7 +320,7 @@ impl Converter {
             (c"src_range", key.details.source_full.into()),
             (c"dst_range", key.details.target_full.into()),
         ];
-        // SAFETY: a fresh context with options of these names, and zero-ended names; unknown formats fail at the latest in the last call.
+        // SAFETY: a fresh context with options of these names, zero-terminated; unknown formats fail in the last call at the latest.
         let is_ready = unsafe {
             settings
                 .into_iter()
@@ -380,9 +380,9 @@ fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details
     let target_full = match (source_is_rgb, target_is_rgb) {
         (_, true) => true,
         _ if format::name(target).starts_with("yuvj") => true,
-        // As FFmpeg's command has it: grey pictures span the full range.
+        // As in the `ffmpeg` command: grey frames are full range.
         _ if is_gray(target) && !is_gray(source_format) => true,
-        // RGB becomes limited range, as players expect of Y'CbCr, unless full is asked for by the tag.
+        // RGB becomes limited range, as players expect of Y'CbCr, unless the tag requests full range.
         (true, false) => color.range == ColorRange::Full,
         (false, false) => source_full,
     };
@@ -390,7 +390,7 @@ fn details(source_format: i32, color: &ColorDescription, target: i32) -> Details
     Details { source_matrix: matrix, target_matrix: matrix, source_full, target_full }
 }
 
-/// The same towards a stream whose matrix and range are settled.
+/// As [`details`], for a stream whose matrix and range are fixed.
 fn encoder_details(source_format: i32, color: &ColorDescription, target: i32, wanted: &ColorDescription) -> Details {
     let mut details = details(source_format, color, target);
     let is_sampled = |format: i32| !is_rgb(format) && !is_gray(format);

@@ -1,4 +1,4 @@
-//! Looks after the files of an HLS playlist: FFmpeg's muxer goes on when one of them cannot be written, and would name it all the same.
+//! Monitors the files of an HLS playlist: FFmpeg's muxer continues if one of them cannot be written, and would still list it.
 
 use std::sync::{
     Arc,
@@ -15,16 +15,16 @@ type Open = unsafe extern "C" fn(
     *mut *mut ffi::AVDictionary,
 ) -> libc::c_int;
 
-/// What became of the files so far; FFmpeg's callbacks find it by the context's `opaque`.
+/// State of the files so far; FFmpeg's callbacks find it through the context's `opaque`.
 pub(crate) struct SegmentFiles {
-    /// FFmpeg's code of the first failure; 0 while there is none.
+    /// FFmpeg's error code of the first failure; 0 if there is none.
     error: AtomicI32,
-    /// FFmpeg's own way to open files.
+    /// FFmpeg's own function for opening files.
     open: Option<Open>,
 }
 
 impl SegmentFiles {
-    /// Has a context's files opened and closed through here. The result must outlive the context.
+    /// Makes a context open and close its files through this module. The result must outlive the context.
     pub(crate) fn watch(context: &mut ffi::AVFormatContext) -> Arc<Self> {
         let files = Arc::new(Self { error: AtomicI32::new(0), open: context.io_open });
         context.opaque = Arc::as_ptr(&files).cast_mut().cast();
@@ -33,7 +33,7 @@ impl SegmentFiles {
         files
     }
 
-    /// FFmpeg's code of the first file that could not be written.
+    /// FFmpeg's error code of the first file that could not be written.
     pub(crate) fn error(&self) -> Option<i32> {
         Some(self.error.load(Ordering::Relaxed)).filter(|code| *code < 0)
     }
@@ -45,7 +45,7 @@ impl SegmentFiles {
     }
 }
 
-/// Opens a file, unless another has failed: a playlist that names a broken segment must not replace the last good one.
+/// Opens a file, unless another one has failed: a playlist with a broken segment must not replace the last valid one.
 unsafe extern "C" fn open(
     context: *mut ffi::AVFormatContext,
     file: *mut *mut ffi::AVIOContext,
@@ -53,19 +53,19 @@ unsafe extern "C" fn open(
     flags: libc::c_int,
     options: *mut *mut ffi::AVDictionary,
 ) -> libc::c_int {
-    // SAFETY: `watch` put a living state there; the muxers within a playlist's share it.
+    // SAFETY: `watch` stored a live state there; the muxers inside the playlist muxer share it.
     let files = unsafe { &*(*context).opaque.cast::<SegmentFiles>() };
     if let Some(code) = files.error() {
         return code;
     }
     let Some(open) = files.open else { return ffi::AVERROR(libc::ENOSYS) };
-    // SAFETY: what FFmpeg gave goes to FFmpeg's own function.
+    // SAFETY: forwards FFmpeg's arguments to FFmpeg's own function.
     let code = unsafe { open(context, file, url, flags, options) };
     files.note(code);
     code
 }
 
-/// Writes the rest of a file, closes it and takes note of what went wrong with it.
+/// Writes the rest of a file, closes it and records a failure.
 unsafe extern "C" fn close(context: *mut ffi::AVFormatContext, file: *mut ffi::AVIOContext) -> libc::c_int {
     // SAFETY: as in `open`; the file is open and closed once.
     unsafe {

@@ -1,4 +1,4 @@
-//! What becomes of the streams beside the video on their way into a container: copied, encoded again, converted or left out.
+//! Decides how side streams get into a container: copied, re-encoded, converted or dropped.
 
 use framerail_core::{MediaKind, SideStream, StreamInfo, TimeBase};
 
@@ -7,7 +7,7 @@ use crate::{
     av::AvPacket, encoder::VideoTrack, output_format::OutputFormat, subtitle_converter::SubtitleConverter, track_fit::TrackFit,
 };
 
-/// What a container has to know of a side stream.
+/// Stream parameters of a side stream for a container.
 #[derive(Clone)]
 pub(crate) struct SideTrack {
     pub(crate) parameters: Parameters,
@@ -16,10 +16,10 @@ pub(crate) struct SideTrack {
     pub(crate) disposition: i32,
 }
 
-/// What a container has beside its video.
+/// The side streams and chapters of a container.
 #[derive(Clone)]
 pub(crate) struct SideLayout {
-    /// By the number of the side stream; none for those that are left out.
+    /// By side stream index; `None` for dropped ones.
     pub(crate) tracks: Vec<Option<SideTrack>>,
     pub(crate) chapters: Vec<Chapter>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct SideLayout {
 /// How packets of a side stream get into the container.
 enum Way {
     Copy,
-    /// Copied, with times that count samples.
+    /// Copied, with times counted in samples.
     CopyAudio(SampleTimes),
     Encode(Box<AudioTranscoder>),
     Convert(Box<SubtitleConverter>),
@@ -35,26 +35,26 @@ enum Way {
 
 /// The side streams of an output.
 pub(crate) struct SideTracks {
-    /// By the number of the side stream; none for those that are left out.
+    /// By side stream index; `None` for dropped ones.
     tracks: Vec<Option<(SideTrack, Way)>>,
-    /// Those that are kept.
+    /// The chapters that are kept.
     chapters: Vec<Chapter>,
-    /// What differs from the input, one line each.
+    /// Differences from the input, one line each.
     pub(crate) warnings: Vec<String>,
     pub(crate) counts: SideCounts,
 }
 
-/// What was done with side packets.
+/// Counts of side packets.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SideCounts {
     pub(crate) copied: u64,
-    /// Taken to be encoded again or converted.
+    /// Packets that were re-encoded or converted.
     pub(crate) encoded: u64,
     pub(crate) skipped: u64,
 }
 
 impl SideTracks {
-    /// Decides for each side stream of the input, and opens what encodes it.
+    /// Decides for each side stream of the input, and opens the encoders.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -65,13 +65,13 @@ impl SideTracks {
         Ok(Self { tracks, chapters: planner.chapters, warnings: planner.warnings, counts: SideCounts::default() })
     }
 
-    /// What the container has to know.
+    /// Stream parameters for the container.
     pub(crate) fn layout(&self) -> SideLayout {
         let tracks = self.tracks.iter().map(|track| track.as_ref().map(|(stream, _)| stream.clone())).collect();
         SideLayout { tracks, chapters: self.chapters.clone() }
     }
 
-    /// Takes a packet of a side stream; gives those for the container, with times in the ticks of its [`SideTrack`].
+    /// Takes a packet of a side stream; returns the packets for the container, in the time base of its [`SideTrack`].
     ///
     /// # Errors
     /// `Ffmpeg` when an encoder fails.
@@ -100,7 +100,7 @@ impl SideTracks {
         }
     }
 
-    /// Gives what encoders still hold, with the number of its side stream.
+    /// Returns the packets that encoders still hold, each with its side stream index.
     ///
     /// # Errors
     /// `Ffmpeg` when an encoder fails.
@@ -114,7 +114,7 @@ impl SideTracks {
         Ok(rest)
     }
 
-    /// Packets that could not be decoded, so far.
+    /// Number of packets that could not be decoded so far.
     pub(crate) fn damaged(&self) -> u64 {
         let damaged = |track: &Option<(SideTrack, Way)>| match track {
             Some((_, Way::Encode(transcoder))) => transcoder.damaged(),
@@ -235,7 +235,7 @@ impl Planner<'_> {
         Ok(None)
     }
 
-    /// Whether another container takes subtitles as they are.
+    /// Whether another container supports the subtitles without conversion.
     fn is_taken_by(&self, other: &str, parameters: &Parameters) -> bool {
         let format = OutputFormat::find("x".as_ref(), Some(other)).ok().filter(|_| self.fit.name() != other && !self.format.is_live());
         format.is_some_and(|format| format.takes_codec(parameters.get().codec_id))
@@ -256,7 +256,7 @@ impl Planner<'_> {
         let four = parameters.get().codec_tag.to_le_bytes();
         let code = String::from_utf8_lossy(&four).into_owned();
         if code == "tmcd" {
-            // Muxers of MOV and MP4 make the track from the tag; others keep the tag.
+            // Muxers of MOV and MP4 create the track from the tag; others keep the tag.
             let timecode = tag(&self.info.metadata, "timecode").or(tag(metadata, "timecode"));
             if timecode.is_none() || !self.options.keep_metadata || !self.fit.takes_timecode() {
                 let shown = timecode.map(|timecode| format!(" ({timecode})")).unwrap_or_default();
@@ -288,7 +288,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A side stream as messages have it: its number among those of its kind, where there are several, codec and language.
+    /// Describes a side stream for messages: its number among those of its kind, if there are several, codec and language.
     fn named(&self, side: &SideStream, metadata: &[(String, String)], kind: &str) -> String {
         let same: Vec<&SideStream> = self.info.side_streams.iter().filter(|other| other.kind == side.kind).collect();
         let number = same.iter().position(|other| std::ptr::eq(*other, side)).filter(|_| same.len() > 1);

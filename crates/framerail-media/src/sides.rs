@@ -1,4 +1,4 @@
-//! The side packets of a selection: which of them belong to it, and when no more can come.
+//! Selects the side packets that belong to a selection, and detects when no more can come.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     video_side,
 };
 
-/// Seconds beyond a selection's end that are read for side packets that lie late in the file.
+/// Seconds read beyond a selection's end for side packets that are stored late in the file.
 const SIDE_LAG_SECS: f64 = 10.0;
 
 /// Picks the side packets that lie within an input's selection.
@@ -22,13 +22,13 @@ pub struct SidePackets {
     end: Option<f64>,
     /// Side streams that may still have packets within the selection.
     open: Vec<bool>,
-    /// The side stream of the video's own packets, and the decoding time of the last that was given.
+    /// The side stream of the video's own packets, and the DTS of the last one returned.
     video: Option<usize>,
     last_video: Option<i64>,
 }
 
 impl SidePackets {
-    /// For the side streams of an input.
+    /// Creates a selector for the side streams of an input.
     pub fn new(input: &Input) -> Self {
         let info = input.info();
         let (start, end) = input.selection();
@@ -44,7 +44,7 @@ impl SidePackets {
         }
     }
 
-    /// The packet as it travels beside the frames, if it lies within the selection.
+    /// Converts a packet for delivery beside the frames; `None` if it lies outside the selection.
     pub fn select(&mut self, side: usize, packet: InputPacket) -> Option<Packet> {
         let time_base = self.bases.get(side).copied().unwrap_or(TimeBase::MICROS);
         let pts = packet.pts().or(packet.dts());
@@ -68,8 +68,8 @@ impl SidePackets {
         })
     }
 
-    /// A packet of the video as it travels beside the frames, where that is asked for. One that was given already, and is decoded
-    /// again, is not given twice.
+    /// Converts a video packet for delivery beside the frames, if requested. A packet that was delivered before, and is decoded again,
+    /// is not delivered twice.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -90,7 +90,7 @@ impl SidePackets {
         }))
     }
 
-    /// Takes note of a video packet behind the end: sparse streams (subtitles) may have nothing there, and video far beyond
+    /// Records a video packet after the end: sparse streams (subtitles) may have nothing there, and video far beyond
     /// the end closes them.
     pub fn pass(&mut self, video: &InputPacket) {
         let secs = video.dts().or(video.pts()).map(|ticks| self.video_base.seconds(ticks));
@@ -99,7 +99,7 @@ impl SidePackets {
         }
     }
 
-    /// Whether a packet within the selection may still come.
+    /// Whether more packets within the selection may come.
     pub fn may_come(&self) -> bool {
         self.open.contains(&true)
     }

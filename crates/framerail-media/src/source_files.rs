@@ -1,4 +1,4 @@
-//! The files of this machine that a source is made of.
+//! Lists the local files of a source.
 
 use std::{
     fs::{self, File},
@@ -10,11 +10,11 @@ use framerail_core::run_files::local_path;
 
 use crate::images::ImageList;
 
-/// Playlists are looked into up to this size.
+/// Maximum number of bytes read from a playlist.
 const MAX_PLAYLIST_BYTES: u64 = 4 << 20;
 
-/// Every file that reading this source would read: the file itself, the images of a list, the segments of a playlist; for `-`
-/// what standard input comes from. Empty for addresses of servers.
+/// All files that reading this source would read: the file itself, the images of a list, the segments of a playlist; for `-`
+/// the file behind standard input. Empty for URLs of servers.
 pub fn source_files(source: &str) -> Vec<PathBuf> {
     if source == "-" {
         return vec!["/dev/stdin".into()];
@@ -28,7 +28,7 @@ pub fn source_files(source: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The files that a local playlist names.
+/// The files that a local playlist lists.
 fn listed(path: &Path) -> Option<Vec<PathBuf>> {
     let is_playlist = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("m3u8") || ending.eq_ignore_ascii_case("m3u"));
     if !is_playlist || !fs::metadata(path).is_ok_and(|found| found.is_file()) {

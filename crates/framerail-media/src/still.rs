@@ -1,34 +1,34 @@
-//! Whether a file with an image's name holds one picture, by its first bytes: animations and videos are read as video.
+//! Detects from a file's first bytes whether it holds a single image: animations and videos are read as video.
 
 use std::{fs::File, io::Read as _, path::Path};
 
-/// Bytes that are looked at. What animates a PNG stands before its first image.
+/// Number of bytes inspected. A PNG's animation header precedes its first image.
 const LOOK_BYTES: u64 = 64 * 1024;
-/// Brands of ISO files that hold a still image.
+/// Brands of ISO files with a still image.
 const STILL_BRANDS: &[&[u8]] = &[b"avif", b"mif1", b"miaf", b"heic", b"heix", b"heim", b"heis", b"jxl ", b"jp2 ", b"jpx "];
 /// Brands of image sequences.
 const SEQUENCE_BRANDS: &[&[u8]] = &[b"avis", b"msf1", b"hevc", b"hevx"];
 
-/// What a file is that is not a still image.
+/// The kind of a file that is not a still image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moving {
     /// Animated WebP, which FFmpeg does not read.
     Webp,
     /// Animated PNG.
     Apng,
-    /// Anything else that FFmpeg recognises.
+    /// Any other format that FFmpeg detects.
     Video,
 }
 
 impl Moving {
-    /// What a file is; `None` for a still image, and for what cannot be read.
+    /// Detects the kind of a file; `None` for a still image, and for files that cannot be read.
     pub(crate) fn of_file(path: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(path).ok()?.take(LOOK_BYTES).read_to_end(&mut bytes).ok()?;
         Self::of(&bytes)
     }
 
-    /// What a file is by its first bytes.
+    /// Detects the kind from a file's first bytes.
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             let image = find(bytes, b"IDAT").unwrap_or(bytes.len());
@@ -44,7 +44,7 @@ impl Moving {
         if bytes.get(4..8) == Some(b"ftyp") {
             let length = usize::try_from(u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
             let brands = bytes.get(8..length.min(bytes.len()))?;
-            // Behind the first brand stands its version.
+            // The version follows the first brand.
             let is_sequence = brands.chunks_exact(4).any(|brand| SEQUENCE_BRANDS.contains(&brand));
             let is_still = brands.get(..4).is_some_and(|brand| STILL_BRANDS.contains(&brand));
             return (is_sequence || !is_still).then_some(Moving::Video);

@@ -1,5 +1,5 @@
-//! What still images carry beside their picture and FFmpeg 5.1 does not read: the turn of PNG, WebP, HEIF and AVIF, the colour profile of
-//! the latter two, and whether there are EXIF data.
+//! Reads tags of still images that FFmpeg 5.1 does not: the rotation of PNG, WebP, HEIF and AVIF, the colour profile of the latter two,
+//! and whether there is EXIF data.
 
 use std::{
     fs::File,
@@ -14,9 +14,9 @@ use crate::{
     mp4_boxes::{Fields, Mp4Box, boxes, find, read_top_level},
 };
 
-/// Most bytes of EXIF data, or of a HEIF file's description, that are read.
+/// Maximum number of bytes read of EXIF data, or of a HEIF file's metadata.
 const MAX_BYTES: u64 = 4 << 20;
-/// Chunks or segments of a file that are looked at.
+/// Maximum number of chunks or segments inspected.
 const MAX_CHUNKS: usize = 10_000;
 
 /// Tags of a still image.
@@ -24,22 +24,22 @@ const MAX_CHUNKS: usize = 10_000;
 pub(crate) struct StillTags {
     pub(crate) turn: Rotation,
     pub(crate) has_exif: bool,
-    /// Of HEIF and AVIF; the decoders of others give it.
+    /// For HEIF and AVIF; other decoders return the profile themselves.
     pub(crate) icc_profile: Option<Vec<u8>>,
 }
 
 impl StillTags {
-    /// Those of a file; none for files of other kinds, or that cannot be read.
+    /// Reads a file's tags; empty for other kinds of files, or if the file cannot be read.
     pub(crate) fn of_file(path: &Path) -> Self {
         File::open(path).and_then(|mut file| Self::of(&mut file)).ok().flatten().unwrap_or_default()
     }
 
-    /// Those of an image in memory, or of its beginning.
+    /// Reads the tags of an image in memory, or of its beginning.
     pub(crate) fn of_bytes(bytes: &[u8]) -> Self {
         Self::of(&mut io::Cursor::new(bytes)).ok().flatten().unwrap_or_default()
     }
 
-    /// Gives them to the image's packet, for its decoder; a JPEG's decoder finds its own.
+    /// Attaches the tags to the image's packet, for its decoder. A JPEG's decoder reads its tags itself.
     pub(crate) fn attach(&self, packet: &mut AvPacket) {
         if packet.data().starts_with(b"\xff\xd8") {
             return;
@@ -71,7 +71,7 @@ fn bytes(file: &mut impl Read, count: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The body of a JPEG's first EXIF segment before its image.
+/// The body of a JPEG's first EXIF segment before the image data.
 fn jpeg_exif(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
     file.seek(SeekFrom::Start(2))?;
     for _ in 0..MAX_CHUNKS {
@@ -95,7 +95,7 @@ fn jpeg_exif(file: &mut (impl Read + Seek)) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// The body of the first chunk of this name: of PNG, big-endian with a checksum, or of RIFF.
+/// The body of the first chunk with this name, in a PNG (big-endian with checksums) or RIFF file.
 fn chunk(file: &mut (impl Read + Seek), start: u64, wanted: [u8; 4], is_png: bool) -> io::Result<Option<Vec<u8>>> {
     file.seek(SeekFrom::Start(start))?;
     for _ in 0..MAX_CHUNKS {
@@ -115,7 +115,7 @@ fn chunk(file: &mut (impl Read + Seek), start: u64, wanted: [u8; 4], is_png: boo
     Ok(None)
 }
 
-/// Orientation by TIFF structures, as EXIF has them.
+/// Orientation from the TIFF structure of EXIF data.
 fn turn_of_exif(tiff: &[u8]) -> Option<Rotation> {
     let is_little = tiff.starts_with(b"II");
     let number = |at: usize, count: usize| -> Option<usize> {
@@ -168,11 +168,11 @@ fn of_heif(meta: &[u8]) -> Option<StillTags> {
     Some(StillTags { turn: heif_turn(turn, mirror), has_exif: has_exif_item(meta).unwrap_or(false), icc_profile })
 }
 
-/// Whether one of the items of a HEIF file is EXIF data.
+/// Whether an item of a HEIF file is EXIF data.
 fn has_exif_item(meta: &[u8]) -> Option<bool> {
     let items = find(meta, &[b"iinf"])?;
     let entries = boxes(items.get(if items.first() == Some(&0) { 6 } else { 8 }..)?);
-    // Version 2 numbers items with 16 bits, version 3 with 32; behind the number stand two bytes and the type.
+    // Version 2 has 16-bit item numbers, version 3 has 32-bit ones; two bytes and the type follow the number.
     Some(entries.filter(|found| &found.kind == b"infe").any(|found| {
         let at = if found.body.first() == Some(&2) { 8 } else { 10 };
         found.body.get(at..at + 4) == Some(b"Exif")
@@ -180,7 +180,7 @@ fn has_exif_item(meta: &[u8]) -> Option<bool> {
 }
 
 fn heif_turn(turn: u8, mirror: Option<u8>) -> Rotation {
-    // Quarter turns counter-clockwise; 0 exchanges top and bottom, 1 left and right.
+    // `turn`: quarter turns counter-clockwise; `mirror`: 0 exchanges top and bottom, 1 left and right.
     match (turn, mirror) {
         (0, None) => Rotation::None,
         (1, None) => Rotation::Clockwise270,
@@ -197,7 +197,7 @@ fn heif_turn(turn: u8, mirror: Option<u8>) -> Rotation {
 mod tests {
     use super::*;
 
-    /// EXIF data with an orientation only, in either order of bytes.
+    /// EXIF data with only an orientation, in either byte order.
     fn exif(orientation: u8, is_little: bool) -> Vec<u8> {
         let mut tiff = if is_little {
             b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec()
@@ -260,7 +260,7 @@ mod tests {
             Rotation::Transverse,
             Rotation::Clockwise270,
         ];
-        // As libavif writes the eight of EXIF.
+        // As libavif writes the eight EXIF orientations.
         let by_heif: [&[(&[u8; 4], u8)]; 8] = [
             &[],
             &[(b"imir", 1)],
@@ -303,7 +303,7 @@ mod tests {
     fn damaged_and_foreign_files_have_none() {
         for whole in [png(&exif(6, true)), webp(&exif(6, false)), avif(&[(b"irot", 3)])] {
             for end in 0..whole.len() {
-                // Neither a panic nor a wait; what is cut off is not found.
+                // Must neither panic nor hang; truncated tags are not found.
                 drop(StillTags::of_bytes(&whole[..end]));
             }
         }

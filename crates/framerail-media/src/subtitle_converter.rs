@@ -1,4 +1,4 @@
-//! Text subtitles of one format made into another.
+//! Converts text subtitles between formats.
 
 use std::ptr;
 
@@ -11,28 +11,28 @@ use crate::{
     track_fit::TEXT_SUBTITLES,
 };
 
-/// Room for one encoded subtitle.
+/// Maximum size of one encoded subtitle.
 const MAX_BYTES: usize = 1 << 20;
-/// Milliseconds that a subtitle without an end is shown.
+/// Duration in milliseconds of a subtitle without an end.
 const DEFAULT_MILLIS: u32 = 3_000;
 
 /// Decodes subtitles and encodes them again.
 pub(crate) struct SubtitleConverter {
     decoder: CodecContext,
     encoder: CodecContext,
-    /// Ticks of the packets that are taken.
+    /// Time base of the input packets.
     time_base: TimeBase,
     buffer: Vec<u8>,
     damaged: u64,
 }
 
 impl SubtitleConverter {
-    /// Opens decoder and encoder; `None` where FFmpeg cannot convert between the two.
+    /// Opens decoder and encoder; `None` if FFmpeg cannot convert between the formats.
     pub(crate) fn open(source: &Parameters, time_base: TimeBase, encoder: &str) -> Option<Self> {
         if !TEXT_SUBTITLES.contains(&source.codec_name().as_str()) {
             return None;
         }
-        // SAFETY: any codec number and zero-ended names are allowed; descriptions are static.
+        // SAFETY: any codec number and zero-terminated names are allowed; descriptions are static.
         let (decodes, encodes) = unsafe {
             let name = av::c_string(encoder);
             (ffi::avcodec_find_decoder(source.get().codec_id), ffi::avcodec_find_encoder_by_name(name.as_ptr()))
@@ -62,7 +62,7 @@ impl SubtitleConverter {
         is_open.then(|| Self { decoder, encoder, time_base, buffer: vec![0; MAX_BYTES], damaged: 0 })
     }
 
-    /// What the container has to know.
+    /// Codec parameters for the container.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -71,17 +71,17 @@ impl SubtitleConverter {
         unsafe { Parameters::of_encoder(self.encoder.as_ptr()) }
     }
 
-    /// Ticks of the packets that are given.
+    /// Time base of the output packets.
     pub(crate) fn time_base(&self) -> TimeBase {
         self.time_base
     }
 
-    /// Packets that could not be converted.
+    /// Number of packets that could not be converted.
     pub(crate) fn damaged(&self) -> u64 {
         self.damaged
     }
 
-    /// Takes a packet; gives what becomes of it. One that cannot be converted is counted.
+    /// Takes a packet; returns the converted ones. Counts a packet that cannot be converted.
     pub(crate) fn push(&mut self, packet: &AvPacket) -> Vec<AvPacket> {
         let Ok(mut copy) = packet.share() else { return Vec::new() };
         // SAFETY: a zeroed subtitle is empty; the decoder fills it, and it is freed once below. The encoder writes no more bytes than
@@ -97,7 +97,7 @@ impl SubtitleConverter {
             let mut made = Vec::new();
             if is_there != 0 && subtitle.num_rects > 0 {
                 let (start, end) = (subtitle.start_display_time, subtitle.end_display_time);
-                // Encoders want text that begins with its packet.
+                // Encoders expect text that starts with its packet.
                 subtitle.end_display_time = end.saturating_sub(start);
                 subtitle.start_display_time = 0;
                 let (buffer, room) = (self.buffer.as_mut_ptr(), MAX_BYTES as i32);

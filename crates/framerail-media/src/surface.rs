@@ -1,4 +1,4 @@
-//! A decoder's picture as a host surface, without a copy; and any host surface as a picture for an encoder.
+//! Wraps a decoder's frame as a host surface without a copy, and any host surface as a frame for an encoder.
 
 use std::{any::Any, ptr, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{MediaError, av::AvFrame, format};
 /// Planes of an `AVFrame`.
 pub(crate) struct AvFrameMemory {
     frame: AvFrame,
-    /// Bytes of each plane that may be touched.
+    /// Number of accessible bytes of each plane.
     lengths: [usize; 4],
 }
 
@@ -50,7 +50,7 @@ impl HostMemory for AvFrameMemory {
     }
 }
 
-/// Wraps a picture whose format is `format` and whose rows run downwards; `None` when it cannot be wrapped safely.
+/// Wraps a frame of pixel format `format` with top-down rows; `None` if it cannot be wrapped safely.
 pub(crate) fn wrap(frame: AvFrame, format: PixelFormat) -> Option<HostSurface> {
     let (width, height) = (u32::try_from(frame.width).ok()?, u32::try_from(frame.height).ok()?);
     let mut pitches = [0; 4];
@@ -66,7 +66,7 @@ pub(crate) fn wrap(frame: AvFrame, format: PixelFormat) -> Option<HostSurface> {
     HostSurface::new(format, width, height, &pitches, Arc::new(AvFrameMemory { frame, lengths })).ok()
 }
 
-/// Whether a plane's bytes belong to one of the frame's counted buffers.
+/// Whether a plane's bytes lie within one of the frame's reference-counted buffers.
 fn lies_within_a_buffer(frame: &AvFrame, data: *const u8, length: usize) -> bool {
     let start = data as usize;
     frame.buf.iter().any(|buffer| {
@@ -77,8 +77,8 @@ fn lies_within_a_buffer(frame: &AvFrame, data: *const u8, length: usize) -> bool
     })
 }
 
-/// An `AVFrame` over a surface's planes, for reading by an encoder or filter. No bytes are copied: the frame holds the
-/// surface's memory until FFmpeg lets go of it.
+/// Creates an `AVFrame` over a surface's planes, for reading by an encoder or filter. Nothing is copied: the frame holds the
+/// surface's memory until FFmpeg releases it.
 pub(crate) fn lend(surface: &HostSurface) -> Result<AvFrame, MediaError> {
     if let Some(memory) = surface.memory().as_any().downcast_ref::<AvFrameMemory>() {
         let mut frame = memory.frame().share()?;
@@ -105,7 +105,7 @@ pub(crate) fn lend(surface: &HostSurface) -> Result<AvFrame, MediaError> {
         frame.data[plane] = bytes.as_ptr().cast_mut();
         frame.linesize[plane] = surface.layout(plane).pitch_bytes as i32;
     }
-    // SAFETY: extended_data of a picture points at its own data array.
+    // SAFETY: extended_data of a video frame points at its own data array.
     unsafe { (*frame.as_mut_ptr()).extended_data = ptr::addr_of_mut!((*frame.as_mut_ptr()).data).cast() };
     Ok(frame)
 }

@@ -1,10 +1,10 @@
-//! Which tags of an input go into an output.
+//! Decides which tags of an input are written to an output.
 
 use framerail_core::StreamInfo;
 
 use crate::WriterOptions;
 
-/// Tags that describe the file they were in, not its content.
+/// Tags that describe the original file, not its content.
 const FILE_TAGS: &[&str] = &[
     "major_brand",
     "minor_version",
@@ -18,7 +18,7 @@ const FILE_TAGS: &[&str] = &[
     "number_of_frames",
     "number_of_bytes",
 ];
-/// Words in the names of tags that say where a video was recorded.
+/// Words in the names of tags that contain a recording location.
 const LOCATION_WORDS: &[&str] = &["location", "gps", "latitude", "longitude", "iso6709", "xyz", "geotag"];
 
 /// Whether a tag of the input is written.
@@ -26,7 +26,7 @@ pub(crate) fn is_kept(key: &str, value: &str, options: &WriterOptions) -> bool {
     options.keep_metadata && !is_of_file(key) && !(options.strip_location && is_location(key, value))
 }
 
-/// Names of the tags that are left out because they say where a video was recorded.
+/// Names of the tags that are removed because they contain a recording location.
 pub(crate) fn stripped(options: &WriterOptions, info: &StreamInfo) -> Vec<String> {
     let is_stripped = |(key, value): &&(String, String)| options.keep_metadata && options.strip_location && is_location(key, value);
     info.metadata.iter().filter(is_stripped).map(|(key, _)| key.clone()).collect()
@@ -34,7 +34,7 @@ pub(crate) fn stripped(options: &WriterOptions, info: &StreamInfo) -> Vec<String
 
 fn is_of_file(key: &str) -> bool {
     let lower = key.to_ascii_lowercase();
-    // Matroska's statistics may have a language behind them: BPS-eng.
+    // Matroska's statistics tags may have a language suffix: BPS-eng.
     let name = lower.split('-').next().unwrap_or_default();
     FILE_TAGS.contains(&name) || name.starts_with("_statistics")
 }
@@ -44,7 +44,7 @@ fn is_location(key: &str, value: &str) -> bool {
     LOCATION_WORDS.iter().any(|word| lower.contains(word)) || is_coordinate(value)
 }
 
-/// Whether a text is a point of ISO 6709, such as `+48.8577+002.295/`.
+/// Whether a text is an ISO 6709 coordinate, such as `+48.8577+002.295/`.
 fn is_coordinate(text: &str) -> bool {
     let is_number = |text: &str| text.contains('.') && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let Some(rest) = text.trim().strip_prefix(['+', '-']) else { return false };

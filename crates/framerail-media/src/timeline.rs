@@ -1,7 +1,7 @@
-//! Every timestamp that is written: the start of a file is zero, times never go back, and streams are interleaved within bounds.
+//! Computes all written timestamps: a file starts at zero, times never go back, and interleaving is bounded.
 //!
-//! Packets come with times on their source's clock, each stream in its own order. What leaves has times of the container and is in
-//! the order in which it is written.
+//! Input packets have times on their source's clock, each stream in its own order. Output packets have the container's times, in
+//! the order in which they are written.
 
 use std::collections::VecDeque;
 
@@ -9,50 +9,50 @@ use framerail_core::TimeBase;
 
 use crate::av::{self, AvPacket};
 
-/// A step back of more than this is a clock that was set back: what follows is moved too. A smaller one moves a packet alone.
+/// A step back of more than this is a clock reset: later packets are shifted too. For a smaller one, only the packet is moved.
 const SLIP_SECS: f64 = 1.0;
-/// A step ahead of more than this is a clock that leapt.
+/// A forward step of more than this is a clock jump.
 const LEAP_SECS: f64 = 30.0 * 3600.0;
-/// Starts that differ by less begin together: containers round to milliseconds.
+/// Start times that differ by less are the same: containers round to milliseconds.
 const SAME_START_SECS: f64 = 0.0015;
 
-/// How much waits for a stream that is behind.
+/// Limits for waiting on a stream that is behind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InterleaveLimits {
-    /// Bytes of all packets that wait.
+    /// Total size in bytes of the waiting packets.
     pub(crate) bytes: usize,
-    /// Seconds that others may be ahead of the video: encoders hold frames back, and audio is not decoded.
+    /// Seconds that other streams may be ahead of the video: encoders hold frames back, but audio is copied immediately.
     pub(crate) ahead_of_video_secs: f64,
-    /// Seconds that the video may be ahead of audio.
+    /// Seconds that the video may be ahead of the audio.
     pub(crate) ahead_of_audio_secs: f64,
 }
 
 impl InterleaveLimits {
-    /// For files that are read when they are complete.
+    /// For files, which are read when they are complete.
     pub(crate) const FILE: Self = Self { bytes: 64 << 20, ahead_of_video_secs: 120.0, ahead_of_audio_secs: 10.0 };
-    /// For what is watched while it is written: silent audio must not hold up frames.
+    /// For live outputs: missing audio must not delay frames.
     pub(crate) const LIVE: Self = Self { bytes: 16 << 20, ahead_of_video_secs: 10.0, ahead_of_audio_secs: 1.0 };
 }
 
-/// What kind of packets a track has.
+/// The kind of packets in a track.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TrackKind {
-    /// Frames. `is_fixed_rate` is for containers that only count frames: a start between two of them is the earlier one.
+    /// Frames. `is_fixed_rate` is for containers that only count frames: a start between two frames is rounded down.
     Video { is_fixed_rate: bool },
     /// Audio, which may begin with samples that are not played.
     Audio { sample_rate: u32, padding: u32 },
-    /// Subtitles and attachments, which nothing waits for.
+    /// Subtitles and attachments, which are not waited for.
     Sparse,
 }
 
-/// How a container holds times.
+/// How a container stores times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ContainerClock {
-    /// Times below zero are allowed.
+    /// Negative times are allowed.
     pub(crate) holds_negative: bool,
-    /// Decoding times below zero are allowed: only presentation times are written.
+    /// Negative DTS are allowed: only PTS are stored.
     pub(crate) is_by_pts: bool,
-    /// Two packets of a stream may have the same decoding time.
+    /// Two packets of a stream may have the same DTS.
     pub(crate) holds_equal: bool,
 }
 
@@ -85,31 +85,31 @@ pub(crate) struct Timeline {
     limits: InterleaveLimits,
     keeps_start: bool,
     clock: ContainerClock,
-    /// What is written as zero, on the sources' clock; none until it is settled.
+    /// The time on the sources' clock that is written as zero; `None` until it is determined.
     zero: Option<Moment>,
     waiting_bytes: usize,
-    /// Times that were missing, repeated or went back.
+    /// Number of times that were missing, repeated or went back.
     repaired: u64,
-    /// Video packets whose time the container cannot hold exactly.
+    /// Number of video packets whose time the container cannot store exactly.
     rounded: u64,
 }
 
 struct Track {
     kind: TrackKind,
-    /// Of the container's stream.
+    /// Time base of the container's stream.
     base: TimeBase,
     waiting: VecDeque<AvPacket>,
     first: Option<First>,
     last: Option<Last>,
-    /// Added to the source's clock after it was set again.
+    /// Added to the source's clock since its last reset.
     shift: Option<Moment>,
-    /// Where the first packet was presented.
+    /// PTS of the first packet.
     anchor: Option<Anchor>,
-    /// Decoding time and duration of the last packet that left, in the container's ticks.
+    /// DTS and duration of the last written packet, in the container's ticks.
     written: Option<(i64, i64)>,
 }
 
-/// The first packet that came, on the source's clock.
+/// The first input packet, on the source's clock.
 #[derive(Clone, Copy)]
 struct First {
     pts: Moment,
@@ -118,7 +118,7 @@ struct First {
     played: Moment,
 }
 
-/// The last packet that came, on the source's clock.
+/// The last input packet, on the source's clock.
 #[derive(Clone, Copy)]
 struct Last {
     dts: i64,
@@ -126,7 +126,7 @@ struct Last {
     base: TimeBase,
 }
 
-/// An instant on the source's clock, and in the container's ticks.
+/// A time on the source's clock, and the same time in the container's ticks.
 #[derive(Clone, Copy)]
 struct Anchor {
     moment: Moment,
@@ -152,14 +152,14 @@ impl Timeline {
         });
     }
 
-    /// States the time base of a stream, which the container chooses while its header is written.
+    /// Sets the time base of a stream, which the container chooses when its header is written.
     pub(crate) fn set_base(&mut self, stream: usize, base: TimeBase) {
         if let Some(track) = self.tracks.get_mut(stream) {
             track.base = base;
         }
     }
 
-    /// Takes a packet: `stream_index` and `time_base` are set, times are on the source's clock.
+    /// Takes a packet with `stream_index` and `time_base` set and times on the source's clock.
     pub(crate) fn push(&mut self, mut packet: AvPacket) {
         let Some(track) = usize::try_from(packet.stream_index).ok().and_then(|index| self.tracks.get_mut(index)) else { return };
         self.repaired += u64::from(track.accept(&mut packet));
@@ -167,8 +167,8 @@ impl Timeline {
         track.waiting.push_back(packet);
     }
 
-    /// The next packet to be written, in the time base of its stream; `None` while others may still come before it. At the end
-    /// nothing is waited for.
+    /// Returns the next packet to write, in the time base of its stream; `None` while earlier packets may still come. At the end
+    /// it does not wait.
     pub(crate) fn next(&mut self, is_end: bool) -> Option<AvPacket> {
         let earliest = self.tracks.iter().enumerate().filter_map(|(index, track)| Some((track.waiting.front().map(micros)?, index))).min();
         let (_, index) = earliest?;
@@ -185,23 +185,23 @@ impl Timeline {
         Some(packet)
     }
 
-    /// Times that had to be worked out because they were missing, repeated or went back.
+    /// Number of times that were derived because they were missing, repeated or went back.
     pub(crate) fn repaired(&self) -> u64 {
         self.repaired
     }
 
-    /// Video packets whose time was rounded.
+    /// Number of video packets whose time was rounded.
     pub(crate) fn rounded(&self) -> u64 {
         self.rounded
     }
 
-    /// How long the last written packet of a stream lasts, in the stream's ticks; none when unknown.
+    /// Duration of the last written packet of a stream, in the stream's ticks; `None` if unknown.
     pub(crate) fn last_duration(&self, stream: usize) -> Option<i64> {
         let (_, duration) = self.tracks.get(stream)?.written?;
         Some(duration).filter(|ticks| *ticks > 0)
     }
 
-    /// Whether no stream that is worth waiting for may still give an earlier packet.
+    /// Whether no stream within the waiting limits may still deliver an earlier packet.
     fn is_due(&self) -> bool {
         let is_awaited = |track: &&Track| track.kind != TrackKind::Sparse && track.waiting.is_empty();
         let mut awaited = self.tracks.iter().filter(is_awaited).peekable();
@@ -217,8 +217,8 @@ impl Timeline {
         first.zip(last).is_some_and(|(first, last)| last.saturating_sub(first) as f64 > limit * 1e6)
     }
 
-    /// What becomes zero: the earliest instant that is seen or heard, or the source's own zero; earlier still where packets lie
-    /// before it and the container holds no negative times.
+    /// The time that becomes zero: the first time that anything is seen or heard, or the source's own zero; earlier if packets
+    /// precede it and the container does not allow negative times.
     fn start(&self) -> Moment {
         let start = if self.keeps_start { Moment::ZERO } else { self.first_played() };
         if self.clock.holds_negative {
@@ -241,7 +241,7 @@ impl Timeline {
 }
 
 impl Track {
-    /// Completes and orders the times of a packet that came; says whether they had to be repaired.
+    /// Completes and orders the times of an input packet; returns whether they had to be repaired.
     fn accept(&mut self, packet: &mut AvPacket) -> bool {
         let base = av::time_base(packet.time_base);
         if let Some(last) = self.last.as_mut().filter(|last| last.base != base) {
@@ -271,10 +271,10 @@ impl Track {
         is_repaired
     }
 
-    /// A decoding time after the last.
+    /// Returns a DTS after the last one.
     fn ordered(&mut self, dts: i64, last: Last) -> (i64, bool) {
         let base = last.base;
-        // MP4 cannot hold a step of more than this.
+        // MP4 cannot store longer steps.
         let leap = base.ticks(LEAP_SECS).min(self.base.rescale(i32::MAX.into(), base));
         let ahead = dts.saturating_sub(last.dts);
         if (1..=leap).contains(&ahead) {
@@ -292,7 +292,7 @@ impl Track {
         (last.dts.saturating_add(1), true)
     }
 
-    /// Puts the container's times into a packet; says whether the presentation time is exact.
+    /// Sets the container's times in a packet; returns whether the PTS is exact.
     fn place(&mut self, packet: &mut AvPacket, zero: Moment, clock: ContainerClock) -> bool {
         let base = av::time_base(packet.time_base);
         let to = self.base;
@@ -309,7 +309,7 @@ impl Track {
             let is_late = is_fixed_rate && to.rescale(nearest, base) > from_zero;
             Anchor { moment: Moment { ticks: pts, base }, ticks: nearest.saturating_sub(i64::from(is_late)) }
         });
-        // Relative to the first packet: what is exact there stays exact, wherever it begins.
+        // Relative to the first packet: times that are exact relative to it stay exact, wherever it begins.
         let from_anchor = |ticks: i64| base.rescale(ticks, anchor.moment.base).saturating_sub(anchor.moment.ticks);
         let placed = |ticks: i64| anchor.ticks.saturating_add(anchor.moment.base.rescale(from_anchor(ticks), to));
         let (mut new_pts, mut new_dts) = (placed(pts), placed(packet.dts));
@@ -326,19 +326,19 @@ impl Track {
     }
 }
 
-/// A packet's place in the order of all: microseconds on the source's clock.
+/// A packet's sort key: microseconds on the source's clock.
 fn micros(packet: &AvPacket) -> i64 {
     av::timestamp(packet.dts).map_or(i64::MIN, |dts| av::time_base(packet.time_base).rescale(dts, TimeBase::MICROS))
 }
 
-/// Ticks at the beginning of audio that decoders give and players do not play.
+/// Duration, in ticks, at the start of audio that decoders return and players do not play.
 fn unplayed(packet: &AvPacket, kind: TrackKind, base: TimeBase) -> i64 {
     let TrackKind::Audio { sample_rate, padding } = kind else { return 0 };
     let Some(samples) = TimeBase::new(1, sample_rate.into()) else { return 0 };
     samples.rescale(packet.skipped_samples().unwrap_or(padding).into(), base)
 }
 
-/// Whether a time is the same instant in another time base.
+/// Whether a time converts exactly to another time base.
 fn exactly(ticks: i64, from: TimeBase, to: TimeBase) -> bool {
     let (from, to) = (from.ratio(), to.ratio());
     let num = i128::from(ticks) * i128::from(from.num) * i128::from(to.den);

@@ -1,4 +1,4 @@
-//! Which side streams a container takes as they are, and what they become where it does not.
+//! Decides which side streams a container supports, and how to convert the others.
 
 use std::ptr;
 
@@ -6,29 +6,29 @@ use ffmpeg_the_third::ffi;
 
 use crate::{MediaError, Parameters, SegmentFormat, av, encoder::VideoTrack, output_format::OutputFormat};
 
-/// Audio that RTP has a payload for, as far as receivers know it too.
+/// Audio codecs with an RTP payload format that receivers commonly support.
 const RTP_AUDIO: &[&str] = &["aac", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw", "adpcm_g722", "amr_nb", "amr_wb", "speex"];
-/// Audio that has a stream type in MPEG-TS. FFmpeg writes any other as private data that nothing plays, and TrueHD without the AC-3
-/// that it lies in.
+/// Audio codecs with a stream type in MPEG-TS. FFmpeg writes others as private data that no player decodes, and TrueHD without the
+/// AC-3 stream that contains it.
 const TS_AUDIO: &[&str] = &["aac", "aac_latm", "mp1", "mp2", "mp3", "ac3", "eac3", "dts", "opus", "s302m"];
-/// Audio that players take in MPEG-TS segments.
+/// Audio codecs that players support in MPEG-TS segments.
 const TS_SEGMENT_AUDIO: &[&str] = &["aac", "mp2", "mp3", "ac3", "eac3"];
-/// Audio that players take in segments of fragmented MP4.
+/// Audio codecs that players support in fragmented MP4 segments.
 const MP4_SEGMENT_AUDIO: &[&str] = &["aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"];
-/// Audio that has a stream type in MPEG program streams.
+/// Audio codecs with a stream type in MPEG program streams.
 const PS_AUDIO: &[&str] = &["mp2", "mp3", "ac3", "dts", "pcm_s16be", "pcm_dvd"];
-/// Audio whose frames AVI can count without being told how long they are.
+/// Audio codecs whose frames AVI can count without a stated frame length.
 const AVI_AUDIO: &[&str] = &["aac", "mp1", "mp2", "mp3", "ac3", "wmav1", "wmav2"];
-/// Subtitles that have a stream type in MPEG-TS.
+/// Subtitle codecs with a stream type in MPEG-TS.
 const TS_SUBTITLES: &[&str] = &["dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "arib_caption"];
 
-/// Subtitles of text, which become one another.
+/// Text subtitle codecs, which can be converted to each other.
 pub(crate) const TEXT_SUBTITLES: &[&str] = &["subrip", "srt", "ass", "ssa", "webvtt", "mov_text", "text"];
 
 /// A container with the streams that it has so far.
 ///
-/// What a container takes depends on the codec, its settings and the streams beside it. FFmpeg knows it when it writes a header, so one
-/// is written into memory with the stream in question; lists stand here only for what FFmpeg writes and nothing plays.
+/// Whether a container supports a stream depends on the codec, its settings and the other streams. FFmpeg decides when it writes a
+/// header, so a header with the stream is written to memory. The lists here only exclude what FFmpeg writes but no player plays.
 pub(crate) struct TrackFit {
     format: OutputFormat,
     segment_format: SegmentFormat,
@@ -37,33 +37,33 @@ pub(crate) struct TrackFit {
 }
 
 impl TrackFit {
-    /// A container with its video.
+    /// Creates a container with its video.
     pub(crate) fn new(format: OutputFormat, segment_format: SegmentFormat, video: VideoTrack) -> Self {
         Self { format, segment_format, tracks: Vec::new(), video }
     }
 
-    /// The container's name as messages have it.
+    /// The container's name for messages.
     pub(crate) fn name(&self) -> String {
         self.format.name()
     }
 
-    /// Takes note of a stream that is in the container.
+    /// Records a stream that is in the container.
     pub(crate) fn add(&mut self, parameters: Parameters) {
         self.tracks.push(parameters);
     }
 
-    /// Whether audio goes in as it is.
+    /// Whether audio can be copied.
     pub(crate) fn takes_audio(&self, parameters: &Parameters) -> bool {
         let (codec, name) = (parameters.codec_name(), self.format.name());
         let list = match (name.as_str(), self.segment_format) {
-            // AAC out of a transport stream has its header in each packet, where RTP cannot use it.
+            // AAC from a transport stream has a header in each packet, which RTP cannot use.
             ("rtsp", _) if codec == "aac" && parameters.extradata().is_empty() => return false,
             ("rtsp", _) => RTP_AUDIO,
             ("hls", SegmentFormat::MpegTs) => TS_SEGMENT_AUDIO,
             ("hls", SegmentFormat::FragmentedMp4) => MP4_SEGMENT_AUDIO,
             ("mpegts", _) => TS_AUDIO,
             ("mpeg" | "vob" | "svcd" | "dvd" | "vcd", _) => PS_AUDIO,
-            // WMA would lose its header there.
+            // WMA would lose its header in MOV.
             ("mov", _) if codec.starts_with("wma") => return false,
             ("avi", _) if self.copied(parameters).is_ok_and(|copy| copy.get().block_align > 0 || copy.get().frame_size > 0) => {
                 return self.accepts(parameters);
@@ -74,7 +74,7 @@ impl TrackFit {
         list.contains(&codec.as_str()) && (self.format.is_live() || self.accepts(parameters))
     }
 
-    /// Whether subtitles go in as they are.
+    /// Whether subtitles can be copied.
     pub(crate) fn takes_subtitles(&self, parameters: &Parameters) -> bool {
         match self.format.name().as_str() {
             "hls" | "rtsp" | "avi" | "flv" => false,
@@ -83,7 +83,7 @@ impl TrackFit {
         }
     }
 
-    /// Whether an attachment goes in: a cover picture in MP4, a named file in Matroska; any other would become a second video.
+    /// Whether an attachment can be copied: a cover image in MP4, a named file in Matroska; others would become a second video.
     pub(crate) fn takes_attachment(&self, parameters: &Parameters, metadata: &[(String, String)]) -> bool {
         if parameters.get().codec_type == ffi::AVMediaType::VIDEO {
             return self.format.is_mov() && matches!(parameters.codec_name().as_str(), "png" | "mjpeg" | "bmp");
@@ -91,18 +91,18 @@ impl TrackFit {
         self.format.name() == "matroska" && metadata.iter().any(|(key, _)| key == "filename")
     }
 
-    /// Whether chapters are kept.
+    /// Whether the container supports chapters.
     pub(crate) fn takes_chapters(&self) -> bool {
         self.format.is_mov() || matches!(self.format.name().as_str(), "matroska" | "webm" | "nut" | "asf" | "ogg" | "ogv")
     }
 
-    /// Whether the start of a timecode is kept.
+    /// Whether the container stores a start timecode.
     pub(crate) fn takes_timecode(&self) -> bool {
         self.format.is_mov() || matches!(self.format.name().as_str(), "matroska" | "webm" | "mxf" | "nut")
     }
 
-    /// Encoders for audio that the container does not take, in the order of preference; none where it holds no audio. PCM stays PCM
-    /// where the container takes it in another form.
+    /// Encoders for audio that the container does not support, in order of preference; empty if it has no audio. PCM stays PCM
+    /// if the container supports another variant.
     pub(crate) fn encoders_for(&self, parameters: &Parameters) -> Vec<String> {
         let is_long = parameters.get().bits_per_coded_sample > 16;
         let pcm = if is_long { ["pcm_s24le", "pcm_s16le"] } else { ["pcm_s16le", "pcm_s24le"] };
@@ -111,7 +111,7 @@ impl TrackFit {
         taken.map(|name| (*name).to_owned()).chain(self.usual_audio()).collect()
     }
 
-    /// Encoders of the audio that is usual in the container, in the order of preference; none where it holds no audio.
+    /// The container's default audio encoders, in order of preference; empty if it has no audio.
     pub(crate) fn usual_audio(&self) -> Vec<String> {
         let names: &[&str] = match self.format.name().as_str() {
             "mp4" | "mov" | "ipod" | "3gp" | "3g2" | "psp" | "f4v" | "ismv" | "flv" | "mpegts" | "hls" | "rtsp" => &["aac"],
@@ -126,7 +126,7 @@ impl TrackFit {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    /// Encoder of the text subtitles that are usual in the container.
+    /// The container's default encoder of text subtitles.
     pub(crate) fn usual_subtitles(&self) -> Option<&'static str> {
         match self.format.name().as_str() {
             "matroska" => Some("subrip"),
@@ -136,7 +136,7 @@ impl TrackFit {
         }
     }
 
-    /// Parameters as they are put into the container: with a tag that it knows, and with what its muxer counts by.
+    /// Parameters for a copied stream: with a tag that the container knows, and with the values that its muxer counts by.
     ///
     /// # Errors
     /// `Ffmpeg` when memory is exhausted.
@@ -150,10 +150,10 @@ impl TrackFit {
                     copy.block_align = copy.ch_layout.nb_channels.saturating_mul(bits / 8);
                 }
                 match copy.codec_id {
-                    // Containers that count frames by this number would take it for bytes.
+                    // Containers that count frames by this number would interpret it as bytes.
                     ffi::AVCodecID::MP3 if matches!(copy.block_align, 1 | 576 | 1152) => copy.block_align = 0,
                     ffi::AVCodecID::AC3 => copy.block_align = 0,
-                    // Blocks of a fixed number of samples: without it AVI makes the ticks of its audio from the rounded bit rate.
+                    // Blocks of a fixed number of samples: without it AVI derives the time base of the audio from the rounded bit rate.
                     _ if copy.frame_size == 0 && copy.block_align > 0 => {
                         // SAFETY: valid parameters, which are only read.
                         copy.frame_size = unsafe { ffi::av_get_audio_frame_duration2(copy, copy.block_align) }.max(0);
@@ -164,7 +164,7 @@ impl TrackFit {
         })
     }
 
-    /// Asks FFmpeg: writes the container's header with the stream into memory.
+    /// Checks with FFmpeg: writes the container's header with the stream to memory.
     fn accepts(&self, parameters: &Parameters) -> bool {
         let Ok(own) = self.copied(parameters) else { return false };
         if self.format.has(ffi::AVFMT_NOFILE) {
@@ -177,7 +177,7 @@ impl TrackFit {
     }
 }
 
-/// PCM of the same rate and layout with other samples.
+/// Parameters of PCM with the same rate and layout but another sample format.
 fn pcm_as(name: &str, parameters: &Parameters) -> Result<Parameters, MediaError> {
     let (codec, bits) = if name == "pcm_s24le" { (ffi::AVCodecID::PCM_S24LE, 24) } else { (ffi::AVCodecID::PCM_S16LE, 16) };
     parameters.changed(|copy| {
@@ -189,8 +189,8 @@ fn pcm_as(name: &str, parameters: &Parameters) -> Result<Parameters, MediaError>
 
 fn writes_header<'a>(format: OutputFormat, streams: impl Iterator<Item = &'a Parameters>, video_ticks: framerail_core::Rational) -> bool {
     let mut context = ptr::null_mut();
-    // SAFETY: a static format; the context and its byte stream are freed below, whatever fails. A muxer that was started is ended by
-    // freeing its context.
+    // SAFETY: a static format; the context and its byte stream are freed below in all cases. Freeing the context also ends a muxer
+    // that was started.
     unsafe {
         ffi::avformat_alloc_output_context2(&mut context, format.as_ptr(), ptr::null(), ptr::null());
         if context.is_null() {

@@ -1,4 +1,4 @@
-//! The FFmpeg that is linked, for `doctor`.
+//! Properties of the linked FFmpeg, for `doctor`.
 
 use std::ptr;
 
@@ -12,7 +12,7 @@ pub fn ffmpeg_version() -> String {
     unsafe { av::string(ffi::av_version_info()) }
 }
 
-/// The licence that its build falls under.
+/// The licence of the build.
 pub fn ffmpeg_license() -> String {
     // SAFETY: a static string.
     unsafe { av::string(ffi::avcodec_license()) }

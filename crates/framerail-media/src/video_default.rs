@@ -1,10 +1,10 @@
-//! Encoder and pixel format of the output where nothing is asked for: what plays everywhere.
+//! Default encoder and pixel format of the output: what plays everywhere.
 
 use framerail_core::{ColorTransfer, PixelFormat, StreamInfo};
 
 use crate::{MediaError, WriterOptions, output_format::OutputFormat, version};
 
-/// Encoders of 8 bit 4:2:0 that devices decode; what else they can make, few devices decode.
+/// Encoders of 8-bit 4:2:0 that devices decode; few devices decode the other formats that they produce.
 const PLAIN_ENCODERS: &[&str] = &["libx264", "libopenh264", "mpeg4"];
 /// Containers in which players expect HEVC.
 const HEVC_CONTAINERS: &[&str] = &["mp4", "mov", "matroska", "ipod", "f4v", "mpegts"];
@@ -12,18 +12,18 @@ const HEVC_CONTAINERS: &[&str] = &["mp4", "mov", "matroska", "ipod", "f4v", "mpe
 /// Code points of PQ and HLG.
 const HDR_TRANSFERS: [ColorTransfer; 2] = [ColorTransfer(16), ColorTransfer(18)];
 
-/// What is chosen.
+/// The chosen encoder and format.
 pub(crate) struct VideoDefault {
     pub(crate) codec: String,
-    /// Asked for, or 8 bit 4:2:0; none leaves it to the encoder.
+    /// The requested format, or 8-bit 4:2:0; `None` leaves it to the encoder.
     pub(crate) pixel_format: Option<PixelFormat>,
-    /// What is different from the input.
+    /// The difference from the input.
     pub(crate) warning: Option<String>,
 }
 
 impl VideoDefault {
-    /// Takes what is asked for, else H.264 with 8 bits and 4:2:0 where the container's usual encoder is one of that family; HEVC with
-    /// 10 bits for HDR, which 8 bits do not hold.
+    /// Chooses the requested encoder, else 8-bit 4:2:0 H.264 if the container's default encoder is of that family, or 10-bit HEVC for
+    /// HDR, which does not fit into 8 bits.
     ///
     /// # Errors
     /// `Unsupported` for a container without video.
@@ -34,7 +34,7 @@ impl VideoDefault {
         }
         let codec = format.default_encoder()?;
         let is_plain = is_plain(info.pixel_format) || !PLAIN_ENCODERS.contains(&codec.as_str());
-        // 4:2:0 has no odd sides.
+        // 4:2:0 does not support odd sizes.
         if is_plain || options.pixel_format.is_some() || !(info.width.is_multiple_of(2) && info.height.is_multiple_of(2)) {
             return Ok(asked(&codec));
         }
@@ -49,7 +49,7 @@ impl VideoDefault {
         Ok(Self { codec, pixel_format: Some(PixelFormat::Yuv420p), warning: Some(warning) })
     }
 
-    /// What is lost of HDR10 where neither the container nor the encoder writes it down.
+    /// Describes the HDR10 metadata that is lost if neither the container nor the encoder stores it.
     pub(crate) fn lost_hdr(format: OutputFormat, codec: &str, info: &StreamInfo) -> Option<String> {
         let is_written = codec == "libx265" || matches!(format.name().as_str(), "mp4" | "matroska" | "webm");
         let is_lost = !info.hdr.is_empty() && !is_written;

@@ -1,4 +1,4 @@
-//! Any of FFmpeg's video filters on frames: one stream in, one out.
+//! Runs any FFmpeg video filter graph with one input and one output on frames.
 
 use std::{
     collections::BTreeMap,
@@ -18,17 +18,17 @@ use crate::{
     format, surface,
 };
 
-/// The tag by which a result is told from others; filters hand a frame's metadata on.
+/// The metadata key that identifies a result's source frame; filters pass a frame's metadata on.
 const TAG: &str = "framerail.frame";
 
-/// A filter graph as FFmpeg writes it, checked in form.
+/// A parsed filter graph in FFmpeg's syntax.
 #[derive(Clone, Debug)]
 pub struct VideoFilter {
     text: String,
     chains: FilterChains,
 }
 
-/// What frames of a stream are like before or after filters.
+/// Properties of a stream's frames before or after filters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FilterFormat {
     /// Width in pixels.
@@ -37,16 +37,16 @@ pub struct FilterFormat {
     pub height: u32,
     /// Pixel format.
     pub format: PixelFormat,
-    /// Seconds per tick of PTS.
+    /// Time base of the PTS.
     pub time_base: TimeBase,
-    /// Shape of one pixel; `None` when unknown.
+    /// Pixel aspect ratio; `None` when unknown.
     pub sample_aspect_ratio: Option<Rational>,
     /// Frames per second; `None` when unknown or variable.
     pub frame_rate: Option<Rational>,
 }
 
 impl VideoFilter {
-    /// Takes a text apart. With `may_open` filters may open files, devices and the network; otherwise those that do are refused.
+    /// Parses a filter graph. Filters that open files, devices or the network are refused unless `may_open` is set.
     ///
     /// # Errors
     /// `BadOption` for a text that is not a filter graph, `Refused` for filters that open something, `Unsupported` for a filter that
@@ -61,25 +61,25 @@ impl VideoFilter {
         Ok(Self { text: text.to_owned(), chains })
     }
 
-    /// A filter in it that moves pixels to other places of the frame, so that detections no longer fit.
+    /// The first filter that moves pixels within the frame, so that detections no longer match.
     pub fn moving(&self) -> Option<&str> {
         filter_text::moving(&self.chains)
     }
 
-    /// Makes the filters for frames of a format.
+    /// Creates the filters for frames of a format.
     ///
     /// # Errors
-    /// `Unsupported` for a filter that this FFmpeg does not have, `BadOption` for arguments or links that do not fit, or frames of no
-    /// format that framerail has.
+    /// `Unsupported` for a filter that this FFmpeg does not have, `BadOption` for invalid arguments or links, or for output
+    /// in a format that framerail does not support.
     pub fn open(&self, input: &FilterFormat) -> Result<FilterGraph, MediaError> {
         FilterGraph::open(self, input)
     }
 }
 
-/// A place of a filter: its context and the number of its input or output.
+/// A pad of a filter: its context and the number of its input or output.
 type Pad = (*mut ffi::AVFilterContext, u32);
 
-/// Filters at work.
+/// A configured filter graph.
 pub struct FilterGraph {
     graph: NonNull<ffi::AVFilterGraph>,
     source: *mut ffi::AVFilterContext,
@@ -92,20 +92,20 @@ pub struct FilterGraph {
 // SAFETY: a filter graph may be used from any thread, one at a time, which `&mut self` ensures.
 unsafe impl Send for FilterGraph {}
 
-/// A frame that came out.
+/// A filtered frame.
 #[derive(Debug)]
 pub struct Filtered {
-    /// The picture.
+    /// The frame's surface.
     pub surface: HostSurface,
-    /// Ticks of the graph's output time base; `None` where the filter gave none.
+    /// PTS in ticks of the graph's output time base; `None` if the filter set none.
     pub pts: Option<i64>,
-    /// Shape of one pixel.
+    /// Pixel aspect ratio.
     pub sample_aspect_ratio: Option<Rational>,
     /// Colour tags.
     pub color: ColorDescription,
-    /// Interlacing.
+    /// Field order.
     pub field_order: FieldOrder,
-    /// Number of the frame that it was made of, as given to [`FilterGraph::send`], where that is known.
+    /// The tag of its source frame, as passed to [`FilterGraph::send`], if known.
     pub tag: Option<u64>,
 }
 
@@ -127,7 +127,7 @@ impl FilterGraph {
         );
         made.source = made.add("buffer", &given)?;
         let (entry, exit) = made.link_chains(&filter.chains)?;
-        // What framerail has no format for is converted to the nearest that it has.
+        // Convert formats that framerail does not support to the nearest one that it does.
         let formats: Vec<String> = PixelFormat::ALL.iter().map(|format| format::name(format::av_format(*format).0)).collect();
         let last = made.add("format", &format!("pix_fmts={}", formats.join("|")))?;
         made.sink = made.add("buffersink", "")?;
@@ -150,7 +150,7 @@ impl FilterGraph {
     fn add(&mut self, name: &str, arguments: &str) -> Result<*mut ffi::AVFilterContext, MediaError> {
         let (filter, c_name, c_arguments) = (find(name)?, av::c_string(name), av::c_string(arguments));
         let mut context = ptr::null_mut();
-        // SAFETY: zero-ended strings and a live graph, which owns the new filter.
+        // SAFETY: zero-terminated strings and a live graph, which owns the new filter.
         let code = unsafe {
             let graph = self.graph.as_ptr();
             ffi::avfilter_graph_create_filter(&mut context, filter, c_name.as_ptr(), c_arguments.as_ptr(), ptr::null_mut(), graph)
@@ -168,7 +168,7 @@ impl FilterGraph {
         if code < 0 { Err(self.wrong(format_args!("filters cannot be linked: {}", av::error_text(code)))) } else { Ok(()) }
     }
 
-    /// Makes and links the filters of a text; gives the one input and the one output that are left.
+    /// Creates and links the filters; returns the only unconnected input and output.
     fn link_chains(&mut self, chains: &FilterChains) -> Result<(Pad, Pad), MediaError> {
         let (mut wanted, mut given): (BTreeMap<String, Pad>, BTreeMap<String, Pad>) = Default::default();
         let (mut entries, mut exits) = (Vec::new(), Vec::new());
@@ -196,7 +196,7 @@ impl FilterGraph {
                 if let Some(label) = labels.next() {
                     return Err(self.wrong(format_args!("the filter {} has {inputs} inputs, and [{label}] is one more", filter.name)));
                 }
-                // Outputs that nobody took leave the graph.
+                // Unconnected outputs leave the graph.
                 exits.extend(std::mem::take(&mut before).into_iter().chain(open));
                 let mut labels = filter.outputs.iter();
                 for pad in (0..outputs).map(|pad| (context, pad)) {
@@ -231,7 +231,7 @@ impl FilterGraph {
         }
     }
 
-    /// Pads of video alone.
+    /// Checks that all pads are video.
     fn check_pads(&self, context: *mut ffi::AVFilterContext, filter: &FilterText, inputs: u32, outputs: u32) -> Result<(), MediaError> {
         // SAFETY: a live filter, and pads below its counts.
         let is_video = unsafe {
@@ -242,7 +242,7 @@ impl FilterGraph {
         if is_video { Ok(()) } else { Err(self.wrong(format_args!("the filter {} is not one for video alone", filter.name))) }
     }
 
-    /// What comes out.
+    /// The format of the output.
     fn described(&self) -> Result<FilterFormat, MediaError> {
         // SAFETY: a configured sink.
         let (width, height, format, base, aspect, rate) = unsafe {
@@ -270,17 +270,17 @@ impl FilterGraph {
         })
     }
 
-    /// What frames it takes.
+    /// The format of input frames.
     pub fn input(&self) -> &FilterFormat {
         &self.input
     }
 
-    /// What frames it gives.
+    /// The format of output frames.
     pub fn output(&self) -> &FilterFormat {
         &self.output
     }
 
-    /// Gives it a frame under a number; [`FilterGraph::receive`] until it gives none.
+    /// Sends a frame with a tag. Call [`FilterGraph::receive`] afterwards until it returns `None`.
     ///
     /// # Errors
     /// `Core` for a device surface, `Ffmpeg` when a filter fails.
@@ -294,14 +294,14 @@ impl FilterGraph {
         picture.interlaced_frame = (frame.field_order != FieldOrder::Progressive).into();
         picture.top_field_first = (frame.field_order == FieldOrder::TopFirst).into();
         let (key, value) = (av::c_string(TAG), av::c_string(&tag.to_string()));
-        // SAFETY: the frame's own dictionary, which goes with the frame, and zero-ended strings, which are copied.
+        // SAFETY: the frame's own dictionary, which the frame owns, and zero-terminated strings, which are copied.
         unsafe {
             ffi::av_dict_set(&mut (*picture.as_mut_ptr()).metadata, key.as_ptr(), value.as_ptr(), 0);
         }
         self.push(Some(&mut picture))
     }
 
-    /// Says that no more frames come; [`FilterGraph::receive`] then gives what is left.
+    /// Signals the end of the stream; [`FilterGraph::receive`] then returns the remaining frames.
     ///
     /// # Errors
     /// `Ffmpeg` when a filter fails.
@@ -313,11 +313,11 @@ impl FilterGraph {
         let frame = frame.map_or(ptr::null_mut(), AvFrame::as_mut_ptr);
         // SAFETY: a configured source, and a valid frame or null.
         let code = unsafe { ffi::av_buffersrc_add_frame_flags(self.source, frame, ffi::AV_BUFFERSRC_FLAG_KEEP_REF.0 as i32) };
-        // A filter that wants no more frames, such as trim, has ended.
+        // A filter that needs no more frames, such as trim, has ended.
         if code < 0 && code != ffi::AVERROR_EOF { Err(av::error(format!("filters `{}`", self.text), code)) } else { Ok(()) }
     }
 
-    /// The next result, if there is one now.
+    /// Returns the next result, if one is ready.
     ///
     /// # Errors
     /// `Ffmpeg` when a filter fails.
@@ -332,7 +332,7 @@ impl FilterGraph {
             return Err(av::error(format!("filters `{}`", self.text), code));
         }
         let key = av::c_string(TAG);
-        // SAFETY: the frame's own dictionary; the entry is copied before the frame goes.
+        // SAFETY: the frame's own dictionary; the entry is copied before the frame is freed.
         let tag = unsafe {
             let entry = ffi::av_dict_get((*frame.as_ptr()).metadata, key.as_ptr(), ptr::null(), 0);
             if entry.is_null() { None } else { av::string((*entry).value).parse().ok() }
@@ -353,10 +353,10 @@ impl FilterGraph {
     }
 }
 
-/// A filter of this FFmpeg.
+/// Finds a filter in this FFmpeg.
 fn find(name: &str) -> Result<*const ffi::AVFilter, MediaError> {
     let c_name = av::c_string(name);
-    // SAFETY: a zero-ended string; filters are static.
+    // SAFETY: a zero-terminated string; filters are static.
     let filter = unsafe { ffi::avfilter_get_by_name(c_name.as_ptr()) };
     if filter.is_null() {
         let reason = "this FFmpeg does not have it; `ffmpeg -filters` lists those of an installed one".into();
@@ -365,7 +365,7 @@ fn find(name: &str) -> Result<*const ffi::AVFilter, MediaError> {
     Ok(filter)
 }
 
-/// The tags of samples that filters brought into another family of formats: FFmpeg leaves those of the source.
+/// Corrects the colour tags of frames that filters converted to another family of formats: FFmpeg keeps the source's tags.
 pub fn settle_color(color: &mut ColorDescription, from: PixelFormat, to: PixelFormat) {
     match (from.family(), to.family()) {
         (from, to) if from == to => {}

@@ -1,4 +1,4 @@
-//! Animated WebP, which FFmpeg 5.1 recognises and does not read: its frames as packets of raw video.
+//! Reads animated WebP, which FFmpeg 5.1 detects but does not decode: frames become packets of raw video.
 
 use std::{
     fs::File,
@@ -11,11 +11,11 @@ use image_webp::{DecodingError, WebPDecoder};
 
 use crate::{InputOptions, MediaError, Parameters, av::AvPacket, error::system_words};
 
-/// The chunk of a frame.
+/// Name of a frame's chunk.
 const FRAME_CHUNK: &[u8] = b"ANMF";
-/// What browsers show a frame for that states no time, in milliseconds.
+/// Duration in milliseconds that browsers use for a frame without a stated one.
 const DEFAULT_DELAY_MS: i64 = 100;
-/// Frames are stated in milliseconds.
+/// WebP states durations in milliseconds.
 const TIME_BASE: TimeBase = TimeBase::MILLIS;
 
 trait Bytes: Read + Seek + Send {}
@@ -25,25 +25,25 @@ impl<T: Read + Seek + Send> Bytes for T {}
 /// An open animation.
 pub(crate) struct WebpAnimation {
     decoder: WebPDecoder<BufReader<Box<dyn Bytes>>>,
-    /// Frames given.
+    /// Number of frames returned.
     next: u64,
-    /// Presentation time of the next, in milliseconds.
+    /// PTS of the next frame, in milliseconds.
     next_ms: i64,
     is_broken: bool,
     chunks: Chunks,
 }
 
-/// What a file's chain of chunks is like.
+/// State of a file's chain of chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Chunks {
-    /// Frames, those behind a break in the chain included.
+    /// Number of frames, including those behind a break in the chain.
     frames: u64,
-    /// The chain breaks, or the file ends before it.
+    /// The chain is broken, or the file is truncated.
     is_broken: bool,
 }
 
 impl Chunks {
-    /// Follows the chain; only where it breaks are frames searched for.
+    /// Follows the chain; searches for frames only where it breaks.
     fn of(source: &mut (impl Read + Seek)) -> io::Result<Self> {
         let mut head = [0; 12];
         source.seek(SeekFrom::Start(0))?;
@@ -80,7 +80,7 @@ impl WebpAnimation {
     /// Opens an animation.
     ///
     /// # Errors
-    /// `Io`, `Damaged`; `TooLarge` when its pictures need more memory than the options allow.
+    /// `Io`, `Damaged`; `TooLarge` if its frames need more memory than the options allow.
     pub(crate) fn open(source: impl Read + Seek + Send + 'static, options: &InputOptions) -> Result<Self, MediaError> {
         let mut source = source;
         let failed = |error: io::Error| MediaError::Io { path: options.source.to_string(), reason: system_words(&error) };
@@ -89,19 +89,19 @@ impl WebpAnimation {
         let bytes: Box<dyn Bytes> = Box::new(source);
         let mut decoder = WebPDecoder::new(BufReader::new(bytes)).map_err(|error| damaged(options, &error))?;
         let (width, height) = decoder.dimensions();
-        // The canvas, the frame that is put on it, and the packet.
+        // Memory for the canvas, the frame drawn onto it, and the packet.
         options.check_picture(width, height, 4, 3)?;
         decoder.set_memory_limit(usize::try_from(options.picture_bytes).unwrap_or(usize::MAX));
         Ok(Self { decoder, next: 0, next_ms: 0, is_broken: false, chunks })
     }
 
-    /// The file that options name.
+    /// Opens the file of the options' source.
     pub(crate) fn open_file(options: &InputOptions) -> Result<Self, MediaError> {
         let path = std::path::Path::new(options.source.reveal());
         Self::open(File::open(path).map_err(|error| MediaError::io(path, &error))?, options)
     }
 
-    /// Frames by its chunks; some may be out of reach.
+    /// Number of frame chunks; some may be unreachable.
     pub(crate) fn frames(&self) -> u64 {
         self.chunks.frames
     }
@@ -115,13 +115,13 @@ impl WebpAnimation {
         if self.decoder.has_alpha() { PixelFormat::Rgba } else { PixelFormat::Rgb24 }
     }
 
-    /// Parameters of the packets.
+    /// Codec parameters of the packets.
     pub(crate) fn parameters(&self) -> Result<Parameters, MediaError> {
         let (width, height) = self.decoder.dimensions();
         Parameters::of_raw_video(crate::format::av_format(self.pixel_format()).0, width, height)
     }
 
-    /// Everything that is known before the first frame.
+    /// Stream information that is known before the first frame.
     pub(crate) fn info(&self, options: &InputOptions) -> StreamInfo {
         let (width, height) = self.decoder.dimensions();
         let frames = self.frames();
@@ -159,10 +159,10 @@ impl WebpAnimation {
         (self.next, self.next_ms, self.is_broken) = (0, 0, false);
     }
 
-    /// The next frame; `None` at the end.
+    /// Returns the next frame; `None` at the end.
     ///
     /// # Errors
-    /// The decoder's words for a frame that cannot be decoded; nothing follows it, since frames are changes of those before.
+    /// The decoder's message for a frame that cannot be decoded; no frame follows, since each frame builds on the previous ones.
     pub(crate) fn next(&mut self) -> Result<Option<AvPacket>, String> {
         if self.is_broken || self.next >= u64::from(self.decoder.num_frames()) {
             return Ok(None);

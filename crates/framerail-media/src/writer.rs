@@ -1,4 +1,4 @@
-//! Encodes frames and writes them, with the packets beside them, into a file that appears only when complete.
+//! Encodes frames and writes them, with side packets, to a file that appears only when it is complete.
 
 use std::path::{Path, PathBuf};
 
@@ -19,56 +19,56 @@ use crate::{
     video_default::VideoDefault,
 };
 
-/// What a writer did.
+/// Result of a writer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct WriteReport {
     /// Encoder, such as `libx264`.
     pub codec: String,
     /// Pixel format in the file.
     pub pixel_format: String,
-    /// Frames encoded.
+    /// Number of frames encoded.
     pub frames: u64,
-    /// Side packets copied.
+    /// Number of side packets copied.
     pub packets_copied: u64,
-    /// Side packets that were decoded to be encoded again; see `warnings`.
+    /// Number of side packets decoded for re-encoding or conversion; see `warnings`.
     pub packets_encoded: u64,
-    /// Of these, how many could not be decoded; silence stands for audio.
+    /// Number of these that could not be decoded; damaged audio is replaced by silence.
     pub packets_damaged: u64,
-    /// Side packets left out because the container does not take their stream; see `warnings`.
+    /// Number of side packets dropped because the container does not support their stream; see `warnings`.
     pub packets_skipped: u64,
-    /// Bytes of the file; of a playlist, of all packets in its segments; 0 for a device or pipe.
+    /// File size in bytes; for a playlist, the size of all packets in its segments; 0 for a device or pipe.
     pub bytes: u64,
-    /// Segments of a playlist, those included that were deleted as it moved on.
+    /// Number of segments of a playlist, including deleted ones.
     pub segments: u64,
-    /// Frames whose pixel format was converted.
+    /// Number of frames whose pixel format was converted.
     pub frames_converted: u64,
-    /// Frames that were scaled because their size differed from the first.
+    /// Number of frames scaled because their size differed from the first frame's.
     pub frames_rescaled: u64,
-    /// Frames whose PTS the container or encoder could not hold exactly.
+    /// Number of frames whose PTS the container or encoder could not store exactly.
     pub timestamps_rounded: u64,
-    /// Frames that were encoded again because the container has a fixed frame rate and the next frame came later.
+    /// Number of repeated frames, encoded because the container has a fixed frame rate and the next frame was late.
     pub frames_repeated: u64,
-    /// Timestamps that were missing, repeated or went back, and were worked out.
+    /// Number of timestamps that were missing, repeated or went back, and were repaired.
     pub timestamps_repaired: u64,
-    /// What differs from the input and why, one line each.
+    /// Differences from the input and their reasons, one line each.
     pub warnings: Vec<String>,
-    /// Where the file lies.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Why it lies elsewhere than it should.
+    /// Why it has another name than requested.
     #[serde(skip)]
     pub elsewhere: Option<Elsewhere>,
 }
 
 /// Writes one video stream and its side streams.
 ///
-/// The file starts at zero unless [`WriterOptions::keep_start`] is set: frames and side packets are moved by the same time. Frames
-/// keep their times from there to the tick in MP4, MOV, NUT and whatever else has a free time base; Matroska and WebM know
-/// milliseconds, GIF hundredths, MPEG-TS 1/90000 s, AVI whole frames: rounded ones are counted in the report.
+/// The file starts at zero unless [`WriterOptions::keep_start`] is set: frames and side packets are shifted by the same amount.
+/// Relative to that, frames keep their exact times in containers with a free time base, such as MP4, MOV and NUT. Matroska and WebM
+/// round to milliseconds, GIF to hundredths of a second, MPEG-TS to 1/90000 s, AVI to whole frames; the report counts rounded times.
 ///
-/// A name that ends in `.m3u8` is an HLS playlist. It and its segments are there while they are written; see
+/// A name that ends in `.m3u8` is an HLS playlist. It and its segments are visible while they are written; see
 /// [`WriterOptions::hls`].
 pub struct MediaWriter {
-    // Fields are dropped in this order: the muxer closes the file before it is removed.
+    // Fields are dropped in this order: the muxer closes the file before the file is removed.
     encoder: Encoder,
     sides: SideTracks,
     muxer: Muxer,
@@ -77,7 +77,7 @@ pub struct MediaWriter {
     counts: Counts,
 }
 
-/// What is being written.
+/// The output being written.
 pub(crate) enum Output {
     File(OutputFile),
     Playlist(PlaylistOutput),
@@ -119,12 +119,12 @@ impl Output {
         }
     }
 
-    /// Gives what the closed muxer wrote its name; the report says where it is.
+    /// Gives the closed muxer's output its final name, which is set in the report.
     pub(crate) fn complete(self, muxer: &mut Muxer, ending: Ending, report: &mut WriteReport) -> Result<(), MediaError> {
         match self {
             Output::File(mut file) => {
                 if let Some(index) = muxer.take_index()? {
-                    // Fragmented it is whole as well.
+                    // If this fails, the fragmented file is complete as well.
                     if let Err(error) = file.rewrite(|from, to| index.write(from, to)) {
                         let why = crate::error::system_words(&error);
                         report.warnings.push(format!("left in fragments, as it was written; an ordinary file could not be made ({why})"));
@@ -138,7 +138,7 @@ impl Output {
         Ok(())
     }
 
-    /// Keeps what a player can show; see [`MediaWriter::keep_unfinished`].
+    /// Keeps a playable part; see [`MediaWriter::keep_unfinished`].
     pub(crate) fn keep_unfinished(self) -> Option<PathBuf> {
         match self {
             Output::File(file) => file.keep_unfinished(),
@@ -146,17 +146,17 @@ impl Output {
         }
     }
 
-    /// What became of what killed writers of this name had left.
+    /// What happened to partial files of killed writers of this name.
     fn notes(&self) -> &[String] {
         if let Output::File(file) = self { file.notes() } else { &[] }
     }
 }
 
 impl MediaWriter {
-    /// Checks the container and the encoder by their names, before any stream is known; nothing is created.
+    /// Checks the container and the encoder by name, before any stream is known; creates nothing.
     ///
     /// # Errors
-    /// `BadOption` for a name without a known extension, a container or an encoder that does not exist; `Unsupported` for a
+    /// `BadOption` for a name without a known extension, or an unknown container or encoder; `Unsupported` for a
     /// container without video.
     pub fn check(path: &Path, options: &WriterOptions) -> Result<(), MediaError> {
         av::init();
@@ -167,7 +167,7 @@ impl MediaWriter {
         }
     }
 
-    /// Whether the encoder that these options choose takes frames of a pixel format as they are.
+    /// Whether the encoder that these options choose accepts a pixel format without conversion.
     ///
     /// # Errors
     /// As [`MediaWriter::check`].
@@ -180,8 +180,8 @@ impl MediaWriter {
         Encoder::takes(&codec, format)
     }
 
-    /// Opens encoder and file. `info` says what frames to expect: size, format, colour, time base, rotation; frames of
-    /// another size are scaled to it. Its side streams are added where the container takes them; the rest is a warning.
+    /// Opens the encoder and the file. `info` describes the expected frames: size, format, colour, time base, rotation; frames of
+    /// another size are scaled. Its side streams are added if the container supports them; others cause a warning.
     ///
     /// # Errors
     /// `Exists`, `SameFile`, `BadOption`, `Unsupported`, `Io`, `DiskFull`.
@@ -213,7 +213,7 @@ impl MediaWriter {
         Ok(Self { encoder, sides, muxer, output, warnings, counts: Counts::default() })
     }
 
-    /// Encodes a frame. The surface must be on the host; it is not copied when the encoder takes its format.
+    /// Encodes a frame. The surface must be on the host; it is not copied if the encoder supports its format.
     ///
     /// # Errors
     /// `DiskFull`, `Io`, `Ffmpeg`; `Core` for a device surface.
@@ -225,8 +225,8 @@ impl MediaWriter {
         self.write_encoded()
     }
 
-    /// Writes a side packet: its bytes untouched, or encoded again where the container does not take the codec. One whose stream is
-    /// left out is counted as skipped.
+    /// Writes a side packet: copied, or re-encoded if the container does not support the codec. A packet of a dropped stream is
+    /// counted as skipped.
     ///
     /// # Errors
     /// `DiskFull`, `Io`; `Ffmpeg` when an encoder fails.
@@ -247,12 +247,12 @@ impl MediaWriter {
         self.muxer.write_side(side, packet).map(|_| ())
     }
 
-    /// What will be different from the input, known before the first frame.
+    /// Differences from the input that are known before the first frame.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// FFmpeg's name of the pixel format that is encoded.
+    /// FFmpeg's name of the encoder's pixel format.
     pub fn pixel_format(&self) -> String {
         self.encoder.format_name()
     }
@@ -262,24 +262,24 @@ impl MediaWriter {
         self.encoder.name()
     }
 
-    /// The name under which the file will appear, or under which the playlist is.
+    /// The final path of the file, or the path of the playlist.
     pub fn path(&self) -> &Path {
         self.output.path()
     }
 
-    /// Drains the encoder, completes the file and gives it its final name. Dropping a writer without this removes the file; a
-    /// playlist that is there stays as it is, without its end.
+    /// Drains the encoder, completes the file and gives it its final name. Dropping a writer without this removes the file; an
+    /// existing playlist stays, without an end mark.
     ///
     /// # Errors
-    /// `DiskFull`, `Io`, also as `Unfinished` when something of use is kept.
+    /// `DiskFull`, `Io`, wrapped in `Unfinished` when a usable part is kept.
     pub fn finish(self) -> Result<WriteReport, MediaError> {
         self.finish_as(Ending::Whole)
     }
 
-    /// As [`MediaWriter::finish`]. A file that ends because the run was stopped does not replace an older one.
+    /// As [`MediaWriter::finish`]. If the run was stopped, the file does not replace an older one.
     ///
     /// # Errors
-    /// As there.
+    /// As [`MediaWriter::finish`].
     pub fn finish_as(mut self, ending: Ending) -> Result<WriteReport, MediaError> {
         if let Err(error) = self.drain() {
             return Err(error.kept_as(self.keep_unfinished().as_deref()));
@@ -313,10 +313,10 @@ impl MediaWriter {
         Ok(report)
     }
 
-    /// Ends a writer that has failed, or whose run has: what was written so far is kept under a free name when a player can
-    /// show it, and that name is returned. A playlist keeps its name.
+    /// Ends a failed writer, or the writer of a failed run: a playable part is kept under a free name, which is returned. A
+    /// playlist keeps its name.
     pub fn keep_unfinished(mut self) -> Option<PathBuf> {
-        // After a failure the rest may fail as well; what counts is what is on the disk.
+        // After a failure draining may fail as well; what counts is what is on the disk.
         let _ = self.drain();
         self.muxer.close();
         self.output.keep_unfinished()

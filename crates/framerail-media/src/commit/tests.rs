@@ -158,7 +158,7 @@ fn what_a_killed_writer_left_is_recognised_by_the_next() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("boxes.jsonl");
     let lines = OutputRules { leftover: Leftover::KeepLines, ..rules(false) };
-    // Two that live, by their locks, and one of a process that is gone.
+    // Two live ones, according to their locks, and one of a process that is gone.
     let living = written(&path, b"mine", &lines);
     let name = living.working_path().file_name().expect("a name").to_string_lossy().into_owned();
     let gone = folder.path().join(name.replace(&format!("-{}-", std::process::id()), "-999999999-"));
@@ -169,7 +169,7 @@ fn what_a_killed_writer_left_is_recognised_by_the_next() {
     assert!(next.notes().iter().any(|note| note.contains("boxes.unfinished.jsonl")), "{:?}", next.notes());
     assert!(!gone.exists() && other.exists() && living.working_path().exists());
     assert_eq!(fs::read(folder.path().join("boxes.unfinished.jsonl")).expect("kept"), b"{}\n");
-    // What is of no use goes.
+    // Unusable files are removed.
     fs::write(&gone, b"half a picture").expect("written");
     let next = OutputFile::create(&path, &rules(false)).expect("creatable");
     assert!(next.notes().is_empty() && !gone.exists());

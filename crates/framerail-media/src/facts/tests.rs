@@ -2,14 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `avcC`, lengths of four bytes.
+/// `avcC` with four-byte length prefixes.
 const AVCC: [u8; 7] = [1, 66, 0, 10, 0xff, 0xe1, 0];
 
 fn reader(codec: ffi::AVCodecID, extradata: &[u8]) -> FactsReader {
     FactsReader::new(&Parameters::of_codec(codec, extradata)).expect("a known codec")
 }
 
-/// `hvcC` with one SPS that allows so many sub-layers.
+/// `hvcC` with one SPS that allows `sub_layers` sub-layers.
 fn hvcc(sub_layers: u8) -> Vec<u8> {
     let mut bytes = vec![0; 22];
     (bytes[0], bytes[21]) = (1, 0xff);
@@ -34,7 +34,7 @@ fn h264_is_referenced_when_any_slice_is() {
     let with_headers = [&nonreference[..], &[0, 0, 0, 2, 0x68, 0xce]].concat();
     let facts = reader.read_bytes(&with_headers);
     assert!(!facts.is_reference && !facts.is_disposable());
-    // Without a slice, or cut off, nothing is sure.
+    // Without a slice, or truncated: unknown.
     assert_eq!(reader.read_bytes(&[0, 0, 0, 2, 0x09, 0x10]), PacketFacts::UNKNOWN);
     assert_eq!(reader.read_bytes(&nonreference[..5]), PacketFacts::UNKNOWN);
 }
@@ -67,7 +67,7 @@ fn hevc_is_unreferenced_in_its_highest_sub_layer_only() {
     let mut two = reader(ffi::AVCodecID::HEVC, &hvcc(2));
     assert!(!two.read_bytes(&hevc_unit(0, 0)).is_disposable());
     assert!(two.read_bytes(&hevc_unit(2, 1)).is_disposable());
-    // Without parameter sets nobody knows which is the highest; then they come in the stream.
+    // Without parameter sets the highest sub-layer is unknown; then they come in the stream.
     let mut late = reader(ffi::AVCodecID::HEVC, &[]);
     let annex_b = |unit: &[u8]| [&[0, 0, 1][..], unit].concat();
     assert!(!late.read_bytes(&annex_b(&[0, 1, 0x80, 0x80])).is_disposable());

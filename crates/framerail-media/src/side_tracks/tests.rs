@@ -1,4 +1,4 @@
-//! Every audio codec into every container: what happens, whether it plays, and whether it stays with the pictures.
+//! Every audio codec into every container: how it is written, whether it plays, and whether it stays in sync with the video.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{Input, InputOptions, MediaItem, MediaReader, MediaWriter, PacketKind
 
 /// Seconds at which the tone begins in every source.
 const ONSET_SECS: f64 = 0.2;
-/// Names of codecs in the table, and FFmpeg's encoders that make them.
+/// Codec names in the table, with FFmpeg's encoders.
 const CODECS: &[(&str, &str)] = &[
     ("AAC", "aac"),
     ("MP2", "mp2"),
@@ -33,7 +33,7 @@ const CODECS: &[(&str, &str)] = &[
     ("ADPCM (Microsoft)", "adpcm_ms"),
     ("WMA 2", "wmav2"),
 ];
-/// Containers of the table, with a video encoder that is quick.
+/// Containers of the table, each with a fast video encoder.
 const CONTAINERS: &[(&str, &str)] = &[
     (".mp4", "mpeg4"),
     (".mov", "mpeg4"),
@@ -51,7 +51,7 @@ pub(crate) fn ffmpeg(folder: &Path, arguments: &str) {
     assert!(command.status().expect("ffmpeg is installed").success(), "ffmpeg {arguments}");
 }
 
-/// Copies a clip with all that is beside its video.
+/// Copies a clip with all of its side streams.
 pub(crate) fn write(from: &Path, to: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
     let mut reader = MediaReader::open(&InputOptions::new(from.to_string_lossy()), &FramePool::new(8))?;
     let mut writer = MediaWriter::create(to, options, reader.info())?;
@@ -64,16 +64,16 @@ pub(crate) fn write(from: &Path, to: &Path, options: &WriterOptions) -> Result<W
     writer.finish()
 }
 
-/// What an audio stream of a file sounds like.
+/// Result of decoding an audio stream.
 struct Heard {
     codec: String,
-    /// Where the tone begins, in seconds from the first picture.
+    /// Start of the tone, in seconds from the first frame.
     onset_secs: f64,
     samples: usize,
     damaged: u64,
 }
 
-/// Decodes the audio streams of a file to samples of 16 bits at 48 kHz.
+/// Decodes the audio streams of a file to 16-bit samples at 48 kHz.
 fn listen(path: &Path) -> Vec<Heard> {
     let mut input = Input::open(&InputOptions::new(path.to_string_lossy())).expect("readable");
     let info = input.info().clone();
@@ -119,7 +119,7 @@ fn listen(path: &Path) -> Vec<Heard> {
     result.collect()
 }
 
-/// A clip for each codec, in Matroska: a tone that begins late.
+/// A clip for each codec, in Matroska: a tone that starts late.
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut arguments = format!(
         "-f lavfi -i testsrc2=size=64x48:rate=25:duration=0.4 -f lavfi -i \
@@ -132,10 +132,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     CODECS.iter().map(|(_, encoder)| folder.join(format!("{encoder}.mkv"))).collect()
 }
 
-/// What is wrong with an output, and what the table says of it.
+/// Problems of an output, and its entry in the table.
 fn judge(report: &WriteReport, to: &Path, original: &Heard) -> (Vec<String>, String) {
     let mut problems = Vec::new();
-    // AVI has no times and no place for samples that are not played. FFmpeg reads Theora one frame late, and Ogg has no times below zero.
+    // AVI stores no times and no count of samples that are not played. FFmpeg reads Theora one frame late, and Ogg has no negative times.
     let tolerance = match to.extension().and_then(|ending| ending.to_str()) {
         Some("avi") => 0.045,
         Some("ogv") => 0.085,
@@ -149,7 +149,7 @@ fn judge(report: &WriteReport, to: &Path, original: &Heard) -> (Vec<String>, Str
     check(moved.abs() < tolerance, format!("the tone begins {moved:.4} s late"));
     check(heard.samples + 2400 > original.samples, format!("{} of {} samples", heard.samples, original.samples));
     let is_copied = report.packets_copied > 0;
-    // MP4 has one number for both layers.
+    // MP4 has the same number for both layers.
     check(!is_copied || heard.codec == original.codec || original.codec == "mp2", format!("{} is found", heard.codec));
     check(report.warnings.iter().any(|line| line.contains("is encoded as")) != is_copied, "the notice".into());
     check((report.packets_encoded > 0) != is_copied, "the counts".into());
@@ -188,7 +188,7 @@ fn every_codec_goes_into_every_container_and_plays() {
     compare_with_docs(&table);
 }
 
-/// The table of the documentation is this one. Other releases of FFmpeg take more.
+/// Compares the table with the one in the documentation. Other FFmpeg releases support more combinations.
 fn compare_with_docs(table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audio.md");
     let (begin, end) = ("<!-- table: begin -->\n", "<!-- table: end -->");
@@ -345,7 +345,7 @@ fn times_of_audio_are_laid_on_the_count_of_samples() {
     assert!(times.iter().any(|pts| (48_000_000 - 1024..=48_000_000).contains(pts)), "{times:?}");
 }
 
-/// Mono of 16 bits at 48 kHz.
+/// 16-bit mono at 48 kHz.
 fn pcm() -> Parameters {
     let parameters = Parameters::of_codec(ffmpeg_the_third::ffi::AVCodecID::PCM_S16LE, &[]);
     let set = parameters.changed(|copy| {

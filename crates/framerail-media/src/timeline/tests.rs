@@ -13,7 +13,7 @@ fn base(den: i64) -> TimeBase {
     TimeBase::new(1, den).expect("valid")
 }
 
-/// All tracks in milliseconds.
+/// A timeline with all tracks in milliseconds.
 fn timeline(kinds: &[TrackKind], clock: ContainerClock, keeps_start: bool) -> Timeline {
     let mut timeline = Timeline::new(keeps_start, InterleaveLimits::FILE, clock);
     for (stream, kind) in kinds.iter().enumerate() {
@@ -35,7 +35,7 @@ fn at(stream: i32, millis: i64) -> AvPacket {
     packet(stream, millis, millis, 40, 1000)
 }
 
-/// Stream, PTS and DTS of what is written.
+/// Stream, PTS and DTS of the written packets.
 fn take(timeline: &mut Timeline, is_end: bool) -> Vec<(i32, i64, i64)> {
     std::iter::from_fn(|| timeline.next(is_end)).map(|packet| (packet.stream_index, packet.pts, packet.dts)).collect()
 }
@@ -138,7 +138,7 @@ fn nothing_waits_for_sparse_subtitles() {
 }
 
 proptest! {
-    /// Whatever comes, each stream's decoding times go up and frames are not presented before they are decoded.
+    /// For any input, each stream's DTS increase and no PTS is below its DTS.
     #[test]
     fn any_times_can_be_written(times in prop::collection::vec((0..3_i32, any::<Option<i64>>(), -500..500_i64, 0..100_i64), 1..60)) {
         let mut timeline = timeline(&[VIDEO, AUDIO, TrackKind::Sparse], TS, false);

@@ -1,4 +1,4 @@
-//! What an output says of its video where nothing is asked for: format, HDR10, fields, tags.
+//! Default video properties of outputs: format, HDR10, fields, tags.
 
 use std::path::Path;
 
