@@ -1,10 +1,10 @@
-//! What stages hang on a frame beside its detections.
+//! Values that stages attach to a frame in addition to its detections.
 
 use std::{any::Any, fmt, sync::Arc};
 
-/// Values of any type, one of each, that travel with a frame: zones, readings of sensors, what a stage of your own works out.
+/// Values of arbitrary types, at most one per type, that travel with a frame: zones, sensor readings, results of custom stages.
 ///
-/// Stages that know the type find the value; others pass it on. A clone shares the values. Empty, it takes no memory of its own.
+/// Stages that know a type can access its value; others pass it on. Clones share the values. An empty set does not allocate.
 ///
 /// ```
 /// use framerail_pipeline::Attachments;
@@ -25,13 +25,13 @@ impl Attachments {
         self.0.iter().find_map(|value| value.downcast_ref())
     }
 
-    /// Attaches a value, in place of one of the same type.
+    /// Attaches a value, replacing any value of the same type.
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) {
         self.remove::<T>();
         self.0.push(Arc::new(value));
     }
 
-    /// Takes the value of this type off.
+    /// Removes the value of this type.
     pub fn remove<T: Any + Send + Sync>(&mut self) {
         self.0.retain(|value| !value.is::<T>());
     }

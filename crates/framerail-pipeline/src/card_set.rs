@@ -1,29 +1,29 @@
-//! Several CUDA devices that share the work.
+//! A set of CUDA devices that share the work.
 
 use std::{fmt, str::FromStr};
 
 use framerail_core::CoreError;
 
-/// The highest number of a device in a set, plus one.
+/// Highest allowed device number, plus one.
 const MAX_CARDS: u32 = 64;
 
-/// Two or more CUDA devices: `cuda:0,1`, or all of the machine: `cuda:all`. The first one named is where frames go that only one can
-/// take.
+/// Two or more CUDA devices, such as `cuda:0,1`, or all devices of the machine: `cuda:all`. Stages that use a single device get all frames
+/// on the first one named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CardSet {
     /// Every device of the machine.
     All,
-    /// Devices by their numbers.
+    /// Devices by number.
     Listed {
-        /// The first one named.
+        /// The first device named.
         first: u32,
-        /// All of them: bit N is device N.
+        /// All devices as a bit mask: bit N is device N.
         mask: u64,
     },
 }
 
 impl CardSet {
-    /// The devices by their numbers, the first one named first, on a machine that has `count`.
+    /// Device numbers on a machine with `count` devices; the first one named comes first.
     pub fn ordinals(self, count: u32) -> Vec<u32> {
         match self {
             CardSet::All => (0..count.min(MAX_CARDS)).collect(),

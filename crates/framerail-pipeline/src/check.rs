@@ -1,4 +1,4 @@
-//! Checking a pipeline against the stages that there are.
+//! Checks a pipeline against the registered stages.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,11 +14,11 @@ use crate::{
     spec::{ON_ERROR, Role, StageSpec},
 };
 
-/// Checks a pipeline: that its stages and options exist, that values are of the right type and within range, and that
-/// it goes from a source to sinks. Opens nothing; [`Plan::link`] does.
+/// Checks a pipeline: stages and options exist, values have the right type and range, and the pipeline goes from a source to sinks.
+/// Opens nothing; [`Plan::link`] does.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of the text.
+/// All mistakes, in the order of the text.
 pub fn check(description: &Description, registry: &Registry) -> Result<Plan, Diagnostics> {
     let mut checker = Checker {
         registry,
@@ -39,7 +39,7 @@ pub fn check(description: &Description, registry: &Registry) -> Result<Plan, Dia
     Err(Diagnostics(checker.problems))
 }
 
-/// Every name that the author gave, so that names made up for other stages differ from them.
+/// All names given by the author, so that generated names do not clash with them.
 fn given_names(chain: &Chain) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for stage in &chain.stages {
@@ -56,9 +56,9 @@ struct Checker<'a> {
     origin: &'a Arc<Origin>,
     problems: Vec<Diagnostic>,
     stages: Vec<PlannedStage>,
-    /// Names taken by anyone.
+    /// All names in use.
     names: BTreeSet<String>,
-    /// Names given by the author to stages that were checked already.
+    /// Names given by the author to the stages checked so far.
     seen_names: BTreeSet<String>,
 }
 
@@ -69,7 +69,7 @@ impl Checker<'_> {
         self.problems.push(diagnostic);
     }
 
-    /// A chain fed by the stage at `parent`, or the whole pipeline.
+    /// Checks a chain fed by the stage at `parent`, or the whole pipeline.
     fn chain(&mut self, chain: &Chain, mut parent: Option<usize>) {
         let is_branch = parent.is_some();
         for (index, stage) in chain.stages.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Checker<'_> {
         }
     }
 
-    /// One stage with its branches; gives its place in the plan.
+    /// Checks a stage with its branches; returns its index in the plan.
     fn stage(&mut self, stage: &StageDescription, first: bool, last: bool, parent: Option<usize>) -> Option<usize> {
         let name = self.name(stage);
         let Some(registered) = self.registry.get(&stage.stage.text) else {
@@ -90,7 +90,7 @@ impl Checker<'_> {
         self.position(stage, &registered.spec, first, last);
         self.branch_form(stage, &registered.spec);
         let place = self.configure(stage, registered, name, parent);
-        // After a mistake no plan is made; any place will do to check the rest.
+        // After a mistake no plan is made; any index will do for checking the rest.
         let place = place.or(parent).or(Some(0));
         self.branches(stage, place);
         place
@@ -136,7 +136,7 @@ impl Checker<'_> {
         self.problems.push(diagnostic);
     }
 
-    /// The name that the author gave, or the stage's own with a number behind where it is taken.
+    /// The name given by the author; otherwise the stage's name, with a number appended if it is taken.
     fn name(&mut self, stage: &StageDescription) -> String {
         if let Some(name) = stage.name() {
             let span = stage.options.iter().find(|option| option.key.text == "name").and_then(|option| option.value.span);
@@ -169,7 +169,7 @@ impl Checker<'_> {
         self.problem(stage.stage.span, format!("no stage is called `{wanted}`"), Some(help));
     }
 
-    /// Sources come first, sinks last.
+    /// Checks that sources come first and sinks last.
     fn position(&mut self, stage: &StageDescription, spec: &StageSpec, first: bool, last: bool) {
         let (name, span) = (&spec.name, stage.stage.span);
         if first && spec.role != Role::Source {
@@ -190,7 +190,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Branches where they belong, and nowhere else.
+    /// Checks that branches are present where required, and only there.
     fn branch_form(&mut self, stage: &StageDescription, spec: &StageSpec) {
         let (name, span) = (&spec.name, stage.stage.span);
         if spec.branches && stage.branches.is_empty() {
@@ -207,7 +207,7 @@ impl Checker<'_> {
         self.registry.specs().find(|spec| spec.branches).map(|spec| spec.name.as_str())
     }
 
-    /// The names of the stages of a kind: `a`, `b` or `c`.
+    /// Names of the stages selected by `wanted`, as a list: `a`, `b` or `c`.
     fn named(&self, wanted: impl Fn(&StageSpec) -> bool, last: &str) -> String {
         let names: Vec<String> = self.registry.specs().filter(|spec| wanted(spec)).map(|spec| format!("`{}`", spec.name)).collect();
         match names.split_last() {

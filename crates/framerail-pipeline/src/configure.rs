@@ -1,4 +1,4 @@
-//! Reading the options of one stage against its specification.
+//! Reads the options of a stage according to its specification.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::{
     value::OptionValue,
 };
 
-/// Most characters of a value that a message repeats.
+/// Maximum number of characters of a value shown in messages.
 const SHOWN_VALUE: usize = 48;
 
-/// Checks arguments and options; every problem is pushed.
+/// Checks arguments and options; appends all problems to `problems`.
 pub(crate) fn read_options(spec: &StageSpec, stage: &StageDescription, origin: &Arc<Origin>, problems: &mut Vec<Diagnostic>) -> Options {
     let mut reader = OptionReader { spec, stage, origin, problems, options: Options::new(&spec.name) };
     reader.arguments();
@@ -23,11 +23,11 @@ pub(crate) fn read_options(spec: &StageSpec, stage: &StageDescription, origin: &
 }
 
 impl StageSpec {
-    /// Reads options from a text such as `strength=1 kind=mosaic`, as a pipeline text has them behind the stage's name.
-    /// For tests of a stage, and for programs that make one without a pipeline.
+    /// Reads options from text such as `strength=1 kind=mosaic`, as written after the stage's name in a pipeline. For tests of a stage, and
+    /// for programs that create a stage without a pipeline.
     ///
     /// # Errors
-    /// Everything that is wrong with them.
+    /// All mistakes found.
     pub fn read_options(&self, text: &str) -> Result<Options, Diagnostics> {
         let description = Description::parse(&format!("{} {text}", self.name))?;
         let mut problems = Vec::new();
@@ -83,7 +83,7 @@ impl OptionReader<'_> {
         }
         let span = given.first().and_then(|first| first.span).zip(given.last().and_then(|last| last.span));
         let span = span.map(|(first, last)| first.to(last));
-        // An argument made by a program has no place, but is given all the same.
+        // An argument created by a program has no span, but still counts as given.
         self.options.insert(&argument.name, Some(CheckedValue { values, span: span.or(self.stage.stage.span) }));
     }
 
@@ -160,7 +160,7 @@ impl OptionReader<'_> {
                 None
             }
             Presence::Optional => None,
-            // Registration made sure that defaults can be read.
+            // Registration has checked that defaults can be parsed.
             Presence::Default(text) => spec.parse(text).ok().map(|value| CheckedValue { values: vec![value], span: None }),
         };
         self.options.insert(&spec.name, value);
@@ -180,7 +180,7 @@ impl OptionReader<'_> {
     }
 }
 
-/// Key and value, when they stand in this order.
+/// The span from key to value, when they are in this order.
 fn span_of(option: &OptionDescription) -> Option<Span> {
     match (option.key.span, option.value.span) {
         (Some(key), Some(value)) if key.start <= value.start => Some(key.to(value)),
@@ -188,7 +188,7 @@ fn span_of(option: &OptionDescription) -> Option<Span> {
     }
 }
 
-/// The start of a long value.
+/// The beginning of a long value.
 fn clip(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN_VALUE).map(|character| if character.is_control() { ' ' } else { character }).collect();
     if text.chars().count() > SHOWN_VALUE {
@@ -197,7 +197,7 @@ fn clip(text: &str) -> String {
     shown
 }
 
-/// `a`, `b` and `c`.
+/// Formats names as `a`, `b` and `c`.
 pub(crate) fn list_names(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

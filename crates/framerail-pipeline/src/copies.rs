@@ -1,8 +1,8 @@
-//! Copies between host and device that the planner puts in by itself.
+//! Copies between host and device that the planner inserts automatically.
 //!
-//! A stage that answers [`PlanError::NeedsDevice`](crate::PlanError::NeedsDevice) gets a stage before it that moves the
-//! frames: `download` to the host, `upload` to a device, as the registry has them. It is a stage like any other, with a
-//! thread of its own, so that copies run beside the work on both sides, and is named in pictures and statistics.
+//! If linking a stage returns [`PlanError::NeedsDevice`](crate::PlanError::NeedsDevice), the planner inserts a stage before it that moves
+//! the frames: `download` to the host or `upload` to a device, from the registry. It is an ordinary stage with a separate thread, so that
+//! copies overlap with the work on both sides, and it appears in graphs and statistics.
 
 use framerail_core::Device;
 
@@ -12,13 +12,13 @@ use crate::{
     spec::StageSpec,
 };
 
-/// Name of the stage that copies frames to the host. It takes frames on any device.
+/// Name of the stage that copies frames to the host. It accepts frames on any device.
 pub const DOWNLOAD: &str = "download";
 
-/// Name of the stage that copies frames from the host, or from other devices, to the device that its option `device` names.
+/// Name of the stage that copies frames from the host or from other devices to the device in its option `device`.
 pub const UPLOAD: &str = "upload";
 
-/// The stages that copy, as far as a registry has them.
+/// The copy stages, if registered.
 #[derive(Clone, Default)]
 pub(crate) struct CopyStages {
     download: Option<RegisteredStage>,
@@ -30,7 +30,7 @@ impl CopyStages {
         Self { download: registry.get(DOWNLOAD).cloned(), upload: registry.get(UPLOAD).cloned() }
     }
 
-    /// The stage that brings frames to a device.
+    /// The stage that copies frames to a device.
     pub(crate) fn step(&self, to: Device) -> Option<(&RegisteredStage, Options)> {
         let (stage, text) =
             if to == Device::Cpu { (self.download.as_ref()?, String::new()) } else { (self.upload.as_ref()?, format!("device={to}")) };
@@ -39,7 +39,7 @@ impl CopyStages {
     }
 }
 
-/// What a user would write to fix it.
+/// Suggestion for the user.
 pub(crate) fn hint(to: Device) -> String {
     match to {
         Device::Cpu => format!("put `{DOWNLOAD}` before it"),
@@ -47,7 +47,7 @@ pub(crate) fn hint(to: Device) -> String {
     }
 }
 
-/// The frames that an inserted stage's queue holds: its own default.
+/// Queue length of an inserted stage: its default.
 pub(crate) fn queue_of(spec: &StageSpec, options: &Options) -> usize {
     if spec.all_options().iter().any(|option| option.name == "queue") { options.count("queue") } else { 1 }
 }

@@ -1,4 +1,4 @@
-//! A pipeline as its author wrote it: one data model behind text and TOML.
+//! A pipeline as its author wrote it: one data model for text and TOML.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::DeviceChoice;
 
-/// A range of bytes in the text that a pipeline was written in.
+/// A byte range in the text of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Span {
     /// First byte.
@@ -23,7 +23,7 @@ impl Span {
         Self { start, end }
     }
 
-    /// From the start of this one to the end of another.
+    /// The span from the start of this one to the end of `other`.
     #[must_use]
     pub fn to(self, other: Span) -> Self {
         Self { start: self.start, end: other.end }
@@ -36,17 +36,17 @@ impl From<std::ops::Range<usize>> for Span {
     }
 }
 
-/// The text that a pipeline was written in, for messages that show it.
+/// The text of a pipeline, shown in messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// All of it.
+    /// The whole text.
     pub text: String,
-    /// The file it stands in; `None` for a pipeline given on the command line or by a program.
+    /// The file that contains it; `None` for a pipeline given on the command line or by a program.
     pub file: Option<PathBuf>,
 }
 
 impl Origin {
-    /// A pipeline text that stands in no file.
+    /// A pipeline text that is not from a file.
     pub fn text(text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { text: text.into(), file: None })
     }
@@ -57,17 +57,17 @@ impl Origin {
     }
 }
 
-/// A word and where it is written. Equal when the words are.
+/// A word and its position. Compares the words only.
 #[derive(Clone, Debug, Default)]
 pub struct Value {
     /// The word, without quotes.
     pub text: String,
-    /// Where it is written, quotes included.
+    /// Position, quotes included.
     pub span: Option<Span>,
 }
 
 impl Value {
-    /// A word at a place.
+    /// A word at a position.
     pub fn new(text: impl Into<String>, span: Span) -> Self {
         Self { text: text.into(), span: Some(span) }
     }
@@ -99,11 +99,11 @@ pub struct OptionDescription {
 /// A stage of a pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageDescription {
-    /// Which stage.
+    /// Which stage to use.
     pub stage: Value,
-    /// What stands without a key.
+    /// Positional arguments.
     pub arguments: Vec<Value>,
-    /// What stands with a key, in the order written; `name`, `queue` and `workers` among them.
+    /// Options in the order written, including `name`, `queue` and `workers`.
     pub options: Vec<OptionDescription>,
     /// Branches in parentheses.
     pub branches: Vec<Chain>,
@@ -137,18 +137,18 @@ impl StageDescription {
         self
     }
 
-    /// The name that its author gave it.
+    /// The name given by the author.
     pub fn name(&self) -> Option<&str> {
         self.options.iter().find(|option| option.key.text == "name").map(|option| option.value.text.as_str())
     }
 }
 
-/// Stages one after the other. Equal when the stages are.
+/// Consecutive stages. Compares the stages only.
 #[derive(Clone, Debug, Default)]
 pub struct Chain {
     /// The stages.
     pub stages: Vec<StageDescription>,
-    /// Where it is written, parentheses included.
+    /// Position, parentheses included.
     pub span: Option<Span>,
 }
 
@@ -160,37 +160,37 @@ impl PartialEq for Chain {
 
 impl Eq for Chain {}
 
-/// Where a run is to be watched over HTTP: `[serve]` of a file. Only told here; what runs the pipeline does it.
+/// HTTP monitoring of a run: `[serve]` of a pipeline file. Only stored here; the program that runs the pipeline starts the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeDescription {
     /// Address and port.
     pub address: Value,
-    /// What clients must know.
+    /// Token that clients must present.
     pub token: Option<Value>,
-    /// Further names by which the server may be asked.
+    /// Additional host names accepted by the server.
     pub hosts: Vec<Value>,
-    /// Schemes of addresses that may be added while it runs, and `file` for paths.
+    /// URL schemes of sources that may be added during the run; `file` stands for paths.
     pub sources: Vec<Value>,
     /// The stage whose frames are shown.
     pub view: Option<Value>,
 }
 
-/// A pipeline as its author wrote it. Equal when the pipelines are, whether written as text or TOML.
+/// A pipeline as its author wrote it. Text and TOML forms of the same pipeline compare equal.
 ///
-/// [`fmt::Display`] gives its text, which [`Description::parse`] reads back to an equal one.
+/// [`fmt::Display`] writes it as text, which [`Description::parse`] reads back as an equal value.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// A name, from a file.
+    /// Name, from a file.
     pub name: Option<String>,
-    /// What it is for, from a file.
+    /// Description of its purpose, from a file.
     pub description: Option<String>,
-    /// Where its work is done unless a stage says otherwise, from a file.
+    /// Default device of the stages, from a file.
     pub device: Option<DeviceChoice>,
-    /// Where its runs are watched unless the caller says otherwise, from a file.
+    /// Default HTTP monitoring of its runs, from a file.
     pub serve: Option<ServeDescription>,
     /// Its stages.
     pub chain: Chain,
-    /// Where it was written.
+    /// The text it was read from.
     pub origin: Arc<Origin>,
 }
 
@@ -239,7 +239,7 @@ impl fmt::Display for StageDescription {
     }
 }
 
-/// Writes a word so that it is read back as it is; one that stands alone must not look like an option or a sign.
+/// Writes a word so that it parses back unchanged. A standalone word is quoted if it would parse as an option or a symbol.
 fn write_word(f: &mut fmt::Formatter<'_>, word: &str, alone: bool) -> fmt::Result {
     let plain = !word.chars().any(|character| character.is_whitespace() || matches!(character, '\'' | '"' | '\\'));
     let sign = alone && (word.is_empty() || matches!(word, "!" | "(" | ")" | "--") || option_key_len(word).is_some());
@@ -252,13 +252,13 @@ fn write_word(f: &mut fmt::Formatter<'_>, word: &str, alone: bool) -> fmt::Resul
     write!(f, "\"{}\"", word.replace('\\', r"\\").replace('"', "\\\""))
 }
 
-/// Length of the key, when a word looks like `key=value`: a letter or `_`, then letters, digits, `_` or `-`.
+/// Length of the key if a word has the form `key=value`: a letter or `_`, then letters, digits, `_` or `-`.
 pub(crate) fn option_key_len(word: &str) -> Option<usize> {
     let key = word.split_once('=')?.0;
     is_option_key(key).then_some(key.len())
 }
 
-/// Whether a text can be the key of an option.
+/// Whether a text is a valid option key.
 pub(crate) fn is_option_key(key: &str) -> bool {
     let mut bytes = key.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')

@@ -1,4 +1,4 @@
-//! Where a user wants the work done.
+//! The device that the user selected.
 
 use std::{fmt, str::FromStr};
 
@@ -9,25 +9,25 @@ use crate::{CardSet, ConfigError, OptionSpec, Options};
 /// `auto`, `cpu`, `cuda`, `cuda:N`, or several devices as `cuda:0,1` and `cuda:all`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DeviceChoice {
-    /// The first card that can do the work, else the CPU.
+    /// The first GPU that supports the work, otherwise the CPU.
     #[default]
     Auto,
-    /// This one, or an error.
+    /// This device, or an error.
     On(Device),
-    /// All of these side by side, or an error.
+    /// All of these devices in parallel, or an error.
     OnSeveral(CardSet),
 }
 
 impl DeviceChoice {
-    /// The option `device=` as stages have it.
+    /// The `device=` option for stages.
     pub fn option(help: &str) -> OptionSpec {
         OptionSpec::text("device").help(help)
     }
 
-    /// Reads that option; `None` when it is not given, so that what holds for the whole pipeline holds.
+    /// Reads that option; `None` when it is not given, so that the pipeline's device applies.
     ///
     /// # Errors
-    /// A text that names no device.
+    /// When the text is not a valid device.
     pub fn of(options: &Options) -> Result<Option<Self>, ConfigError> {
         let read = |text: &str| text.parse().map_err(|error: CoreError| ConfigError::at("device", error));
         options.optional_text("device").map(read).transpose()

@@ -1,4 +1,4 @@
-//! What is wrong with a pipeline, shown in the text that its author wrote.
+//! Errors in a pipeline, shown in the author's text.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     description::{Origin, Span},
 };
 
-/// Most columns of a line that are shown.
+/// Maximum number of columns shown of a line.
 const SHOWN_COLUMNS: usize = 96;
 
 const BOLD: &str = "\x1b[1m";
@@ -18,48 +18,48 @@ const RED: &str = "\x1b[1;31m";
 const CYAN: &str = "\x1b[36m";
 const RESET: &str = "\x1b[0m";
 
-/// One thing that is wrong with a pipeline, and where.
+/// An error in a pipeline, with its position.
 #[derive(Clone, Debug)]
 pub struct Diagnostic {
-    /// What is wrong, in one line.
+    /// Error message, one line.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
-    /// Where it is written.
+    /// Position in the text.
     pub span: Option<Span>,
-    /// What it is written in.
+    /// The text.
     pub origin: Arc<Origin>,
-    /// What the failure calls for.
+    /// Category of the failure.
     pub kind: ErrorKind,
 }
 
 impl Diagnostic {
-    /// A mistake in a pipeline.
+    /// A usage error in a pipeline.
     pub fn new(origin: &Arc<Origin>, span: Option<Span>, message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), help: None, span, origin: Arc::clone(origin), kind: ErrorKind::Usage }
     }
 
-    /// What to do about it.
+    /// Adds how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl fmt::Display) -> Self {
         self.help = Some(help.to_string());
         self
     }
 
-    /// What the failure calls for.
+    /// Sets the category of the failure.
     #[must_use]
     pub fn kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Line and column where it is written, both from 1; columns count characters.
+    /// Line and column of the position, both from 1; columns count characters.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         let place = Place::find(&self.origin.text, self.span?)?;
         Some((place.line_number, place.line.get(..place.start)?.chars().count() + 1))
     }
 
-    /// The message, the line that it is about with the place underlined, and the help; without a line feed at the end.
+    /// The message, the line with the position underlined, and the help; without a trailing line feed.
     pub fn render(&self, color: bool) -> String {
         let paint = |style: &'static str| if color { style } else { "" };
         let (bold, red, cyan, reset) = (paint(BOLD), paint(RED), paint(CYAN), paint(RESET));
@@ -89,17 +89,17 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// All that is wrong with a pipeline; never empty. A slice of [`Diagnostic`].
+/// All errors in a pipeline; never empty. Dereferences to a slice of [`Diagnostic`].
 #[derive(Clone, Debug)]
 pub struct Diagnostics(pub(crate) Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// Each one rendered, with an empty line between.
+    /// All of them rendered, separated by empty lines.
     pub fn render(&self, color: bool) -> String {
         self.0.iter().map(|diagnostic| diagnostic.render(color)).collect::<Vec<_>>().join("\n\n")
     }
 
-    /// What the first failure calls for.
+    /// Category of the first failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.first().map_or(ErrorKind::Usage, |first| first.kind)
     }
@@ -165,7 +165,7 @@ impl<'a> Place<'a> {
         line.is_char_boundary(end).then_some(Self { line, line_number, start, end })
     }
 
-    /// The line, cut around the place where it is long, and carets under the place.
+    /// The line, shortened around the position if it is long, and carets under the position.
     fn draw(&self) -> (String, String) {
         let cells: Vec<(usize, char, usize)> = self.line.char_indices().map(|(at, character)| cell(at, character)).collect();
         let first = cells.iter().position(|(at, ..)| *at >= self.start).unwrap_or(cells.len());
@@ -182,7 +182,7 @@ impl<'a> Place<'a> {
         }
         let mut underline = underline.trim_end().to_owned();
         if !underline.ends_with('^') {
-            // An empty span: the place itself is marked, at the end of the line too.
+            // An empty span is marked with one caret, also at the end of the line.
             let columns = cells.get(from..first).unwrap_or_default().iter().map(|(.., width)| width).sum::<usize>();
             underline = format!("{}^", " ".repeat(columns + usize::from(from > 0)));
         }
@@ -190,7 +190,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// A character as it is shown: controls become a space, and so have a width.
+/// A character as displayed: control characters become a space, so that they have a width.
 fn cell(at: usize, character: char) -> (usize, char, usize) {
     match character.width() {
         Some(width) if !character.is_control() => (at, character, width),
@@ -198,7 +198,7 @@ fn cell(at: usize, character: char) -> (usize, char, usize) {
     }
 }
 
-/// The range of cells to show: all, or as many as fit with the place in sight.
+/// The range of cells to show: all, or as many as fit around the position.
 fn window(cells: &[(usize, char, usize)], first: usize) -> (usize, usize) {
     let width = |cells: &[(usize, char, usize)]| cells.iter().map(|(.., width)| width).sum::<usize>();
     if width(cells) <= SHOWN_COLUMNS {

@@ -1,4 +1,4 @@
-//! How a stage and a run fail.
+//! Errors of stages and runs.
 
 use std::fmt;
 
@@ -6,39 +6,39 @@ use framerail_core::redacted;
 
 use crate::stage::Closed;
 
-/// What a failure calls for; the command line maps each to an exit code.
+/// Category of a failure; the command line maps each to an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The pipeline or an option is wrong: change the command.
     Usage,
-    /// An input is missing, damaged beyond use, or no video.
+    /// An input is missing, unreadable, or not a video.
     Input,
     /// An output cannot be written.
     Output,
-    /// A model, its card or the inference runtime is missing or unfit.
+    /// A model, its model card or the inference runtime is missing or unusable.
     Model,
     /// A resource is exhausted or a device failed.
     Resource,
-    /// The run was aborted from outside.
+    /// The run was aborted externally.
     Cancelled,
-    /// A stage panicked or broke its contract: a bug.
+    /// A stage panicked or violated its contract: a bug.
     Internal,
-    /// Every stage after this one has ended: end quietly. Never reported.
+    /// All stages downstream have ended: end quietly. Never reported.
     Closed,
 }
 
-/// One line on what went wrong in a stage: with which file, stream, PTS or option, and what to do.
+/// A one-line error of a stage: names the file, stream, PTS or option, and how to fix it.
 #[derive(Clone, Debug)]
 pub struct StageError {
-    /// What the failure calls for.
+    /// Category of the failure.
     pub kind: ErrorKind,
-    /// The line.
+    /// The error message, one line.
     pub message: String,
 }
 
 impl StageError {
-    /// An error of a kind with its one line. Secrets of addresses in it are hidden.
+    /// An error with its category and one-line message. Secrets in URLs are redacted.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
         Self { kind, message: redacted(&message.to_string()).into_owned() }
     }
@@ -58,18 +58,18 @@ impl From<Closed> for StageError {
     }
 }
 
-/// Why a run ended without completing: the first failure, and the stage it came from.
+/// Why a run failed: the first failure, and the stage in which it occurred.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{stage}: {error}")]
 pub struct RunError {
     /// Name of the stage that failed first.
     pub stage: String,
-    /// What went wrong there.
+    /// The error.
     pub error: StageError,
 }
 
 impl RunError {
-    /// What the failure calls for.
+    /// Category of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.error.kind
     }

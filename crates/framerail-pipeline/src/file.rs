@@ -25,8 +25,8 @@
 //! args = ["out.mp4"]
 //! ```
 //!
-//! A value may be a number, text, `true`, `false`, a time, a list of those or a table of those. Relative paths in it are
-//! relative to the current directory of the program, as in a pipeline text, not to the file.
+//! A value may be a number, text, `true`, `false`, a time, a list of these or a table of these. As in a pipeline text, relative paths
+//! are relative to the program's current directory, not to the file.
 
 use std::{path::Path, sync::Arc};
 
@@ -67,7 +67,7 @@ impl Description {
     /// Reads a pipeline from TOML.
     ///
     /// # Errors
-    /// Every mistake in its form. Whether stages and options exist is not looked at.
+    /// All syntax errors. Does not check whether stages and options exist.
     pub fn from_toml(origin: Arc<Origin>) -> Result<Self, Diagnostics> {
         let (table, errors) = DeTable::parse_recoverable(&origin.text);
         if !errors.is_empty() {
@@ -92,7 +92,7 @@ struct Reader<'a> {
 
 type Entry<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
 
-/// The entries of a table as they are written, not by name.
+/// The entries of a table in the order written, not by name.
 fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
     let mut entries: Vec<Entry<'t, 'i>> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
@@ -271,7 +271,7 @@ impl Reader<'_> {
 }
 
 impl Description {
-    /// The pipeline as TOML, which [`Description::from_toml`] reads back to an equal one.
+    /// Writes the pipeline as TOML, which [`Description::from_toml`] reads back as an equal value.
     pub fn to_toml(&self) -> String {
         let mut toml = String::new();
         let device = self.device.map(|device| device.to_string());
@@ -323,7 +323,7 @@ fn stage_entries(stage: &StageDescription) -> Vec<(String, String)> {
     entries
 }
 
-/// A list of branches with one line each; branches within branches are indented.
+/// A list of branches, one per line; nested branches are indented.
 fn branches_toml(branches: &[Chain], depth: usize) -> String {
     let indent = "  ".repeat(depth);
     let lines: Vec<String> = branches.iter().map(|branch| format!("{indent}  {},\n", chain_toml(branch, depth + 1))).collect();
@@ -341,7 +341,7 @@ fn chain_toml(chain: &Chain, depth: usize) -> String {
     format!("[{}]", chain.stages.iter().map(stage).collect::<Vec<_>>().join(", "))
 }
 
-/// A number or `true` bare when TOML gives back the same text, else text in quotes.
+/// Writes a number or `true` without quotes if TOML reads back the same text, otherwise as a string.
 fn literal(text: &str) -> String {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let whole = |part: &str| digits(part) && (part == "0" || !part.starts_with('0'));
@@ -353,7 +353,7 @@ fn literal(text: &str) -> String {
     if number || matches!(text, "true" | "false") { text.to_owned() } else { quoted(text) }
 }
 
-/// A basic string of TOML.
+/// A TOML basic string.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {

@@ -1,39 +1,39 @@
-//! What two stages agree on before anything starts.
+//! Formats that stages negotiate before the run starts.
 
 use std::fmt;
 
 use framerail_core::{Device, PixelAspect, PixelFormat, Rational};
 
-/// The detections that frames on an edge carry.
+/// Format of the detections attached to frames on an edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DetectionFormat {
-    /// The model that makes them.
+    /// The model that creates them.
     pub model: String,
-    /// Class names, in order of their numbers.
+    /// Class names, in order of class number.
     pub labels: Vec<String>,
-    /// Landmarks a detection has.
+    /// Landmarks per detection.
     pub landmarks: usize,
-    /// Frames in a row that no model looks at between two that it does: 0 for every frame, 2 for `infer every=3`.
+    /// Maximum number of consecutive frames on which no model runs: 0 for every frame, 2 for `infer every=3`.
     pub max_unanalysed_frames: u32,
-    /// Whether a stage has given them an identity that lasts over time (`track_id`).
+    /// Whether a stage has assigned persistent identities (`track_id`).
     pub has_identities: bool,
 }
 
-/// What parts of each frame the next model is to look at in place of the whole.
+/// The parts of each frame on which the next model runs instead of the whole frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartFormat {
-    /// Parts around detections: what is said of one is an attribute of its detection.
+    /// Parts around detections; results of the model become attributes of the detection.
     Detections {
-        /// Tracked detections are looked at in every Nth frame; what was said of them is kept in between.
+        /// The model runs on tracked detections in every Nth frame; its results are kept in between.
         every: u32,
     },
-    /// Fixed areas, by their names.
+    /// Fixed regions, by name.
     Regions {
-        /// One name for each area.
+        /// Names of the regions.
         names: Vec<String>,
     },
-    /// Tiles of one size that cover the frame, for things that are small in it.
+    /// Tiles of one size that cover the frame, to find small objects.
     Tiles,
 }
 
@@ -47,37 +47,37 @@ impl fmt::Display for PartFormat {
     }
 }
 
-/// What flows on an edge: frames, as far as their format is known before the first one, and what is attached to them.
+/// What flows on an edge: the format of the frames, as far as known before the first one, and their attachments.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EdgeFormat {
     /// Number of streams, when known before the start.
     pub streams: Option<usize>,
     /// Width and height in pixels; `None` when streams differ.
     pub size: Option<(u32, u32)>,
-    /// Shape of a pixel; square where streams differ.
+    /// Pixel aspect ratio; square when streams differ.
     pub pixel_aspect: PixelAspect,
     /// Pixel format; `None` when streams differ.
     pub pixel_format: Option<PixelFormat>,
     /// Average frame rate; `None` when unknown or streams differ.
     pub frame_rate: Option<Rational>,
-    /// Whether frames come at their own time, from a live source or a paced file: batches then have a deadline.
+    /// Whether frames arrive in real time, from a live source or a paced file: batches then have a deadline.
     pub is_live: bool,
-    /// Where the frames lie.
+    /// Device that holds the frames.
     pub device: Device,
-    /// Further devices that share the work: each frame lies on one of them or on `device`.
+    /// Further devices that share the work: each frame is on one of them or on `device`.
     pub other_devices: Vec<Device>,
-    /// Whether a stage may have changed the pixels since they were decoded. Kept by the planner.
+    /// Whether a stage may have changed the pixels since decoding. Maintained by the planner.
     pub is_changed: bool,
     /// Detections attached to each frame.
     pub detections: Option<DetectionFormat>,
-    /// Models that said something of each frame as a whole, by their names.
+    /// Names of the models that returned results for each frame as a whole.
     pub frame_models: Vec<String>,
-    /// Parts that the next stage is to look at; only a stage that says so ([`crate::StagePlan::takes_parts`]) may follow.
+    /// Parts on which the next stage runs; only a stage that supports them ([`crate::StagePlan::takes_parts`]) may follow.
     pub parts: Option<PartFormat>,
 }
 
 impl EdgeFormat {
-    /// Whether every frame lies on this device.
+    /// Whether every frame is on this device.
     pub fn is_all_on(&self, device: Device) -> bool {
         self.device == device && self.other_devices.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Stages joined by edges: what the engine runs.
+//! A graph of stages connected by edges, run by the engine.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use crate::{
     engine::{self, RunHandle, RunOptions},
 };
 
-/// A stage's place in a graph.
+/// Index of a stage in a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(crate) usize);
 
-/// An edge's place in a graph.
+/// Index of an edge in a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EdgeId(pub(crate) usize);
 
-/// What a probe wants done with the frame it saw.
+/// A probe's decision about a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Pass it on.
     Keep,
-    /// Take it out; counted as dropped on this edge.
+    /// Drop it; counted as dropped on this edge.
     Drop,
 }
 
-/// A callback on an edge. It sees each frame with its detections without a copy, on the giving stage's thread, and may
-/// change the detections or drop the frame. Slow probes slow that stage.
+/// A callback on an edge. It receives each frame with its detections without a copy, on the producing stage's thread, and may
+/// change the detections or drop the frame. Slow probes slow down that stage.
 pub type Probe = Arc<dyn Fn(&mut FrameItem) -> Verdict + Send + Sync>;
 
-/// How a node is run.
+/// Options of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeOptions {
-    /// Frames that its input queue holds; at least 1. A full batch always fits.
+    /// Capacity of its input queue in frames; at least 1. A full batch always fits.
     pub queue: usize,
     /// Frames per call.
     pub batch: BatchPolicy,
-    /// What happens when it fails, where no stage follows it.
+    /// What happens when it fails, if it is an end of the pipeline.
     pub on_error: OnSinkError,
 }
 
@@ -58,8 +58,8 @@ pub(crate) struct Edge {
     pub(crate) probes: Vec<Probe>,
 }
 
-/// Stages and the edges between them. A node with several edges out gives every item to each; a node with several
-/// edges in takes items as they come.
+/// Stages and the edges between them. A node with several outgoing edges pushes every item to each of them; a node with several
+/// incoming edges processes items as they arrive.
 #[derive(Default)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
@@ -67,24 +67,24 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// No stages yet.
+    /// An empty graph.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a stage under a name that errors and statistics will use.
+    /// Adds a stage with a name for errors and statistics.
     pub fn add(&mut self, name: impl Into<String>, work: Work, options: NodeOptions) -> NodeId {
         self.nodes.push(Node { name: name.into(), work, options });
         NodeId(self.nodes.len() - 1)
     }
 
-    /// Leads everything that `from` gives to `to`.
+    /// Connects the output of `from` to the input of `to`.
     pub fn connect(&mut self, from: NodeId, to: NodeId, format: EdgeFormat) -> EdgeId {
         self.edges.push(Edge { from, to, format, probes: Vec::new() });
         EdgeId(self.edges.len() - 1)
     }
 
-    /// Puts a callback on an edge.
+    /// Adds a callback to an edge.
     pub fn probe(&mut self, edge: EdgeId, probe: Probe) {
         if let Some(edge) = self.edges.get_mut(edge.0) {
             edge.probes.push(probe);
@@ -96,7 +96,7 @@ impl Graph {
         self.nodes.iter().enumerate().filter(move |(_, node)| node.name == name).map(|(index, _)| NodeId(index))
     }
 
-    /// The edges that leave a stage.
+    /// The outgoing edges of a stage.
     pub fn edges_from(&self, node: NodeId) -> impl Iterator<Item = EdgeId> + '_ {
         self.edges.iter().enumerate().filter(move |(_, edge)| edge.from == node).map(|(index, _)| EdgeId(index))
     }
@@ -104,7 +104,7 @@ impl Graph {
     /// Starts every stage on its own threads.
     ///
     /// # Errors
-    /// `Internal` when the graph is not one: a cycle, a source with an input, a stage without one, no worker;
+    /// `Internal` when the graph is invalid: a cycle, a source with an input, a stage without one, or a node without workers;
     /// `Resource` when threads cannot be started.
     pub fn start(self, options: RunOptions) -> Result<RunHandle, RunError> {
         self.validate()?;

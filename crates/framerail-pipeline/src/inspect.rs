@@ -1,4 +1,4 @@
-//! What `inspect` prints: all stages, or one with its options.
+//! Output of `inspect`: all stages, or one with its options.
 
 use serde::Serialize;
 
@@ -7,16 +7,16 @@ use crate::{
     spec::{ArgumentSpec, Choice, OptionKind, OptionSpec, Presence, Role, StageSpec},
 };
 
-/// Columns of the text.
+/// Width of the text in columns.
 const WIDTH: usize = 100;
 
-/// Most columns for names of options.
+/// Maximum width of the column with option names.
 const MAX_NAME: usize = 28;
 
 /// The stages of a registry, for printing or as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct StageList {
-    /// Every stage by name.
+    /// All stages, sorted by name.
     pub stages: Vec<StageSpec>,
 }
 
@@ -26,7 +26,7 @@ impl StageList {
         Self { stages: registry.specs().cloned().collect() }
     }
 
-    /// A line for each stage: sources, then transforms, then sinks. Ends in a line feed.
+    /// One line per stage: sources, then transforms, then sinks. Ends with a line feed.
     pub fn text(&self) -> String {
         let mut rows = Vec::new();
         for role in [Role::Source, Role::Transform, Role::Sink] {
@@ -43,7 +43,7 @@ impl StageList {
 }
 
 impl StageSpec {
-    /// All about the stage: usage, arguments, options, examples; at most 100 columns. Ends in a line feed.
+    /// Full description of the stage: usage, arguments, options and examples; at most 100 columns. Ends with a line feed.
     pub fn text(&self) -> String {
         let mut text = format!("{} ({})\n", self.name, self.role.as_str());
         text += &paragraph(&self.summary, 2);
@@ -78,7 +78,7 @@ impl StageSpec {
     }
 }
 
-/// An argument or option as it is shown.
+/// An argument or option as displayed.
 struct Entry {
     name: String,
     /// Type, range, unit and default.
@@ -88,7 +88,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// The name, and beside it what it takes; below that what it does, and its words.
+    /// The name with the accepted values beside it, followed by the description and the special words.
     fn text(&self, width: usize) -> String {
         let indent = width + 4;
         let words = self.words.iter().map(|word| hanging(&format!("{:<12} ", word.value), &word.help, indent + 2));
@@ -154,12 +154,12 @@ fn kind_words(kind: &OptionKind) -> String {
     }
 }
 
-/// Text broken at spaces, every line indented.
+/// Wraps text at spaces and indents every line.
 fn paragraph(text: &str, indent: usize) -> String {
     hanging("", text, indent)
 }
 
-/// A head, then text broken at spaces; further lines stand under the first word of the text.
+/// A head followed by text wrapped at spaces; continuation lines are aligned with the first word of the text.
 fn hanging(head: &str, text: &str, indent: usize) -> String {
     let (start, hang) = (" ".repeat(indent), " ".repeat(indent + head.chars().count()));
     let mut lines = vec![format!("{start}{head}")];
@@ -181,7 +181,7 @@ fn hanging(head: &str, text: &str, indent: usize) -> String {
     lines.iter().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// Rows under a heading, the last column broken at spaces.
+/// Rows under a heading, with the last column wrapped at spaces.
 fn columns(rows: &[[String; 3]], heading: [&str; 3]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(heading.map(str::len)[column])

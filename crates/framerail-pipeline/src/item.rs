@@ -1,4 +1,4 @@
-//! What travels along an edge.
+//! Items that travel on an edge.
 
 use std::{
     sync::Arc,
@@ -9,44 +9,44 @@ use framerail_core::{Detection, Frame, Packet, StreamId, StreamInfo};
 
 use crate::{Attachments, FrameLease};
 
-/// A frame with what is known about it so far.
+/// A frame with its results so far.
 #[derive(Clone, Debug)]
 pub struct FrameItem {
-    /// The picture.
+    /// The frame.
     pub frame: Frame,
-    /// What was found in it.
+    /// Detections in the frame.
     pub detections: Vec<Detection>,
-    /// Whether a model has looked at this frame; `false` between the frames of `infer every=N`.
+    /// Whether a model ran on this frame; `false` for the skipped frames of `infer every=N`.
     pub analysed: bool,
-    /// When it came in, for live and paced streams; `None` for files read as fast as they go.
+    /// When it arrived, for live and paced streams; `None` for files read at full speed.
     pub arrival: Option<Arrival>,
-    /// Its share of the run's memory for frames, while it is under way in one.
+    /// Its share of the run's frame memory, while it is in flight.
     pub lease: Option<Arc<FrameLease>>,
-    /// What stages hung on it beside detections.
+    /// Values that stages attached in addition to detections.
     pub attachments: Attachments,
 }
 
-/// When a frame of a live or paced stream came in, and by when it should be through.
+/// When a frame of a live or paced stream arrived, and its latency budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// On the run's clock: when it was decoded, or, for a paced file, when it was due.
+    /// Arrival on the run's clock: when the frame was decoded or, for a paced file, when it was due.
     pub at: Instant,
-    /// The same on the wall clock of this machine.
+    /// The same on the machine's wall clock.
     pub wall: SystemTime,
-    /// The stream's latency budget, counted from `at`; `None` for no budget.
+    /// The stream's latency budget, counted from `at`; `None` when there is none.
     pub budget: Option<Duration>,
-    /// Whether it is dropped where it waits once its budget is over; otherwise it is only counted as late.
+    /// Whether the frame is dropped from a queue once it is over budget; if `false`, it is only counted as late.
     pub may_drop: bool,
 }
 
 impl Arrival {
-    /// Whether the frame is over its budget at an instant.
+    /// Whether the frame is over budget at `now`.
     pub fn is_late(&self, now: Instant) -> bool {
         self.budget.is_some_and(|budget| now.saturating_duration_since(self.at) > budget)
     }
 
-    /// Whether a frame that has waited in one place since an instant should be dropped there. One that was late when it came there
-    /// was held back on purpose, and has its budget once more.
+    /// Whether a frame that has waited in one place since `since` should be dropped there. A frame that was already late on arrival in this
+    /// place was delayed on purpose, and gets its budget again.
     pub(crate) fn is_expired(&self, since: Instant, now: Instant) -> bool {
         let from = if self.is_late(since) { since } else { self.at };
         self.may_drop && self.budget.is_some_and(|budget| now.saturating_duration_since(from) > budget)
@@ -54,37 +54,37 @@ impl Arrival {
 }
 
 impl FrameItem {
-    /// A frame that no model has seen.
+    /// A frame that has not been analysed by a model.
     pub fn new(frame: Frame) -> Self {
         Self { frame, detections: Vec::new(), analysed: false, arrival: None, lease: None, attachments: Attachments::default() }
     }
 }
 
-/// The last word of a stream.
+/// The end of a stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamEnd {
     /// The stream that ends.
     pub id: StreamId,
-    /// Why it ended before its time, when it did.
+    /// Why it ended early, if it did.
     pub ended_early: Option<String>,
 }
 
-/// What stages take and give. Within a stream: its start, frames and packets in order, its end.
+/// Items that stages process. Within a stream: its start, frames and packets in order, its end.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Item {
     /// A stream begins.
     StreamStart(Arc<StreamInfo>),
-    /// A picture.
+    /// A frame.
     Frame(Box<FrameItem>),
-    /// A packet of sound or subtitles on its way to the output.
+    /// A packet of audio or subtitles for the output.
     Packet(Packet),
     /// A stream ends.
     StreamEnd(StreamEnd),
 }
 
 impl Item {
-    /// Whether this is a picture.
+    /// Whether this is a frame.
     pub fn is_frame(&self) -> bool {
         matches!(self, Item::Frame(_))
     }

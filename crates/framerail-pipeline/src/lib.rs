@@ -1,8 +1,8 @@
-//! The assembly line: stages side by side on their own threads, joined by bounded queues.
+//! The pipeline engine: stages run in parallel on their own threads, connected by bounded queues.
 //!
-//! A [`Stage`] takes items and gives items; it knows nothing of threads. [`Graph`] joins stages,
-//! [`Graph::start`] runs them, [`RunStats`] says where the time went. A pipeline written as text or TOML becomes a
-//! [`Description`], is checked against a [`Registry`] of stages, and becomes a graph.
+//! A [`Stage`] processes items and does not deal with threads. [`Graph`] connects stages, [`Graph::start`] runs them, and [`RunStats`]
+//! reports where the time was spent. A pipeline written as text or TOML becomes a [`Description`], which is checked against a [`Registry`]
+//! of stages and turned into a graph.
 #![forbid(unsafe_code)]
 
 pub mod attachments;
@@ -32,7 +32,7 @@ pub use stream_set::{
     DropPolicy, OnStreamError, OpenedStream, RetryPolicy, StreamLine, StreamOpener, StreamPolicy, StreamReader, StreamRequest, StreamSet,
 };
 
-// Pipelines as text and TOML, and the stages that they name.
+// Pipelines as text and TOML, and the stages that they use.
 mod card_set;
 pub mod check;
 mod configure;

@@ -1,6 +1,6 @@
-//! The name that was probably meant.
+//! Suggests the name that was probably meant.
 
-/// The name most like `wanted`: a slip of the finger away, or one that it begins, or that begins it.
+/// The most similar name to `wanted`: within a few typing errors, or one is a prefix of the other.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
     let mut best: Option<(f64, &str)> = None;

@@ -1,4 +1,4 @@
-//! The checked options of a stage.
+//! Checked options of a stage.
 
 use std::{
     collections::BTreeMap,
@@ -12,23 +12,23 @@ use framerail_core::Rational;
 
 use crate::{ErrorKind, StageError, description::Span, value::OptionValue};
 
-/// A value of a checked option, and where it is written.
+/// A checked option value with its position.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckedValue {
-    /// The value; several for an argument that takes many.
+    /// The value; several for an argument that takes a list.
     pub values: Vec<OptionValue>,
-    /// Where it is written; `None` for a default.
+    /// Position in the text; `None` for a default.
     pub span: Option<Span>,
 }
 
 /// The options and arguments of a stage, checked against its [`crate::StageSpec`].
 ///
-/// The getters cannot fail on what a user wrote. They panic when a stage asks for an option that its own specification
-/// does not have, or has with another type: a mistake of the stage's author that its first test finds.
+/// The getters cannot fail on user input. They panic when a stage asks for an option that its specification lacks or declares with another
+/// type: a mistake of the stage's author that shows in the first test.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     stage: String,
-    /// `None`: known, optional and not given.
+    /// `None`: declared, optional and not given.
     values: BTreeMap<String, Option<CheckedValue>>,
 }
 
@@ -42,7 +42,7 @@ macro_rules! getters {
             }
         }
 
-        /// The same for an option that may be left out: `None` when it is not given, or one of its special words is.
+        /// The same for an optional option: `None` when it is not given, or when a special word is given.
         pub fn $optional(&self, name: &str) -> Option<$type> {
             match self.one(name)? {
                 OptionValue::Word(_) => None,
@@ -62,13 +62,13 @@ impl Options {
         self.values.insert(name.to_owned(), value);
     }
 
-    /// Name of the stage as its specification has it, such as `blur`.
+    /// Name of the stage in its specification, such as `blur`.
     pub fn stage(&self) -> &str {
         &self.stage
     }
 
     getters! {
-        /// A whole number.
+        /// An integer.
         integer, optional_integer -> i64, OptionValue::Integer(value) => *value;
         /// A number.
         float, optional_float -> f64, OptionValue::Float(value) => *value;
@@ -92,12 +92,12 @@ impl Options {
         key_values, optional_key_values -> &[(String, String)], OptionValue::KeyValues(value) => value;
     }
 
-    /// A whole number as a count; negative ones, should the range allow them, are 0.
+    /// An integer as a count; negative values, if the range allows them, become 0.
     pub fn count(&self, name: &str) -> usize {
         usize::try_from(self.integer(name)).unwrap_or(0)
     }
 
-    /// The special word that was given in place of a value, such as `auto`.
+    /// The special word given instead of a value, such as `auto`.
     pub fn word(&self, name: &str) -> Option<&str> {
         match self.one(name)? {
             OptionValue::Word(word) => Some(word),
@@ -105,7 +105,7 @@ impl Options {
         }
     }
 
-    /// Every path of an option or argument that takes several; empty when it is not given.
+    /// All paths of an option or argument that takes several; empty when not given.
     pub fn paths(&self, name: &str) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for value in self.all(name) {
@@ -119,7 +119,7 @@ impl Options {
         paths
     }
 
-    /// Every text of an argument that takes several; empty when it is not given.
+    /// All texts of an argument that takes several; empty when not given.
     pub fn texts(&self, name: &str) -> Vec<&str> {
         let text = |value| match value {
             &OptionValue::Text(ref text) | &OptionValue::Choice(ref text) => text.as_str(),
@@ -128,12 +128,12 @@ impl Options {
         self.all(name).iter().map(text).collect()
     }
 
-    /// Whether the user gave it, rather than its default holding.
+    /// Whether the user gave a value, as opposed to the default.
     pub fn is_given(&self, name: &str) -> bool {
         self.span(name).is_some()
     }
 
-    /// Where the value is written; `None` for a default.
+    /// Position of the value; `None` for a default.
     pub fn span(&self, name: &str) -> Option<Span> {
         self.checked(name).and_then(|value| value.span)
     }
@@ -142,7 +142,7 @@ impl Options {
         self.values.get(name)?.as_ref()?.span
     }
 
-    /// Worker threads: `workers=` with `auto` replaced by the number of processors; 1 for a stage without that option.
+    /// Worker threads: `workers=`, with `auto` replaced by the number of CPU cores (at most 64); 1 for a stage without that option.
     pub fn workers(&self) -> usize {
         if !self.values.contains_key("workers") {
             return 1;
@@ -173,16 +173,16 @@ impl Options {
     }
 }
 
-/// Why a stage cannot be configured although each of its options is well formed by itself.
+/// Why a stage cannot be configured although each of its options is valid on its own.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
-    /// The option or argument to blame, when there is one.
+    /// The invalid option or argument, if any.
     pub option: Option<String>,
-    /// What is wrong, in one line.
+    /// Error message, one line.
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     pub help: Option<String>,
-    /// What the failure calls for; [`ErrorKind::Usage`] unless said otherwise.
+    /// Category of the failure; default: [`ErrorKind::Usage`].
     pub kind: ErrorKind,
 }
 
@@ -197,14 +197,14 @@ impl ConfigError {
         Self { option: Some(option.to_owned()), ..Self::new(message) }
     }
 
-    /// What to do about it.
+    /// Adds how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl fmt::Display) -> Self {
         self.help = Some(help.to_string());
         self
     }
 
-    /// What the failure calls for.
+    /// Sets the category of the failure.
     #[must_use]
     pub fn kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;

@@ -1,4 +1,4 @@
-//! A configured stage before it runs: it agrees on formats with its neighbours, then becomes work for threads.
+//! A configured stage before the run: it negotiates formats with its neighbours, then becomes work for threads.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -6,29 +6,29 @@ use framerail_core::{CancelToken, Device, RunFiles};
 
 use crate::{BatchPolicy, EdgeFormat, OnSinkError, StageError, Work};
 
-/// What a stage wants its input made into, of a type that the stages on both sides know: see [`StagePlan::wants_tensor`].
+/// The tensor format that a stage wants as input, of a type that the stages on both sides know: see [`StagePlan::wants_tensor`].
 pub type TensorRequest = Arc<dyn Any + Send + Sync>;
 
-/// What a stage may ask about the rest of the pipeline while it links.
+/// Information about the rest of the pipeline, available to a stage while it links.
 #[derive(Clone, Default)]
 pub struct LinkContext {
-    /// Whether a stage downstream writes sound and subtitles, so that a source should pass their packets on.
+    /// Whether a stage downstream writes audio and subtitles, so that a source should pass on their packets.
     pub packets_wanted: bool,
-    /// Whether a stage downstream copies the video's packets, which a source then passes on beside its frames.
+    /// Whether a stage downstream copies the video packets, which a source then passes on in addition to its frames.
     pub video_packets_wanted: bool,
-    /// Whether a stage downstream puts frames of several streams together by their times: files are then read concurrently, none ahead of
-    /// the others.
+    /// Whether a stage downstream combines frames of several streams by timestamp: files are then read concurrently, none ahead of the
+    /// others.
     pub streams_in_step: bool,
-    /// Whether a stage downstream, on any branch, reads pixels. Where none does, frames need not carry them.
+    /// Whether a stage downstream, on any branch, reads pixels. If none does, frames need not carry them.
     pub pixels_wanted: bool,
-    /// What the only stage downstream that reads pixels wants them made into, so that a source on a device can do that
-    /// while it decodes. `None` when several stages read pixels, or that one did not ask.
+    /// The input format wanted by the only stage downstream that reads pixels, so that a source on a device can convert to it while
+    /// decoding. `None` when several stages read pixels, or when that stage wants no conversion.
     pub tensor_wanted: Option<TensorRequest>,
-    /// Cancelled when inputs should no longer be opened.
+    /// Cancelled when opening inputs should be aborted.
     pub cancel: CancelToken,
-    /// The files of the run. A stage notes here what it reads and what it writes, so that neither meets the other.
+    /// The files of the run. Stages record here which files they read and write, so that none is both read and written.
     pub files: RunFiles,
-    /// Host memory that the frames of the run may take together.
+    /// Limit on the host memory of all frames of the run, in bytes.
     pub memory_bytes: u64,
 }
 
@@ -49,24 +49,24 @@ impl fmt::Debug for LinkContext {
     }
 }
 
-/// Why a stage cannot follow the one before it.
+/// Why a stage cannot follow the previous one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkMismatch {
-    /// What the stage takes, such as `frames with detections`.
+    /// The input that the stage accepts, such as `frames with detections`.
     pub needs: String,
-    /// What would fix it, such as ``put `infer MODEL` before it``.
+    /// How to fix it, such as ``put `infer MODEL` before it``.
     pub hint: String,
 }
 
-/// A problem found before anything starts.
+/// A problem found before the run starts.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// The stage does not take what the one before it gives.
+    /// The stage does not accept the output of the previous one.
     Link(LinkMismatch),
-    /// The stage takes such frames, but on this device. The planner puts a copy before it and links it again.
+    /// The stage accepts these frames, but on this device. The planner inserts a copy before it and links it again.
     NeedsDevice(Device),
-    /// The stage cannot work as configured: a missing file, a model that does not load.
+    /// The stage cannot work as configured, for example because of a missing file or a model that does not load.
     Stage(StageError),
 }
 
@@ -89,85 +89,85 @@ impl fmt::Display for PlanError {
 /// A configured stage.
 ///
 /// # For implementors
-/// `link` is called sources first, before any thread starts: open inputs and models there, so that every mistake shows
-/// before the first frame. It is called once, and again after it answered `NeedsDevice`, with frames on that device: what was
-/// opened before must serve then. `into_work` gives one [`crate::Stage`] per worker. Everything else may be asked before `link`.
+/// `link` is called sources first, before any thread starts: open inputs and models there, so that all mistakes are found before the first
+/// frame. It is called once, and again after it returned `NeedsDevice`, with frames on that device: whatever was opened before must be
+/// reused. `into_work` returns one [`crate::Stage`] per worker. Everything else may be called before `link`.
 pub trait StagePlan: Send {
-    /// Called once, before any stage of the pipeline links: what takes long to load may begin on another thread.
+    /// Called once, before any stage of the pipeline links. Slow loading may start on another thread here.
     fn prepare(&mut self) {}
 
-    /// Agrees on formats: takes what the stage before gives (`None` for a source), says what this one gives (`None` for a sink).
+    /// Negotiates formats: gets the output of the previous stage (`None` for a source), returns the output of this one (`None` for a sink).
     ///
     /// # Errors
-    /// `NeedsDevice` for frames on another device, `Link` when the input does not fit otherwise, `Stage` when the stage
+    /// `NeedsDevice` for frames on another device, `Link` when the input is not accepted for another reason, `Stage` when the stage
     /// itself cannot work.
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError>;
 
-    /// Most frames per call, and how long to wait for them.
+    /// Maximum number of frames per call, and how long to wait for them.
     fn batch(&self) -> BatchPolicy {
         BatchPolicy::default()
     }
 
-    /// For a sink: what happens when it fails, unless the user says otherwise. Those that send to someone who may be out of reach drop.
+    /// For a sink: what happens when it fails, unless the user sets it. Sinks that send to a possibly unreachable peer should drop.
     fn on_error(&self) -> OnSinkError {
         OnSinkError::Fail
     }
 
-    /// Whether this stage uses packets of sound and subtitles.
+    /// Whether this stage uses audio and subtitle packets.
     fn wants_packets(&self) -> bool {
         false
     }
 
-    /// Whether this stage copies the packets of the video itself.
+    /// Whether this stage copies the packets of the video.
     fn wants_video_packets(&self) -> bool {
         false
     }
 
-    /// Whether this stage may change the pixels of frames, so that packets no longer say what they show.
+    /// Whether this stage may change the pixels of frames, so that packets no longer match them.
     fn changes_pixels(&self) -> bool {
         self.reads_pixels()
     }
 
-    /// Whether this stage puts frames of several streams together by their times ([`LinkContext::streams_in_step`]).
+    /// Whether this stage combines frames of several streams by timestamp ([`LinkContext::streams_in_step`]).
     fn wants_streams_in_step(&self) -> bool {
         false
     }
 
-    /// Whether this stage looks at pixels or changes them, rather than passing frames on or reading what is attached to them.
+    /// Whether this stage reads or changes pixels, instead of only passing frames on or reading their attachments.
     fn reads_pixels(&self) -> bool {
         true
     }
 
-    /// Whether this stage works on frames in device memory. Where it reads pixels and does not, it gets them on the host.
+    /// Whether this stage supports frames in device memory. If it reads pixels and does not, it gets them on the host.
     fn takes_device_frames(&self) -> bool {
         false
     }
 
-    /// Whether this stage works on each frame where it lies, on whichever of several devices ([`EdgeFormat::other_devices`]). Where it
-    /// reads pixels and does not, it gets all frames on the first of them.
+    /// Whether this stage processes each frame on the device that holds it, with several devices ([`EdgeFormat::other_devices`]). If it
+    /// reads pixels and does not, it gets all frames on the first device.
     fn takes_several_devices(&self) -> bool {
         false
     }
 
-    /// Whether this stage looks at the parts that the stage before it hung on frames ([`EdgeFormat::parts`]) and gives whole frames.
-    /// No other stage may follow one that gives parts.
+    /// Whether this stage runs on the parts that the previous stage attached to frames ([`EdgeFormat::parts`]) and outputs whole frames.
+    /// No other stage may follow one that outputs parts.
     fn takes_parts(&self) -> bool {
         false
     }
 
-    /// What this stage would make of each frame first, when the source can do it instead while it decodes.
+    /// The format to which this stage would convert each frame first, if the source can do it while decoding.
     fn wants_tensor(&self) -> Option<TensorRequest> {
         None
     }
 
-    /// After [`StagePlan::link`]: how the stage will work, for those who check a pipeline without running it.
+    /// How the stage will work, after [`StagePlan::link`]; shown when a pipeline is checked without running it.
     fn note(&self) -> Option<String> {
         None
     }
 
-    /// The work for the threads: as many stages as workers are wanted.
+    /// The work for the threads, with one stage per worker.
     ///
     /// # Errors
-    /// When the stage cannot be brought to life.
+    /// When the stage cannot be created.
     fn into_work(self: Box<Self>) -> Result<Work, StageError>;
 }

@@ -1,4 +1,4 @@
-//! A checked pipeline: its stages agree on formats, then become a graph.
+//! A checked pipeline: its stages negotiate formats, then it becomes a graph.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,25 +16,25 @@ use crate::{
 
 /// A stage of a checked pipeline.
 pub struct PlannedStage {
-    /// Its name in this pipeline, unlike any other.
+    /// Its unique name in this pipeline.
     pub name: String,
-    /// Which stage it is, such as `blur`.
+    /// Type of the stage, such as `blur`.
     pub stage: String,
-    /// Where it is written.
+    /// Position in the text.
     pub span: Option<Span>,
-    /// Where it may stand.
+    /// Its role.
     pub role: Role,
-    /// Frames that its input queue holds.
+    /// Capacity of its input queue in frames.
     pub queue: usize,
-    /// What its options say of its failing; `None` where they leave it to the stage.
+    /// What to do when it fails, from its options; `None` = the stage's default.
     pub on_error: Option<OnSinkError>,
     /// The stage that feeds it, as an index into [`Plan::stages`]; `None` for the source.
     pub parent: Option<usize>,
-    /// What it takes, once linked; `None` for the source.
+    /// Its input format, once linked; `None` for the source.
     pub input: Option<EdgeFormat>,
-    /// What it gives, once linked; `None` for sinks.
+    /// Its output format, once linked; `None` for sinks.
     pub output: Option<EdgeFormat>,
-    /// Whether the planner put it in, to copy frames between devices.
+    /// Whether the planner inserted it to copy frames between devices.
     pub is_inserted: bool,
     pub(crate) plan: Box<dyn StagePlan>,
 }
@@ -51,7 +51,7 @@ impl PlannedStage {
         Self { name, stage, span, role, queue, on_error: None, parent, input: None, output: None, is_inserted: false, plan }
     }
 
-    /// How it will work, once linked, where it says so.
+    /// How it will work, once linked, if the stage reports it.
     pub fn note(&self) -> Option<String> {
         self.plan.note()
     }
@@ -73,39 +73,38 @@ impl Plan {
         Self { stages, origin, copies, cancel: CancelToken::default(), files: RunFiles::default(), memory_bytes: None, linked: false }
     }
 
-    /// Its stages; each comes after the one that feeds it.
+    /// Its stages; each comes after its parent.
     pub fn stages(&self) -> &[PlannedStage] {
         &self.stages
     }
 
-    /// Has the opening of inputs ended when a token is cancelled: that of a signal, or of the thread that asks.
+    /// Cancelling this token aborts opening inputs, for instance from a signal handler.
     #[must_use]
     pub fn cancelled_by(mut self, cancel: &CancelToken) -> Self {
         self.cancel = cancel.clone();
         self
     }
 
-    /// The files that the run reads and writes, as far as its stages have noted them; complete after [`Plan::link`].
+    /// The files that the run reads and writes, as recorded by its stages; complete after [`Plan::link`].
     pub fn files(&self) -> &RunFiles {
         &self.files
     }
 
-    /// Lets the stages share a list of files with others: before [`Plan::link`].
+    /// Sets a list of files that the stages share with others. Call before [`Plan::link`].
     pub fn set_files(&mut self, files: RunFiles) {
         self.files = files;
     }
 
-    /// Limits the host memory of frames, as [`crate::RunOptions::memory_bytes`] does, for stages that plan with it: before
+    /// Limits the host memory of frames, as in [`crate::RunOptions::memory_bytes`], for stages that take it into account. Call before
     /// [`Plan::link`].
     pub fn set_memory_bytes(&mut self, bytes: Option<u64>) {
         self.memory_bytes = bytes;
     }
 
-    /// Lets the stages agree on formats, from the source to the sinks; inputs and models are opened on the way.
-    /// Does nothing the second time.
+    /// Negotiates formats from the source to the sinks; inputs and models are opened on the way. Repeated calls do nothing.
     ///
     /// # Errors
-    /// Every stage that does not fit the one before it or cannot work; what follows such a stage is not looked at.
+    /// All stages that do not accept their input or cannot work; stages downstream of these are not checked.
     pub fn link(&mut self) -> Result<(), Diagnostics> {
         if self.linked {
             return Ok(());
@@ -119,7 +118,7 @@ impl Plan {
             if let Err(problem) = self.link_stage(index, &context) {
                 problems.push(problem);
             }
-            // Copies that were put in stand before the stage.
+            // Inserted copies are placed before the stage.
             index += 1 + self.stages.len() - before;
         }
         if problems.is_empty() {
@@ -130,7 +129,7 @@ impl Plan {
         }
     }
 
-    /// For each stage, what those downstream of it want. Children have higher indices than their parents.
+    /// For each stage, the requests of the stages downstream. Children have higher indices than their parents.
     fn contexts(&self) -> Vec<LinkContext> {
         let mut downstream = vec![Downstream::default(); self.stages.len()];
         for (index, stage) in self.stages.iter().enumerate().rev() {
@@ -155,7 +154,7 @@ impl Plan {
 
     fn link_stage(&mut self, index: usize, context: &LinkContext) -> Result<(), Diagnostic> {
         let mut index = index;
-        // From one card to another there are two copies.
+        // Frames need two copies from one GPU to another.
         for _ in 0..3 {
             match self.try_link(index, context)? {
                 None => return Ok(()),
@@ -165,13 +164,13 @@ impl Plan {
         Err(self.internal(index, "keeps asking for frames on another device"))
     }
 
-    /// Links a stage; gives the device on which it needs its input, when that is another.
+    /// Links a stage; returns the device on which it needs its input, if that is another one.
     fn try_link(&mut self, index: usize, context: &LinkContext) -> Result<Option<Device>, Diagnostic> {
         let parent = self.stages.get(index).and_then(|stage| stage.parent).and_then(|parent| self.stages.get(parent));
         let (input, giver) = (parent.and_then(|parent| parent.output.clone()), parent.map(|parent| parent.stage.clone()));
         let Some(stage) = self.stages.get_mut(index) else { return Ok(None) };
         if stage.parent.is_some() && input.is_none() {
-            // The stage before it failed, and was reported.
+            // The previous stage failed and was reported.
             return Ok(None);
         }
         let parts = input.as_ref().and_then(|input| input.parts.as_ref());
@@ -204,8 +203,8 @@ impl Plan {
         }
     }
 
-    /// Puts a copy between a stage and the one that feeds it, or leads it behind a copy that a sibling has got already.
-    /// Gives the stage's new place.
+    /// Inserts a copy between a stage and its parent, or connects the stage to a copy that a sibling already has. Returns the new index of
+    /// the stage.
     fn insert_copy(&mut self, index: usize, device: Device, context: &LinkContext) -> Result<usize, Diagnostic> {
         let Some(parent) = self.stages.get(index).and_then(|stage| stage.parent) else { return Ok(index) };
         let Some(given) = self.stages.get(parent).and_then(|parent| parent.output.clone()) else { return Ok(index) };
@@ -275,7 +274,7 @@ impl Plan {
         Diagnostic::new(&self.origin, span, format!("`{name}` {what}; this is a bug of that stage")).kind(ErrorKind::Internal)
     }
 
-    /// A picture of the pipeline; with formats on its edges once it is linked.
+    /// A drawing of the pipeline; its edges show formats once it is linked.
     pub fn picture(&self) -> GraphPicture {
         let node = |stage: &PlannedStage| PictureNode { name: stage.name.clone(), ..PictureNode::default() };
         let edge = |stage: &PlannedStage| {
@@ -287,20 +286,20 @@ impl Plan {
     }
 }
 
-/// What the stages downstream of one want.
+/// Requests of the stages downstream of a stage.
 #[derive(Clone, Default)]
 struct Downstream {
     packets: bool,
     video_packets: bool,
     in_step: bool,
-    /// Stages that read pixels; more than two are as good as two.
+    /// Number of stages that read pixels; only 0, 1 and more are distinguished.
     readers: usize,
-    /// What the last of them would like its input made into.
+    /// Input format wanted by the only such stage; `None` when there are several.
     tensor: Option<TensorRequest>,
 }
 
 impl Downstream {
-    /// The same with one more stage above.
+    /// Adds the requests of one more stage upstream.
     fn above(mut self, plan: &dyn StagePlan) -> Self {
         let reads = plan.reads_pixels();
         let tensor = if reads { plan.wants_tensor() } else { None };

@@ -1,4 +1,4 @@
-//! A linked pipeline as the graph that the engine runs.
+//! Turns a linked pipeline into the graph that the engine runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,17 +9,17 @@ use crate::{
     planned::Plan,
 };
 
-/// How long a batch of live frames waits to fill, where the stage does not say: a frame's time at 25 frames/s.
+/// How long a batch of live frames waits to fill, unless the stage sets it: one frame period at 25 frames/s.
 const LIVE_BATCH_WAIT: Duration = Duration::from_millis(40);
 
-/// The same for frames of files: they come as fast as they are decoded, but a source may stall, or the run may stay open for others.
+/// The same for frames of files: they arrive as fast as they are decoded, but a source may stall, or the run may wait for more streams.
 const FILE_BATCH_WAIT: Duration = Duration::from_millis(500);
 
 impl Plan {
-    /// Makes the graph; links first when that was not done yet.
+    /// Builds the graph; links first if necessary.
     ///
     /// # Errors
-    /// As [`Plan::link`], and when a stage cannot be brought to life.
+    /// As [`Plan::link`], and when a stage cannot be created.
     pub fn into_graph(mut self) -> Result<PlannedGraph, Diagnostics> {
         self.link()?;
         let origin = Arc::clone(&self.origin);
@@ -44,54 +44,54 @@ impl Plan {
     }
 }
 
-/// A frame must not wait for others that may never come.
+/// Limits the wait for a full batch: the remaining frames may never come.
 fn with_deadline(batch: BatchPolicy, is_live: bool) -> BatchPolicy {
     let wait = if is_live { LIVE_BATCH_WAIT } else { FILE_BATCH_WAIT };
     BatchPolicy { max_wait: batch.max_wait.or((batch.max_frames > 1).then_some(wait)), ..batch }
 }
 
-/// A stage of a pipeline and its place in the graph.
+/// A stage of a pipeline with its node in the graph.
 #[derive(Clone, Debug)]
 pub struct PlannedNode {
-    /// Its place in the graph.
+    /// Its node in the graph.
     pub id: NodeId,
     /// Its name in this pipeline.
     pub name: String,
-    /// Which stage it is, such as `blur`.
+    /// Type of the stage, such as `blur`.
     pub stage: String,
-    /// Where it is written.
+    /// Position in the text.
     pub span: Option<Span>,
 }
 
-/// An edge of a pipeline and its place in the graph.
+/// An edge of a pipeline with its ID in the graph.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedEdge {
-    /// Its place in the graph.
+    /// Its ID in the graph.
     pub id: EdgeId,
-    /// The stage that gives.
+    /// The producing stage.
     pub from: NodeId,
-    /// The stage that takes.
+    /// The consuming stage.
     pub to: NodeId,
 }
 
-/// A graph, and which stage of the pipeline is where in it.
+/// A graph, with the mapping to the stages of the pipeline.
 pub struct PlannedGraph {
     /// The graph, ready to start.
     pub graph: Graph,
-    /// Its stages, in the order of the pipeline.
+    /// Its stages, in pipeline order.
     pub nodes: Vec<PlannedNode>,
-    /// Its edges, in the order of the stages that take.
+    /// Its edges, in the order of the consuming stages.
     pub edges: Vec<PlannedEdge>,
 }
 
 impl PlannedGraph {
-    /// The stage of this name, or the first of this kind: `blur-2`, or `blur`.
+    /// The stage with this name, or the first stage of this type: `blur-2`, or `blur`.
     pub fn node(&self, name: &str) -> Option<&PlannedNode> {
         let named = self.nodes.iter().find(|node| node.name == name);
         named.or_else(|| self.nodes.iter().find(|node| node.stage == name))
     }
 
-    /// The edges that leave a stage.
+    /// The outgoing edges of a stage.
     pub fn edges_from(&self, node: NodeId) -> impl Iterator<Item = &PlannedEdge> {
         self.edges.iter().filter(move |edge| edge.from == node)
     }

@@ -1,34 +1,34 @@
-//! The stages that a pipeline text may name.
+//! The stages available to a pipeline text.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{ConfigError, Options, StagePlan, StageSpec, nearest::nearest};
 
-/// Makes stages of one kind. Implement it, or hand a closure to [`Registry::register_with`].
+/// Creates stages of one type. Implement it, or pass a closure to [`Registry::register_with`].
 pub trait StageFactory: Send + Sync {
-    /// What the stage says of itself. Asked once, when it is registered.
+    /// The specification of the stage. Called once, on registration.
     fn spec(&self) -> StageSpec;
 
-    /// Makes a stage from checked options. Cheap: files and models are opened when it links.
+    /// Creates a stage from checked options. Must be cheap: files and models are opened when it links.
     ///
     /// # Errors
     /// When options contradict each other.
     fn configure(&self, options: &Options) -> Result<Box<dyn StagePlan>, ConfigError>;
 }
 
-/// Why a stage cannot be registered: a mistake in the program, not in a pipeline.
+/// Why a stage cannot be registered: an error in the program, not in a pipeline.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// Its name is taken.
+    /// The name is already registered.
     #[error("a stage called `{0}` is registered already")]
     Duplicate(String),
-    /// Its specification contradicts itself.
+    /// The specification is inconsistent.
     #[error("the specification of stage `{stage}` is wrong: {problem}")]
     Spec {
         /// The stage.
         stage: String,
-        /// What is wrong.
+        /// The inconsistency.
         problem: String,
     },
 }
@@ -36,13 +36,13 @@ pub enum RegistryError {
 /// A registered stage.
 #[derive(Clone)]
 pub struct RegisteredStage {
-    /// What it says of itself.
+    /// Its specification.
     pub spec: StageSpec,
     factory: Arc<dyn StageFactory>,
 }
 
 impl RegisteredStage {
-    /// Makes a stage from checked options.
+    /// Creates a stage from checked options.
     ///
     /// # Errors
     /// When options contradict each other.
@@ -51,7 +51,7 @@ impl RegisteredStage {
     }
 }
 
-/// The stages that a pipeline may name.
+/// The stages available to pipelines.
 #[derive(Clone, Default)]
 pub struct Registry {
     stages: BTreeMap<String, RegisteredStage>,
@@ -66,7 +66,7 @@ impl Registry {
     /// Adds a stage.
     ///
     /// # Errors
-    /// When its name is taken or its specification contradicts itself: a default out of range, an option twice.
+    /// When its name is taken or its specification is inconsistent, for example a default out of range or a duplicate option.
     pub fn register(&mut self, factory: impl StageFactory + 'static) -> Result<(), RegistryError> {
         let spec = factory.spec();
         spec.validate().map_err(|problem| RegistryError::Spec { stage: spec.name.clone(), problem })?;
@@ -77,7 +77,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Adds a stage from its specification and a function that configures it.
+    /// Adds a stage from its specification and a function that creates it.
     ///
     /// # Errors
     /// As [`Registry::register`].
@@ -88,22 +88,22 @@ impl Registry {
         self.register(FunctionFactory { spec, configure })
     }
 
-    /// The stage of this name.
+    /// The stage with this name.
     pub fn get(&self, name: &str) -> Option<&RegisteredStage> {
         self.stages.get(name)
     }
 
-    /// Every name, in alphabetical order.
+    /// All names, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stages.keys().map(String::as_str)
     }
 
-    /// Every specification, by name in alphabetical order.
+    /// All specifications, in alphabetical order of their names.
     pub fn specs(&self) -> impl Iterator<Item = &StageSpec> {
         self.stages.values().map(|stage| &stage.spec)
     }
 
-    /// The name most like this one, when there is one alike enough.
+    /// The registered name most similar to `name`, if one is similar enough.
     pub fn suggest(&self, name: &str) -> Option<&str> {
         nearest(name, self.names())
     }

@@ -1,4 +1,4 @@
-//! Numbers of a stage that may be changed while it runs, such as a threshold.
+//! Numeric settings of a stage that can be changed during the run, such as a threshold.
 
 use std::{
     ops::RangeInclusive,
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{ErrorKind, StageError};
 
-/// What a stage says of a number that may be changed while it runs: name, range, unit, a line of help.
+/// Specification of a setting: name, range, unit and a line of help.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SettingSpec {
     name: String,
@@ -24,13 +24,13 @@ pub struct SettingSpec {
 }
 
 impl SettingSpec {
-    /// A number within a range, ends included. By custom it has the name of the option that it begins with.
+    /// A number within a range, ends included. By convention, it has the same name as the option that sets its initial value.
     pub fn new(name: impl Into<String>, range: RangeInclusive<f64>) -> Self {
         let (min, max) = (*range.start(), *range.end());
         Self { name: name.into(), min, max, is_whole: false, unit: String::new(), help: String::new() }
     }
 
-    /// Only whole numbers are taken.
+    /// Accepts only integers.
     #[must_use]
     pub fn whole(mut self) -> Self {
         self.is_whole = true;
@@ -44,7 +44,7 @@ impl SettingSpec {
         self
     }
 
-    /// What it does, in one line.
+    /// Description, one line.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
@@ -56,7 +56,7 @@ impl SettingSpec {
         &self.name
     }
 
-    /// What is wrong with a value, without the setting's name.
+    /// Why a value is invalid, without the setting's name.
     fn complaint(&self, value: f64) -> Option<String> {
         if !value.is_finite() {
             return Some("expects a number".into());
@@ -68,35 +68,35 @@ impl SettingSpec {
     }
 }
 
-/// A setting as someone outside sees it.
+/// A setting as seen from outside of the run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SettingInfo {
     /// The stage that it belongs to.
     pub stage: String,
-    /// Its name; unlike any other of the stage.
+    /// Its name, unique within the stage.
     pub name: String,
-    /// Its value now.
+    /// Current value.
     pub value: f64,
-    /// The value that the run began with.
+    /// Value at the start of the run.
     pub initial: f64,
-    /// Smallest value that is taken.
+    /// Minimum value.
     pub min: f64,
-    /// Largest value that is taken.
+    /// Maximum value.
     pub max: f64,
-    /// Whether only whole numbers are taken.
+    /// Whether only integers are accepted.
     pub is_whole: bool,
     /// Unit of the value; empty when there is none.
     pub unit: String,
-    /// What it does, in one line.
+    /// Description, one line.
     pub help: String,
 }
 
-/// What all workers of a stage and those who change it share.
+/// State shared by all workers of a stage and by those who change the setting.
 #[derive(Debug)]
 pub(crate) struct SharedSetting {
     spec: SettingSpec,
     initial: f64,
-    /// Bits of the value.
+    /// The value, as bits.
     value: AtomicU64,
 }
 
@@ -117,7 +117,7 @@ impl SharedSetting {
     /// Changes the value for every worker.
     ///
     /// # Errors
-    /// `Usage` for a value that is not taken; nothing is changed then.
+    /// `Usage` for an invalid value; the setting is then not changed.
     pub(crate) fn set(&self, stage: &str, value: f64) -> Result<(), StageError> {
         if let Some(complaint) = self.spec.complaint(value) {
             return Err(StageError::new(ErrorKind::Usage, format!("{} of {stage} {complaint}", self.spec.name)));
@@ -132,11 +132,11 @@ impl SharedSetting {
     }
 }
 
-/// A worker's hold of a setting. Reading it costs one atomic load.
+/// A worker's handle to a setting. Reading it costs one atomic load.
 #[derive(Clone, Debug)]
 pub struct Setting {
     shared: Arc<SharedSetting>,
-    /// Bits of the value that was seen last.
+    /// Bits of the value last seen.
     seen: u64,
 }
 
@@ -146,12 +146,12 @@ impl Setting {
         Self { shared, seen }
     }
 
-    /// The value now; always within its range.
+    /// The current value; always within its range.
     pub fn value(&self) -> f64 {
         self.shared.value()
     }
 
-    /// The value, when it is another than at the last call; at the first call, than the one that the run began with. For
+    /// The value, if it changed since the previous call; the first call compares with the value at the start of the run. For
     /// stages that build something from it.
     pub fn take_change(&mut self) -> Option<f64> {
         let bits = self.shared.value.load(Ordering::Relaxed);

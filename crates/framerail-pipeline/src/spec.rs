@@ -1,4 +1,4 @@
-//! What a stage says of itself: its arguments and options, with type, range, default and a line of help each.
+//! Specifications of stages: arguments and options, each with type, range, default and a line of help.
 
 use std::ops::RangeInclusive;
 
@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use crate::{description::is_option_key, value::OptionValue};
 
-/// Where a stage may stand.
+/// Position of a stage in a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Makes frames; comes first.
+    /// Produces frames; comes first.
     Source,
-    /// Takes frames and gives frames.
+    /// Consumes and produces frames.
     Transform,
-    /// Takes frames and gives none; comes last.
+    /// Only consumes frames; comes last.
     Sink,
 }
 
 impl Role {
-    /// The word for it.
+    /// The role as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Source => "source",
@@ -29,30 +29,30 @@ impl Role {
     }
 }
 
-/// What a value is and which values are allowed.
+/// Type of a value, and its allowed values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OptionKind {
-    /// A whole number.
+    /// An integer.
     Integer {
-        /// Smallest allowed.
+        /// Minimum.
         min: i64,
-        /// Largest allowed.
+        /// Maximum.
         max: i64,
     },
     /// A number.
     Float {
-        /// Smallest allowed.
+        /// Minimum.
         min: f64,
-        /// Largest allowed.
+        /// Maximum.
         max: f64,
     },
     /// `true`/`yes`/`on` or `false`/`no`/`off`.
     Switch,
-    /// One of a few words.
+    /// One of several words.
     Choice {
-        /// Every word with a line on what it does.
+        /// The words, each with a line of help.
         choices: Vec<Choice>,
     },
     /// Any text.
@@ -61,7 +61,7 @@ pub enum OptionKind {
     Path,
     /// Several paths, separated by commas; `\,` is a comma within one.
     Paths,
-    /// A length of time or a place in a clip: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
+    /// A duration or a position in a video: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
     Time,
     /// Width and height in pixels: `640x384`.
     Size,
@@ -73,24 +73,24 @@ pub enum OptionKind {
     KeyValues,
 }
 
-/// A word that an option takes.
+/// A word that an option accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Choice {
     /// The word.
     pub value: String,
-    /// What it does, in one line.
+    /// Description, one line.
     pub help: String,
 }
 
-/// What holds when an option is not given.
+/// What applies when an option is not given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Presence {
-    /// It must be given.
+    /// The option must be given.
     Required,
-    /// It may be left out; the stage then has no value for it.
+    /// The option may be omitted; the stage then has no value for it.
     Optional,
-    /// This value, written as the user would.
+    /// This default, written as the user would.
     Default(String),
 }
 
@@ -99,23 +99,23 @@ pub enum Presence {
 pub struct OptionSpec {
     /// Its name, in lower case with `_` between words.
     pub name: String,
-    /// Earlier names, which are still taken.
+    /// Former names, still accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// What it takes.
+    /// Type of the value.
     pub kind: OptionKind,
-    /// Words it takes beside what `kind` says, such as `auto`.
+    /// Special words accepted in addition to `kind`, such as `auto`.
     pub words: Vec<Choice>,
-    /// What holds when it is not given.
+    /// What applies when the option is not given.
     pub presence: Presence,
     /// Unit of the value, such as `pixels`; empty when there is none.
     pub unit: String,
-    /// What it does, in one line.
+    /// Description, one line.
     pub help: String,
 }
 
 impl OptionSpec {
-    /// An option that may be left out.
+    /// An option that may be omitted.
     pub fn new(name: impl Into<String>, kind: OptionKind) -> Self {
         Self {
             name: name.into(),
@@ -128,7 +128,7 @@ impl OptionSpec {
         }
     }
 
-    /// A whole number within a range, ends included.
+    /// An integer within a range, ends included.
     pub fn integer(name: impl Into<String>, range: RangeInclusive<i64>) -> Self {
         Self::new(name, OptionKind::Integer { min: *range.start(), max: *range.end() })
     }
@@ -163,7 +163,7 @@ impl OptionSpec {
         Self::new(name, OptionKind::Paths)
     }
 
-    /// A length of time or a place in a clip.
+    /// A duration or a position in a video.
     pub fn time(name: impl Into<String>) -> Self {
         Self::new(name, OptionKind::Time)
     }
@@ -188,54 +188,54 @@ impl OptionSpec {
         Self::new(name, OptionKind::KeyValues)
     }
 
-    /// The value when it is not given, written as the user would.
+    /// Sets the default, written as the user would.
     #[must_use]
     pub fn default(mut self, value: impl ToString) -> Self {
         self.presence = Presence::Default(value.to_string());
         self
     }
 
-    /// It must be given.
+    /// Requires the option.
     #[must_use]
     pub fn required(mut self) -> Self {
         self.presence = Presence::Required;
         self
     }
 
-    /// Takes this word too, such as `auto`; read with [`crate::Options::word`].
+    /// Also accepts this special word, such as `auto`; read with [`crate::Options::word`].
     #[must_use]
     pub fn or_word(mut self, word: impl Into<String>, help: impl Into<String>) -> Self {
         self.words.push(Choice::new(word, help));
         self
     }
 
-    /// Takes an earlier name too.
+    /// Also accepts a former name.
     #[must_use]
     pub fn alias(mut self, name: impl Into<String>) -> Self {
         self.aliases.push(name.into());
         self
     }
 
-    /// Whether it is written with this name.
+    /// Whether this is the option's name or an alias.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Unit of the value.
+    /// Sets the unit of the value.
     #[must_use]
     pub fn unit(mut self, unit: impl Into<String>) -> Self {
         self.unit = unit.into();
         self
     }
 
-    /// What it does, in one line.
+    /// Sets the description, one line.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
         self
     }
 
-    /// Reads a value as this option takes it.
+    /// Parses a value of this option.
     ///
     /// # Errors
     /// One line without the option's name, such as `is out of range; it goes from 0 to 2`.
@@ -256,24 +256,24 @@ impl OptionSpec {
 }
 
 impl Choice {
-    /// A word with its line.
+    /// A word with its description.
     pub fn new(value: impl Into<String>, help: impl Into<String>) -> Self {
         Self { value: value.into(), help: help.into() }
     }
 }
 
-/// What a stage takes without a name, by position.
+/// A positional argument of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArgumentSpec {
-    /// Its name in help and for [`crate::Options`], in lower case.
+    /// Its name in help and in [`crate::Options`], in lower case.
     pub name: String,
-    /// What it takes; of one value, when there are many.
+    /// Type of the value, or of each value if there are many.
     pub kind: OptionKind,
     /// Whether it must be given.
     pub required: bool,
-    /// Whether it takes all the rest; only the last argument may.
+    /// Whether it takes all remaining values; allowed for the last argument only.
     pub many: bool,
-    /// What it is, in one line.
+    /// Description, one line.
     pub help: String,
 }
 
@@ -283,12 +283,12 @@ impl ArgumentSpec {
         Self { name: name.into(), kind, required: true, many: false, help: help.into() }
     }
 
-    /// An argument that may be left out.
+    /// An argument that may be omitted.
     pub fn optional(name: impl Into<String>, kind: OptionKind, help: impl Into<String>) -> Self {
         Self { required: false, ..Self::required(name, kind, help) }
     }
 
-    /// Takes one or more values (none or more, when optional).
+    /// Accepts one or more values (zero or more, when optional).
     #[must_use]
     pub fn many(mut self) -> Self {
         self.many = true;
@@ -296,7 +296,7 @@ impl ArgumentSpec {
     }
 }
 
-/// A pipeline text that shows a stage at work.
+/// A pipeline text that shows how a stage is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Example {
     /// The pipeline.
@@ -305,7 +305,7 @@ pub struct Example {
     pub help: String,
 }
 
-/// All that is known about a stage before it is used. Built like a table:
+/// Specification of a stage. Built step by step:
 ///
 /// ```
 /// use framerail_pipeline::{ArgumentSpec, OptionKind, OptionSpec, StageSpec};
@@ -321,21 +321,21 @@ pub struct Example {
 pub struct StageSpec {
     /// Its name in a pipeline.
     pub name: String,
-    /// Where it may stand.
+    /// Its position in a pipeline.
     pub role: Role,
-    /// What it does, in one line.
+    /// Summary, one line.
     pub summary: String,
-    /// More than one line on it; may be empty. Paragraphs are separated by an empty line.
+    /// Longer description; may be empty. Paragraphs are separated by an empty line.
     pub details: String,
-    /// What it takes by position.
+    /// Positional arguments.
     pub arguments: Vec<ArgumentSpec>,
-    /// What it takes by name, without the options that every stage has.
+    /// Options, without those common to all stages.
     pub options: Vec<OptionSpec>,
-    /// Default of `workers=`, for stages that several threads may share.
+    /// Default of `workers=`, for stages that support several threads.
     pub workers: Option<String>,
-    /// Whether it takes branches in parentheses and gives every item to each.
+    /// Whether it has branches in parentheses and passes every item to each of them.
     pub branches: bool,
-    /// How it is used.
+    /// Usage examples.
     pub examples: Vec<Example>,
 }
 
@@ -354,29 +354,29 @@ impl StageSpec {
         }
     }
 
-    /// A stage that makes frames.
+    /// A stage that produces frames.
     pub fn source(name: impl Into<String>, summary: impl Into<String>) -> Self {
         Self::new(name, Role::Source, summary)
     }
 
-    /// A stage that takes frames and gives frames.
+    /// A stage that consumes and produces frames.
     pub fn transform(name: impl Into<String>, summary: impl Into<String>) -> Self {
         Self::new(name, Role::Transform, summary)
     }
 
-    /// A stage that only takes frames.
+    /// A stage that only consumes frames.
     pub fn sink(name: impl Into<String>, summary: impl Into<String>) -> Self {
         Self::new(name, Role::Sink, summary)
     }
 
-    /// More on it than one line.
+    /// Sets the longer description.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
         self
     }
 
-    /// Adds an argument; they are taken in this order.
+    /// Adds an argument; the order of calls is the order of arguments.
     #[must_use]
     pub fn argument(mut self, argument: ArgumentSpec) -> Self {
         self.arguments.push(argument);
@@ -390,14 +390,14 @@ impl StageSpec {
         self
     }
 
-    /// Takes `workers=`, with this default: a number or `auto` (as many as there are processors).
+    /// Accepts `workers=`, with this default: a number or `auto` (one per CPU core).
     #[must_use]
     pub fn workers(mut self, default: impl ToString) -> Self {
         self.workers = Some(default.to_string());
         self
     }
 
-    /// Takes branches, as `tee` does.
+    /// Accepts branches, as `tee` does.
     #[must_use]
     pub fn branches(mut self) -> Self {
         self.branches = true;
@@ -411,7 +411,7 @@ impl StageSpec {
         self
     }
 
-    /// The options that this stage has because every stage of its role has them: `name`, `queue`, `on_error`, `workers`.
+    /// The options common to all stages of this role: `name`, `queue`, `on_error`, `workers`.
     pub fn common_options(&self) -> Vec<OptionSpec> {
         let mut options = vec![OptionSpec::text("name").help("Name in statistics and graphs; default: the stage's name.")];
         if self.role != Role::Source {
@@ -433,20 +433,20 @@ impl StageSpec {
         options
     }
 
-    /// Its own options, then the common ones.
+    /// Options of the stage, followed by the common ones.
     pub fn all_options(&self) -> Vec<OptionSpec> {
         self.options.iter().cloned().chain(self.common_options()).collect()
     }
 }
 
-/// The option of every sink on what happens when it fails.
+/// The option of all sinks for what happens when they fail.
 pub(crate) const ON_ERROR: &str = "on_error";
 
-/// Names of keys that TOML files use for other things than options.
+/// Names of keys with other meanings in TOML files.
 const RESERVED: [&str; 6] = ["use", "args", "branches", "name", "queue", "workers"];
 
 impl StageSpec {
-    /// Looks for contradictions, so that every default is known to be readable.
+    /// Checks for contradictions, so that every default is known to parse.
     pub(crate) fn validate(&self) -> Result<(), String> {
         if !is_option_key(&self.name) {
             return Err("its name must be a word of letters, digits, `_` and `-`".into());
@@ -489,14 +489,14 @@ impl StageSpec {
 }
 
 impl ArgumentSpec {
-    /// How help writes it: `PATH`.
+    /// The argument in help texts: `PATH`.
     pub fn placeholder(&self) -> String {
         self.name.to_uppercase()
     }
 }
 
 impl StageSpec {
-    /// How it is written: `read INPUT... [key=value ...]`.
+    /// Usage line: `read INPUT... [key=value ...]`.
     pub fn usage(&self) -> String {
         let mut usage = self.name.clone();
         for argument in &self.arguments {

@@ -1,4 +1,4 @@
-//! What a stage is: something that takes items and gives items.
+//! The stage interface: stages consume and produce items.
 
 use std::{
     collections::BTreeMap,
@@ -20,29 +20,29 @@ use crate::{
     stats::{CopyKind, StreamState},
 };
 
-/// Whether a stage wants more.
+/// Whether a stage accepts more input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on.
+    /// Continue.
     More,
-    /// This stage is done; those before it may end too.
+    /// This stage is done; the stages upstream may end too.
     Done,
 }
 
-/// Every following stage has ended; an error only in the sense that `?` leaves early. The engine ends the stage quietly.
+/// All stages downstream have ended. An error only so that `?` returns early; the engine ends the stage quietly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// Where a stage puts its items.
+/// Output of a stage.
 pub trait Emitter {
-    /// Hands an item to every following stage; waits while their queues are full.
+    /// Passes an item to all following stages; waits while their queues are full.
     ///
     /// # Errors
-    /// [`Closed`] when no following stage takes items any more.
+    /// [`Closed`] when no following stage accepts items any more.
     fn push(&mut self, item: Item) -> Result<(), Closed>;
 }
 
-/// Keeps the items: for a stage that is fed by hand.
+/// Collects the items, for calling a stage directly.
 impl Emitter for Vec<Item> {
     fn push(&mut self, item: Item) -> Result<(), Closed> {
         Vec::push(self, item);
@@ -50,10 +50,10 @@ impl Emitter for Vec<Item> {
     }
 }
 
-/// How many frames a stage wants at once.
+/// How many frames a stage processes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchPolicy {
-    /// Most frames per call; at least 1.
+    /// Maximum number of frames per call; at least 1.
     pub max_frames: usize,
     /// How long to wait for a full batch after its first frame; `None` waits until it is full or the input ends.
     pub max_wait: Option<Duration>,
@@ -65,27 +65,27 @@ impl Default for BatchPolicy {
     }
 }
 
-/// Takes items and gives items, blocking as long as it must. The pipeline owns threads, queues, order and shutdown.
+/// Consumes and produces items; may block. The pipeline owns threads, queues, ordering and shutdown.
 ///
 /// # For implementors
-/// Implement `frame`; the rest has defaults that pass everything else on. With several workers each has its own value
-/// and sees only part of the items, so keep no state between frames there; order is restored behind it.
+/// Implement `frame`; the defaults of the other methods pass everything else on. With several workers, each has a separate value and
+/// receives only some of the items, so do not keep state between frames; the engine restores the order of the output.
 pub trait Stage: Send {
     /// Called once on the worker's thread before the first item.
     fn start(&mut self, _context: &StageContext) -> Result<(), StageError> {
         Ok(())
     }
 
-    /// A picture.
+    /// Processes a frame.
     fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError>;
 
-    /// Anything that is not a picture. By default passed on.
+    /// Processes an item that is not a frame. Default: pass it on.
     fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         out.push(item)?;
         Ok(Flow::More)
     }
 
-    /// Several items at once, in order, with up to as many pictures as the [`BatchPolicy`] says. By default one by one.
+    /// Processes several items in order, with as many frames as the [`BatchPolicy`] allows. Default: one by one.
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         for item in items {
             let flow = match item {
@@ -99,91 +99,91 @@ pub trait Stage: Send {
         Ok(Flow::More)
     }
 
-    /// Whether work is under way elsewhere, on a device for one, whose results [`Stage::idle`] would give. Only a stage with
-    /// one worker may say so: the results of several are put in order batch by batch.
+    /// Whether work is in progress elsewhere, such as on a device, whose results [`Stage::idle`] can output. Only for stages with
+    /// one worker, because the results of several workers are ordered batch by batch.
     fn has_work_under_way(&self) -> bool {
         false
     }
 
-    /// Called in place of waiting for input while [`Stage::has_work_under_way`]: give the oldest results.
+    /// Called instead of waiting for input while [`Stage::has_work_under_way`] returns `true`: output the oldest results.
     fn idle(&mut self, _out: &mut dyn Emitter) -> Result<Flow, StageError> {
         Ok(Flow::More)
     }
 
-    /// The input has ended: give what is still held. Not called when the run is aborted.
+    /// Called at the end of the input: output everything still held. Not called when the run is aborted.
     fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
         Ok(())
     }
 
-    /// Called in place of [`Stage::finish`] when this stage has failed, or one before it: keep what is worth keeping, under a name that
-    /// says that it is incomplete, and report it. Not called when the run is aborted, nor after a panic of this stage.
+    /// Called instead of [`Stage::finish`] when this stage or one upstream has failed: keep useful partial output under a name that marks
+    /// it as incomplete, and report it. Not called when the run is aborted, nor after a panic of this stage.
     fn abandon(&mut self) {}
 }
 
-/// What an end of the pipeline does when it fails.
+/// What an output stage does when it fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnSinkError {
-    /// The run fails with its error, once the other ends have finished their outputs.
+    /// The run fails with its error, once the other outputs have finished.
     #[default]
     Fail,
-    /// Its frames are dropped and counted, and the run goes on. Where no other end is left, the run fails.
+    /// Its frames are dropped and counted, and the run continues. If no other output is left, the run fails.
     Drop,
 }
 
-/// Makes items from nothing: the head of a pipeline.
+/// Produces items: the first stage of a pipeline.
 pub trait Source: Send {
     /// Called once on the source's thread before the first item.
     fn start(&mut self, _context: &StageContext) -> Result<(), StageError> {
         Ok(())
     }
 
-    /// Makes the next item or few. [`Flow::Done`] at the end.
+    /// Produces the next items. Returns [`Flow::Done`] at the end.
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError>;
 
-    /// Called after the end and after a stop was asked for, not after an abort: end open streams here.
+    /// Called at the end and after a stop, but not after an abort: end open streams here.
     fn finish(&mut self, _out: &mut dyn Emitter) -> Result<(), StageError> {
         Ok(())
     }
 }
 
-/// What a node's threads do.
+/// The work of a node's threads.
 pub enum Work {
     /// A source on one thread.
     Source(Box<dyn Source>),
-    /// Streams that are read side by side or in turn, on a thread each where there are several at once.
+    /// Streams read in parallel, with a thread each, or one after another.
     Streams(StreamSet),
-    /// A stage, one value per worker thread; at least one.
+    /// A stage, with one value per worker thread; at least one.
     Stages(Vec<Box<dyn Stage>>),
 }
 
-/// A number that a stage counts up and the statistics show.
+/// A counter of a stage, shown in statistics.
 #[derive(Clone, Debug, Default)]
 pub struct Counter(Arc<AtomicU64>);
 
 impl Counter {
-    /// Adds to it.
+    /// Adds to the counter.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Sets it, for counts that are kept elsewhere.
+    /// Sets the counter, for counts that are maintained elsewhere.
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
 
-    /// Its value.
+    /// Current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What a node's workers report into.
+/// Reports of a node's workers.
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) counters: Mutex<Vec<(String, Counter)>>,
     pub(crate) copies: [CopyCount; CopyKind::ALL.len()],
     pub(crate) syncs: AtomicU64,
-    /// Bytes in use by device and worker, now and at most; devices by their names.
+    /// Bytes in use by device and worker, current and peak; keyed by device name.
     pub(crate) memory: Mutex<BTreeMap<String, MemoryUse>>,
     pub(crate) notices: Mutex<Notices>,
     /// Why the stage failed, if it did.
@@ -191,10 +191,10 @@ pub(crate) struct Ledger {
     pub(crate) settings: Mutex<Vec<Arc<SharedSetting>>>,
 }
 
-/// Notices of a stage that are kept; later ones are counted. Weeks bring many.
+/// Maximum number of notices kept per stage; later ones are only counted. Long runs produce many.
 const MAX_NOTICES: usize = 200;
 
-/// What a stage reported, each text once.
+/// Notices of a stage, each text once.
 #[derive(Default)]
 pub(crate) struct Notices {
     kept: Vec<String>,
@@ -227,7 +227,7 @@ pub(crate) struct CopyCount {
     pub(crate) bytes: AtomicU64,
 }
 
-/// A worker's line to the run: counters, notices, and whether to stop. Cloning is cheap.
+/// A worker's connection to the run: counters, notices, and cancellation. Cloning is cheap.
 #[derive(Clone)]
 pub struct StageContext {
     pub(crate) name: Arc<str>,
@@ -249,7 +249,7 @@ impl StageContext {
         self.worker
     }
 
-    /// The counter of this name; every worker of the stage shares it. Shown in statistics even while 0.
+    /// The counter with this name, shared by all workers of the stage. Shown in statistics even while 0.
     pub fn counter(&self, name: &str) -> Counter {
         let mut counters = self.ledger.counters.lock();
         if let Some((_, counter)) = counters.iter().find(|(known, _)| known == name) {
@@ -260,9 +260,9 @@ impl StageContext {
         counter
     }
 
-    /// A number that may be changed while the run goes on, from the program or a page; the first worker that names it says
-    /// what it begins with, and every worker shares it. Read it for every frame. Call this in [`Stage::start`]: a setting can
-    /// be changed from then on.
+    /// A number that can be changed during the run, from a program or the monitoring page. The first worker that declares it sets its
+    /// initial value, and all workers share it. Read it for every frame. Call this in [`Stage::start`]; the setting can be changed from
+    /// then on.
     pub fn setting(&self, spec: SettingSpec, value: f64) -> Setting {
         let mut settings = self.ledger.settings.lock();
         if let Some(known) = settings.iter().find(|known| known.name() == spec.name()) {
@@ -273,32 +273,32 @@ impl StageContext {
         Setting::new(shared)
     }
 
-    /// Records that pixels were copied.
+    /// Counts a copy of pixels.
     pub fn count_copy(&self, kind: CopyKind, bytes: usize) {
         if bytes > 0 {
             self.count_copies(kind, 1, bytes as u64);
         }
     }
 
-    /// The same for several copies at once, or of other things than pixels: what crosses between host and device.
+    /// Counts several copies at once, or transfers of other data between host and device.
     pub fn count_copies(&self, kind: CopyKind, count: u64, bytes: u64) {
         let copies = &self.ledger.copies[kind as usize];
         copies.count.fetch_add(count, Ordering::Relaxed);
         copies.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Records that this thread waited for work on a device.
+    /// Counts a wait of this thread for work on a device.
     pub fn count_sync(&self) {
         self.count_syncs(1);
     }
 
-    /// The same for several waits.
+    /// Counts several waits.
     pub fn count_syncs(&self, count: u64) {
         self.ledger.syncs.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Says how many bytes of a device this worker has in use now, pools included. The statistics show the most that
-    /// all workers of the stage had together.
+    /// Reports the bytes of device memory currently used by this worker, pools included. The statistics show the peak of the sum over
+    /// all workers of the stage.
     pub fn memory(&self, device: Device, bytes: u64) {
         let mut memory = self.ledger.memory.lock();
         let used = memory.entry(device.to_string()).or_default();
@@ -306,52 +306,52 @@ impl StageContext {
         used.peak_bytes = used.peak_bytes.max(used.by_worker.values().sum());
     }
 
-    /// Records that frames of a stream were given up here, other than by a selection that the user asked for; `reason` in a
-    /// few words, such as `buffer full`. The last stage of a pipeline may do so later than it took them, even behind the
-    /// stream's end: they count as dropped then, and no longer as delivered.
+    /// Counts frames of a stream that were dropped here, except by a selection that the user asked for. `reason` is a short text such as
+    /// `buffer full`. The last stage of a pipeline may call this after it has received the frames, even after the end of the stream: they
+    /// then count as dropped and no longer as delivered.
     pub fn count_dropped(&self, stream: StreamId, reason: &str, frames: u64) {
         self.streams.dropped_at_stage(stream, &self.name, reason, frames);
     }
 
-    /// Records that a frame has come to its end here, in a stage that makes a stream of several.
+    /// Counts a frame as delivered, in a stage that combines several streams into one.
     pub fn count_delivered(&self, stream: StreamId, arrival: Option<Arrival>) {
         self.streams.delivered(stream, &self.name, arrival, Instant::now());
     }
 
-    /// Records that a stream has come to its end here.
+    /// Records that a stream ends here.
     pub fn stream_taken(&self, stream: StreamId) {
         self.streams.taken(stream);
     }
 
-    /// Lists a stream that this stage makes, under a number that no other stream has.
+    /// Registers a stream produced by this stage, under a number that no other stream has.
     pub fn make_stream(&self, info: &StreamInfo) {
         self.streams.record(info.id).started(info);
     }
 
-    /// Counts a frame of a stream that this stage makes.
+    /// Counts a frame of a stream produced by this stage.
     pub fn count_made(&self, stream: StreamId) {
         self.streams.record(stream).read();
     }
 
-    /// A stream that this stage makes has ended.
+    /// Records the end of a stream produced by this stage.
     pub fn end_made_stream(&self, stream: StreamId) {
         self.streams.record(stream).set_state(StreamState::Ended);
         self.streams.ended(stream);
     }
 
-    /// Tells the user something once: a fallback, a repair. Kept for the report and logged.
+    /// Reports something to the user once, such as a fallback or a repair. Logged and kept for the report.
     pub fn notice(&self, message: impl fmt::Display) {
         let message = printable(&redacted(&message.to_string())).into_owned();
         log::warn!("{}: {message}", self.name);
         self.ledger.notices.lock().push(message);
     }
 
-    /// Cancelled when sources should end soon and files be finished (Ctrl-C), and when the run is torn down: for blocking reads.
+    /// Cancelled when sources should end soon and outputs be finished (Ctrl-C), and when the run is aborted: for blocking reads.
     pub fn stop_token(&self) -> CancelToken {
         self.stop.clone()
     }
 
-    /// Cancelled when the run is torn down: for blocking calls of stages that finish their work after a stop.
+    /// Cancelled when the run is aborted: for blocking calls of stages that finish their work after a stop.
     pub fn abort_token(&self) -> CancelToken {
         self.abort.clone()
     }

@@ -1,14 +1,14 @@
-//! Where the time of a run went.
+//! Statistics of a run: where the time was spent.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What a copy of pixels was for.
+/// Kind of a copy of pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CopyKind {
-    /// Within host memory: a frame made writable, a pixel format changed.
+    /// Within host memory: making a frame writable, or converting its pixel format.
     Host,
     /// Host to device.
     Upload,
@@ -24,7 +24,7 @@ impl CopyKind {
     /// Every kind.
     pub const ALL: [CopyKind; 5] = [CopyKind::Host, CopyKind::Upload, CopyKind::Download, CopyKind::Device, CopyKind::Peer];
 
-    /// The word for it.
+    /// The kind as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             CopyKind::Host => "host",
@@ -36,42 +36,42 @@ impl CopyKind {
     }
 }
 
-/// Copies of one kind in one stage.
+/// Copies of one kind in a stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct CopyStats {
-    /// What they were for.
+    /// Kind of the copies.
     pub kind: CopyKind,
-    /// How many.
+    /// Number of copies.
     pub count: u64,
-    /// How many bytes.
+    /// Total bytes.
     pub bytes: u64,
 }
 
-/// Memory of one device that one stage had in use.
+/// Device memory used by a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryStats {
     /// The device, such as `cuda:0`.
     pub device: String,
-    /// Most bytes at once.
+    /// Peak usage in bytes.
     pub peak_bytes: u64,
 }
 
-/// One stage of a run.
+/// Statistics of a stage.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StageStats {
     /// Name in this pipeline.
     pub name: String,
     /// Worker threads.
     pub workers: usize,
-    /// Frames taken.
+    /// Frames received.
     pub frames_in: u64,
-    /// Frames given, counted once however many stages follow.
+    /// Frames output, counted once regardless of the number of following stages.
     pub frames_out: u64,
-    /// Items of any kind taken.
+    /// Items of any kind received.
     pub items_in: u64,
-    /// Items of any kind given.
+    /// Items of any kind output.
     pub items_out: u64,
-    /// Seconds at work, summed over workers.
+    /// Seconds spent working, summed over workers.
     pub busy_secs: f64,
     /// Seconds waiting for input, summed over workers.
     pub wait_input_secs: f64,
@@ -79,71 +79,71 @@ pub struct StageStats {
     pub wait_output_secs: f64,
     /// Copies of pixels.
     pub copies: Vec<CopyStats>,
-    /// Times that a thread of the stage waited for work on a device: for a stream or an event.
+    /// Number of times that a thread of the stage waited for a device stream or event.
     pub syncs: u64,
-    /// Device memory that the stage had in use, by device.
+    /// Device memory used by the stage, per device.
     pub memory: Vec<MemoryStats>,
-    /// The stage's own counts, such as `frames_repaired`.
+    /// Counters of the stage, such as `frames_repaired`.
     pub counters: BTreeMap<String, u64>,
-    /// The numbers that may be changed while it runs, as they are now.
+    /// Current values of the settings that can be changed during the run.
     pub settings: BTreeMap<String, f64>,
-    /// What the stage reported, each text once; of very many the first.
+    /// Notices of the stage, each text once; limited in number.
     pub notices: Vec<String>,
-    /// Why it failed, if it did. Other outputs of the run go on.
+    /// Why it failed, if it did. Other outputs of the run continue.
     pub failure: Option<String>,
 }
 
-/// One edge of a run.
+/// Statistics of an edge.
 #[derive(Clone, Debug, Serialize)]
 pub struct EdgeStats {
-    /// Stage that gives.
+    /// The producing stage.
     pub from: String,
-    /// Stage that takes.
+    /// The consuming stage.
     pub to: String,
-    /// Frames that the queue holds at most.
+    /// Capacity of the queue in frames.
     pub capacity: usize,
     /// Frames in the queue now.
     pub depth: usize,
     /// Mean number of frames in the queue, weighted by time.
     pub mean_depth: f64,
-    /// Most frames that were in the queue at once.
+    /// Maximum number of frames in the queue.
     pub max_depth: usize,
-    /// Frames that went through.
+    /// Frames that passed through.
     pub frames: u64,
-    /// Frames that a probe or a drop policy took out.
+    /// Frames dropped by a probe or a drop policy.
     pub dropped: u64,
-    /// The negotiated format, in words.
+    /// The negotiated format as text.
     pub format: String,
 }
 
-/// How a stream is doing.
+/// State of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamState {
-    /// It waits for its turn to be opened.
+    /// Waiting to be opened.
     #[default]
     Waiting,
-    /// It is being opened.
+    /// Being opened.
     Opening,
-    /// It gives frames.
+    /// Producing frames.
     Running,
-    /// It failed, and waits to be opened again.
+    /// Failed; waiting to be reopened.
     Retrying,
-    /// It came to its end.
+    /// Ended.
     Ended,
-    /// It failed and is given up.
+    /// Failed permanently.
     Failed,
-    /// It was taken out while the run went on.
+    /// Removed during the run.
     Removed,
 }
 
 impl StreamState {
-    /// Whether nothing more comes of the stream.
+    /// Whether the stream produces nothing more.
     pub fn is_over(self) -> bool {
         matches!(self, StreamState::Ended | StreamState::Failed | StreamState::Removed)
     }
 
-    /// The word for it.
+    /// The state as a word.
     pub fn as_str(self) -> &'static str {
         match self {
             StreamState::Waiting => "waiting",
@@ -157,43 +157,43 @@ impl StreamState {
     }
 }
 
-/// One stream of a run.
+/// Statistics of a stream.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StreamStats {
     /// Its number.
     pub id: u32,
-    /// Its short name; empty as long as it is not known.
+    /// Short name; empty while unknown.
     pub name: String,
-    /// Where it comes from.
+    /// Its source.
     pub source: String,
-    /// How it is doing.
+    /// Current state.
     pub state: StreamState,
-    /// Frames that its source gave.
+    /// Frames read from the source.
     pub frames_read: u64,
-    /// Frames that reached the ends of the pipeline, the largest count of any end. Stages that select frames lessen it. What an
-    /// end gave up afterwards, such as `write` to a server, is not among them.
+    /// Frames that reached the ends of the pipeline: the maximum over all ends. Stages that select frames reduce it. Frames that an end
+    /// dropped afterwards, such as `write` to a server, are not included.
     pub frames_delivered: u64,
-    /// Frames among those delivered that were over the latency budget.
+    /// Delivered frames that exceeded the latency budget.
     pub frames_late: u64,
     /// Frames dropped, over all places.
     pub frames_dropped: u64,
     /// Frames dropped by place: `read: buffer full`, `read: over budget`, `write: not sent`, or an edge such as `read to infer`
     /// (by a probe).
     pub drops: BTreeMap<String, u64>,
-    /// Times that the source was opened again.
+    /// Number of times that the source was reopened.
     pub reconnects: u64,
-    /// Times that the source's clock leapt and timestamps were set to go on.
+    /// Number of times that the source's clock jumped and timestamps were adjusted to continue.
     pub clock_jumps: u64,
-    /// Mean seconds from arrival to the end of the pipeline; 0 for files read as fast as they go.
+    /// Mean latency in seconds from arrival to the end of the pipeline; 0 for files read at full speed.
     pub latency_mean_secs: f64,
-    /// Most seconds from arrival to the end of the pipeline.
+    /// Maximum latency in seconds from arrival to the end of the pipeline.
     pub latency_max_secs: f64,
-    /// The last failure of its source.
+    /// The last error of its source.
     pub last_error: Option<String>,
 }
 
 impl StreamStats {
-    /// In one line, for the summary at the end of a run.
+    /// One line for the summary at the end of a run.
     fn line(&self) -> String {
         let counted = [(self.frames_late, "late"), (self.reconnects, "reconnects"), (self.clock_jumps, "clock jumps")];
         let mut line =
@@ -211,10 +211,10 @@ impl StreamStats {
     }
 }
 
-/// The sum over streams that ended long ago.
+/// Totals of streams that are no longer listed individually.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StreamTotals {
-    /// How many there were.
+    /// Number of streams.
     pub streams: u64,
     /// As in [`StreamStats`].
     pub frames_read: u64,
@@ -236,45 +236,45 @@ impl StreamTotals {
     }
 }
 
-/// Where the time of a run went. Written by `--stats`.
+/// Statistics of a run: where the time was spent. Written by `--stats`.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunStats {
-    /// Seconds from start to end, or to now.
+    /// Seconds from the start to the end of the run, or until now.
     pub wall_secs: f64,
-    /// Seconds of processor time that the process used in between, all threads.
+    /// CPU seconds used by all threads of the process in that time.
     pub cpu_secs: f64,
-    /// Resident memory of the process now, in bytes; 0 where the system does not say.
+    /// Current resident memory of the process in bytes; 0 when unavailable.
     pub memory_bytes: u64,
-    /// Highest resident memory of the process so far, in bytes; 0 where the system does not say.
+    /// Peak resident memory of the process in bytes; 0 when unavailable.
     pub memory_peak_bytes: u64,
-    /// Most host memory that frames under way took at once, in bytes.
+    /// Peak host memory of frames in flight, in bytes.
     pub frame_memory_peak_bytes: u64,
-    /// Most that they may take: `--memory`, or a quarter of the machine's memory.
+    /// Limit on that memory in bytes: `--memory`, or a quarter of the machine's memory.
     pub frame_memory_limit_bytes: u64,
-    /// The stage that limits the run, if one does and the run is long enough to tell: see [`RunStats::is_paced`] for sources.
+    /// The stage that limits the run, if there is one and the run is long enough to tell; for sources see [`RunStats::is_paced`].
     pub limiting_stage: Option<String>,
-    /// Every stage, in order of the pipeline.
+    /// All stages, in pipeline order.
     pub stages: Vec<StageStats>,
-    /// Every edge.
+    /// All edges.
     pub edges: Vec<EdgeStats>,
-    /// Every stream; of those that have ended, the latest.
+    /// All active streams and the most recently ended ones.
     pub streams: Vec<StreamStats>,
-    /// The sum over streams that are no longer listed.
+    /// Totals of the streams that are no longer listed.
     pub earlier_streams: StreamTotals,
 }
 
-/// Streams that the summary lists one by one.
+/// Maximum number of streams listed in the summary.
 const MAX_STREAM_LINES: usize = 32;
 
-/// A run shorter than this says nothing about which stage limits it.
+/// Minimum duration of a run for determining its limiting stage.
 const MIN_WALL_SECS: f64 = 0.2;
 
-/// A stage limits a run when the others wait for it at least this share of the time.
+/// A stage limits a run if the others wait for it for at least this fraction of the time.
 const MIN_LIMITING_SHARE: f64 = 0.5;
 
 impl RunStats {
-    /// The stage for which the others wait for the largest share of the time, at least half of it: because its workers are busy, or, for
-    /// a source, also because the next frame is not due yet.
+    /// The stage for which the others wait for the largest fraction of the time, at least half of it: because its workers are busy or,
+    /// for a source, because the next frame is not due yet.
     pub(crate) fn find_limiting_stage(stages: &[StageStats], edges: &[EdgeStats], wall_secs: f64) -> Option<String> {
         if wall_secs < MIN_WALL_SECS {
             return None;
@@ -287,7 +287,7 @@ impl RunStats {
         (share(limiting) >= MIN_LIMITING_SHARE).then(|| limiting.name.clone())
     }
 
-    /// Whether the pace of the source limits the run, as of a camera: [`RunStats::limiting_stage`] is a source that mostly waits for
+    /// Whether the pace of the source limits the run, as with a camera: [`RunStats::limiting_stage`] is a source that mostly waits for
     /// frames to be due.
     pub fn is_paced(&self) -> bool {
         let limiting = self.limiting_stage.as_deref().and_then(|name| self.stage(name));
@@ -297,40 +297,40 @@ impl RunStats {
         })
     }
 
-    /// What limits the run, in a few words; `None` if no single stage does.
+    /// Short description of what limits the run; `None` if no single stage does.
     pub fn limit(&self) -> Option<String> {
         let stage = self.limiting_stage.as_ref()?;
         Some(if self.is_paced() { format!("the pace of the source ({stage})") } else { stage.clone() })
     }
 
-    /// Frames that reached the ends of the pipeline, the largest count of any end.
+    /// Frames that reached the ends of the pipeline: the maximum over all ends.
     pub fn frames_done(&self) -> u64 {
         let is_end = |stage: &&StageStats| !self.edges.iter().any(|edge| edge.from == stage.name);
         self.stages.iter().filter(is_end).map(|stage| stage.frames_in).max().unwrap_or(0)
     }
 
-    /// The stream of this number.
+    /// The stream with this number.
     pub fn stream(&self, id: u32) -> Option<&StreamStats> {
         self.streams.iter().find(|stream| stream.id == id)
     }
 
-    /// The stage of this name.
+    /// The stage with this name.
     pub fn stage(&self, name: &str) -> Option<&StageStats> {
         self.stages.iter().find(|stage| stage.name == name)
     }
 
-    /// Bytes of one kind of copy, over all stages.
+    /// Total bytes of one kind of copy over all stages.
     pub fn copied_bytes(&self, kind: CopyKind) -> u64 {
         let copies = self.stages.iter().flat_map(|stage| &stage.copies);
         copies.filter(|copies| copies.kind == kind).map(|copies| copies.bytes).sum()
     }
 
-    /// The sum of a counter over all stages.
+    /// Total of a counter over all stages.
     pub fn counter(&self, name: &str) -> u64 {
         self.stages.iter().filter_map(|stage| stage.counters.get(name)).sum()
     }
 
-    /// The summary printed at the end of a run: a line per stage, then what limits it.
+    /// The summary printed at the end of a run: one line per stage, then what limits it.
     pub fn table(&self) -> String {
         let mut text = format!(
             "{:<14} {:>7} {:>9} {:>9} {:>7} {:>9} {:>9}\n",
@@ -373,7 +373,7 @@ impl RunStats {
 }
 
 impl StageStats {
-    /// Share of the run that a worker of this stage was at work, 0 to 1.
+    /// Fraction of the run for which a worker of this stage was busy, 0 to 1.
     pub fn busy_share(&self, wall_secs: f64) -> f64 {
         self.share(self.busy_secs, wall_secs)
     }
@@ -382,8 +382,8 @@ impl StageStats {
         if wall_secs > 0.0 { secs / wall_secs / self.workers.max(1) as f64 } else { 0.0 }
     }
 
-    /// What the stage counted, moved, waited for and held, each in a few words; what is zero is left out, and so are
-    /// the counters of these names.
+    /// Counters, copies, waits and memory of the stage as short texts. Zero values are omitted, and so are the counters named in
+    /// `left_out`.
     pub fn words_without(&self, left_out: &[&str]) -> Vec<String> {
         let counted = self.counters.iter().filter(|(name, count)| **count > 0 && !left_out.contains(&name.as_str()));
         let mut parts: Vec<String> = counted.map(|(name, count)| format!("{} {count}", name.replace('_', " "))).collect();

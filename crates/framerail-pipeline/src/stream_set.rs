@@ -1,4 +1,4 @@
-//! Many streams read side by side: what opens and reads them, and what holds when one is late, stalls or fails.
+//! Reading many streams in parallel: the interfaces that open and read them, and the policies for late, stalled and failed ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,23 +6,23 @@ use framerail_core::{CancelToken, SourceUrl, StreamId, StreamInfo};
 
 use crate::{Emitter, Flow, StageContext, StageError};
 
-/// A source that becomes one stream.
+/// A source to be read as a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamRequest {
-    /// The stream's number within the run.
+    /// Number of the stream within the run.
     pub id: StreamId,
-    /// Path or URL, as the user wrote it.
+    /// Path or URL as given by the user.
     pub source: SourceUrl,
-    /// Short name for files and records, unlike any other in the run.
+    /// Short name for files and records, unique in the run.
     pub name: String,
-    /// Whether it gives frames at its own time, so that it cannot wait to be read.
+    /// Whether it produces frames in real time, so that it cannot wait to be read.
     pub is_live: bool,
 }
 
-/// What a stream's thread holds of the run.
+/// The connection of a stream's thread to the run.
 #[derive(Clone, Debug)]
 pub struct StreamLine {
-    /// Counters and notices of the stage that reads.
+    /// Counters and notices of the reading stage.
     pub context: StageContext,
     /// Cancelled when the stream is removed or the run ends: blocking calls should return soon.
     pub cancel: CancelToken,
@@ -34,79 +34,79 @@ impl StreamLine {
     }
 }
 
-/// Opens sources. Called from several threads at once.
+/// Opens sources. Called from several threads concurrently.
 pub trait StreamOpener: Send + Sync {
-    /// Looks at a source that is added while the run goes on, and names its stream. Nothing is opened yet.
+    /// Checks a source that is added during the run, and names its stream. Does not open it.
     ///
     /// # Errors
-    /// `Usage` or `Input` for what can never be a stream.
+    /// `Usage` or `Input` for sources that can never be a stream.
     fn admit(&self, source: &str, id: StreamId) -> Result<StreamRequest, StageError>;
 
-    /// Opens a source, on the thread that will read it; again after a failure that is retried.
+    /// Opens a source on the thread that will read it; called again for a retry.
     ///
     /// # Errors
-    /// When it gives no video. `Usage` errors are never retried.
+    /// When it has no video. `Usage` errors are never retried.
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError>;
 }
 
-/// Reads one stream, on its own thread. The engine gives the stream's start before its items and its end after them.
+/// Reads one stream on a separate thread. The engine adds the stream's start before its items and its end after them.
 pub trait StreamReader: Send {
-    /// Called once, on the thread that reads, before the first [`StreamReader::produce`].
+    /// Called once on the reading thread, before the first [`StreamReader::produce`].
     ///
     /// # Errors
-    /// What keeps it from being read.
+    /// When the stream cannot be read.
     fn start(&mut self, _line: &StreamLine) -> Result<(), StageError> {
         Ok(())
     }
 
-    /// The stream, as its first frame has it.
+    /// Stream info, with the properties of its first frame.
     fn info(&self) -> Arc<StreamInfo>;
 
-    /// Makes the next item or few of the stream; [`Flow::Done`] at its end.
+    /// Produces the next items of the stream; returns [`Flow::Done`] at its end.
     ///
     /// # Errors
-    /// What ends the stream before its time.
+    /// Errors that end the stream early.
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError>;
 
-    /// Called once after the end, a stop, a removal or an error: gives what is held. Says why the source ended early, if it did.
+    /// Called once after the end, a stop, a removal or an error: outputs what is still held. Returns why the source ended early, if it did.
     ///
     /// # Errors
-    /// When what is held cannot be given.
+    /// When what is held cannot be output.
     fn finish(&mut self, out: &mut dyn Emitter) -> Result<Option<String>, StageError>;
 }
 
-/// What becomes of frames of a live stream when those after them come before there is room.
+/// Which frames of a live stream are dropped when its buffer is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropPolicy {
-    /// The oldest that waits is dropped: pictures stay fresh.
+    /// The oldest waiting frame is dropped: frames stay recent.
     Oldest,
-    /// The one that comes is dropped: what waits is kept.
+    /// The newly arrived frame is dropped: waiting ones are kept.
     Newest,
-    /// Nothing is dropped: the source has to wait. Frames over their budget are counted.
+    /// None: the source has to wait. Frames over budget are counted.
     None,
 }
 
-/// What becomes of a run when one of its streams fails.
+/// What happens when a stream of a run fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnStreamError {
     /// The run fails.
     Fail,
-    /// The stream ends, the others go on.
+    /// The stream ends; others continue.
     End,
-    /// The source is opened again after a while, the others go on meanwhile.
+    /// The source is reopened after a while; others continue meanwhile.
     Retry,
 }
 
-/// How often and how soon a failed source is opened again.
+/// How often and after what delay a failed source is reopened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Wait before the first attempt; twice as long before each further one. A connection that gave a frame starts again.
+    /// Wait before the first attempt; doubled for each further one. Starts over once a connection has produced a frame.
     pub first_wait: Duration,
-    /// Longest wait between two attempts.
+    /// Maximum wait between two attempts.
     pub max_wait: Duration,
-    /// Attempts in a row before the stream ends. Default: no limit for live streams, `file_attempts` for others.
+    /// Number of consecutive attempts before the stream ends. Default: no limit for live streams, `file_attempts` for others.
     pub attempts: Option<u32>,
-    /// Attempts for streams that are not live, where `attempts` does not say.
+    /// Number of attempts for streams that are not live, when `attempts` is `None`.
     pub file_attempts: u32,
 }
 
@@ -117,7 +117,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How long to wait before an attempt, the first being 1; `None` when there are no more.
+    /// Wait before an attempt, counted from 1; `None` when there are no more attempts.
     pub(crate) fn wait(&self, attempt: u32, is_live: bool) -> Option<Duration> {
         let limit = self.attempts.or((!is_live).then_some(self.file_attempts));
         if limit.is_some_and(|attempts| attempt > attempts) {
@@ -131,23 +131,24 @@ impl RetryPolicy {
 /// How the streams of a set are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPolicy {
-    /// Most streams that are read at once, live ones not counted; at least 1. Others wait for their turn.
+    /// Maximum number of streams read at once, not counting live ones; at least 1. Others wait for their turn.
     pub at_once: usize,
-    /// Whether frames of files come at their own time, as from a camera.
+    /// Whether files are read in real time, as from a camera.
     pub realtime: bool,
-    /// Default: `Oldest` for live and paced streams. Streams that are read as fast as they go never drop.
+    /// Which frames to drop. Default: `Oldest` for live and paced streams. Streams that are read at full speed never drop frames.
     pub drop: Option<DropPolicy>,
-    /// Longest time from a frame's arrival to the end of the pipeline; for live and paced streams.
+    /// Latency budget from a frame's arrival to the end of the pipeline; for live and paced streams.
     pub latency: Option<Duration>,
-    /// Frames of a stream that wait for their turn. Default: 2, and 8 for live and paced streams.
+    /// Buffered frames per stream. Default: 2, or 8 for live and paced streams.
     pub buffer: Option<usize>,
-    /// Default: `Retry` for live streams, `End` for others that are added to a run, `Fail` for those it starts with.
+    /// What happens when a stream fails. Default: `Retry` for live streams, `End` for others added during the run, `Fail` for the initial
+    /// ones.
     pub on_error: Option<OnStreamError>,
-    /// For `Retry`.
+    /// Settings for `Retry`.
     pub retry: RetryPolicy,
-    /// Whether the run goes on when no stream is left, so that others can be added.
+    /// Whether the run continues when no stream is left, so that others can be added.
     pub stays: bool,
-    /// Whether no stream that is not timed may be ahead of another: the next frame is that with the earliest time from its stream's start.
+    /// Whether streams that are not timed advance together: the next frame is the one with the earliest time since the start of its stream.
     pub in_step: bool,
 }
 
@@ -167,13 +168,13 @@ impl Default for StreamPolicy {
     }
 }
 
-/// Frames of a stream that wait where nothing else is said.
+/// Default number of buffered frames per stream.
 const FILE_BUFFER: usize = 2;
-/// The same for a live or paced stream, whose frames come in bursts.
+/// The same for live and paced streams, whose frames arrive in bursts.
 const LIVE_BUFFER: usize = 8;
 
 impl StreamPolicy {
-    /// Whether these streams are read one after another, as fast as they go.
+    /// Whether these streams are read one after another at full speed.
     pub fn reads_in_turn(&self, requests: &[StreamRequest]) -> bool {
         self.at_once <= 1 && !self.realtime && !self.stays && !requests.iter().any(|request| request.is_live)
     }
@@ -195,32 +196,32 @@ impl StreamPolicy {
     }
 }
 
-/// A stream that was opened before the run, so that its format was known.
+/// A stream that was opened before the run to determine its format.
 pub struct OpenedStream {
-    /// The stream of the set that it is.
+    /// ID of the stream within the set.
     pub id: StreamId,
     /// Its reader.
     pub reader: Box<dyn StreamReader>,
-    /// What its blocking calls watch.
+    /// The token that its blocking calls observe.
     pub cancel: CancelToken,
 }
 
-/// The streams of a source, and how they are read.
+/// The streams of a source stage, and how they are read.
 pub struct StreamSet {
-    /// Opens them.
+    /// Opens the streams.
     pub opener: Arc<dyn StreamOpener>,
-    /// Those that are there from the start, in the order in which they are opened.
+    /// The initial streams, in the order in which they are opened.
     pub requests: Vec<StreamRequest>,
-    /// One of them that is open already.
+    /// One of them that is already open.
     pub opened: Option<OpenedStream>,
     /// How they are read.
     pub policy: StreamPolicy,
-    /// Host memory for frames that they decode ahead: that part of the run's limit is theirs.
+    /// Part of the run's memory limit reserved for frames that they decode ahead, in bytes.
     pub ahead_bytes: u64,
 }
 
 impl StreamSet {
-    /// Whether all can be read by the stage's own thread: one at a time, as fast as they go.
+    /// Whether the stage's thread can read all of them: one at a time, at full speed.
     pub(crate) fn is_in_turn(&self) -> bool {
         self.policy.reads_in_turn(&self.requests)
     }

@@ -1,11 +1,11 @@
 //! Pipelines as text: `read in.mp4 start=5 ! infer centerface ! blur ! write out.mp4`.
 //!
-//! Words are separated by white space, line feeds included. `!` as its own word separates stages. The first word of
-//! a stage is its name, the others are arguments and options:
+//! Words are separated by white space, including line feeds. `!` as a separate word separates stages. The first word of a stage is
+//! its name, the others are arguments and options:
 //!
 //! - `key=value` is an option when the key is a letter or `_` followed by letters, digits, `_` or `-`.
-//! - Anything else is an argument. A path such as `a=b.mp4` is one when written `./a=b.mp4`, `'a=b.mp4'`, or after the
-//!   word `--`, behind which every word of the stage is an argument.
+//! - Anything else is an argument. To pass a path such as `a=b.mp4` as an argument, write `./a=b.mp4` or `'a=b.mp4'`, or put it after
+//!   the word `--`, after which every word of the stage is an argument.
 //! - `( stage ! stage )`, with parentheses as their own words, is a branch of the stage before it, such as `tee`:
 //!   `read in.mp4 ! tee ( save boxes.jsonl ) ( null ) ! write out.mp4`. Branches may hold branches, up to 16 deep.
 //!
@@ -19,14 +19,14 @@ use crate::{
     diagnostic::Diagnostic,
 };
 
-/// Most branches within each other.
+/// Maximum nesting depth of branches.
 const MAX_DEPTH: usize = 16;
 
 impl Description {
     /// Reads a pipeline text; see [`crate::text`].
     ///
     /// # Errors
-    /// The first mistake in its form, with its place. Whether stages and options exist is not looked at.
+    /// The first syntax error, with its position. Does not check whether stages and options exist.
     pub fn parse(text: &str) -> Result<Self, Diagnostic> {
         let origin = Origin::text(text);
         let words = split_words(&origin)?;
@@ -35,7 +35,7 @@ impl Description {
         Ok(Self { chain, origin, ..Self::default() })
     }
 
-    /// A pipeline made by a program; messages show its text.
+    /// A pipeline created by a program; messages show it as text.
     pub fn from_stages(stages: Vec<StageDescription>) -> Self {
         let made = Self { chain: Chain { stages, span: None }, ..Self::default() };
         match Self::parse(&made.to_string()) {
@@ -83,7 +83,7 @@ impl Word<'_> {
         Value::new(self.text.clone(), self.span)
     }
 
-    /// The word as an option. Its key is ASCII without quotes, so that it is as long in the text as in the raw word.
+    /// Parses the word as an option. The key is unquoted ASCII, so it has the same length in the text and in the raw word.
     fn option(&self) -> Option<OptionDescription> {
         let length = option_key_len(self.raw)?;
         let Span { start, end } = self.span;
@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
         Diagnostic::new(self.origin, Some(span), message)
     }
 
-    /// Stages up to the end of the text, or up to the `)` that closes `open`.
+    /// Parses stages up to the end of the text, or up to the `)` that closes `open`.
     fn chain(&mut self, open: Option<&Word<'_>>, depth: usize) -> Result<Chain, Diagnostic> {
         let start = self.peek().map_or(self.origin.text.len(), |word| word.span.start);
         let mut chain = Chain { stages: Vec::new(), span: Some(Span::new(start, self.origin.text.trim_end().len().max(start))) };
@@ -201,7 +201,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A stage with its arguments, options and branches.
+    /// Parses a stage with its arguments, options and branches.
     fn stage(&mut self, depth: usize) -> Result<StageDescription, Diagnostic> {
         let mut stage = StageDescription { stage: self.stage_name()?, ..StageDescription::default() };
         let mut literal = false;

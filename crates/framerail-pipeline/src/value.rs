@@ -1,4 +1,4 @@
-//! Reading the text of an option as the type that its specification names.
+//! Parses the text of an option according to its type.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{nearest::nearest, spec::OptionKind};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum OptionValue {
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A number.
     Float(f64),
@@ -34,15 +34,15 @@ pub enum OptionValue {
     Rate(Rational),
     /// Pairs of key and value.
     KeyValues(Vec<(String, String)>),
-    /// A special word in place of a value, such as `auto`.
+    /// A special word instead of a value, such as `auto`.
     Word(String),
 }
 
 impl OptionValue {
-    /// Reads a value of a kind.
+    /// Parses a value of the given kind.
     ///
     /// # Errors
-    /// What is expected, without the option's name: `expects a whole number`.
+    /// The expected value, without the option's name, such as `expects an integer`.
     pub fn parse(kind: &OptionKind, text: &str) -> Result<Self, String> {
         match kind {
             OptionKind::Integer { min, max } => parse_integer(text, *min, *max).map(Self::Integer),
@@ -80,7 +80,7 @@ fn parse_float(text: &str, min: f64, max: f64) -> Result<f64, String> {
     }
 }
 
-/// `goes from 0 to 2`; ends that are the type's own are left out.
+/// Formats a range; bounds that are the type's limits are omitted.
 fn range_in_words<T: std::fmt::Display + PartialOrd>(min: T, max: T, lowest: T, highest: T) -> String {
     match (min > lowest, max < highest) {
         (true, false) => format!("starts at {min}"),
@@ -117,7 +117,7 @@ fn parse_path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expects a path".into()) } else { Ok(PathBuf::from(text)) }
 }
 
-/// Splits at commas; `\,` is a comma within an entry, `\\` a backslash before one.
+/// Splits at commas; `\,` is a comma within an entry, and `\\` a backslash.
 fn split_list(text: &str) -> Vec<String> {
     let mut entries = vec![String::new()];
     let mut characters = text.chars().peekable();
@@ -138,7 +138,7 @@ fn push_last(entries: &mut [String], character: Option<char>) {
     }
 }
 
-/// The text that [`split_list`] takes apart into these entries.
+/// Joins entries so that [`split_list`] splits them again.
 pub(crate) fn join_list<'a>(entries: impl IntoIterator<Item = &'a str>) -> String {
     let escaped: Vec<String> = entries.into_iter().map(|entry| entry.replace('\\', r"\\").replace(',', r"\,")).collect();
     escaped.join(",")
@@ -146,10 +146,10 @@ pub(crate) fn join_list<'a>(entries: impl IntoIterator<Item = &'a str>) -> Strin
 
 const TIME_EXPECTED: &str = "expects a time such as `90`, `1:30`, `00:01:30.5` or `500ms`";
 
-/// A length of time or a place in a clip, as options take it: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
+/// Parses a duration or a position in a video, as in options: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
 ///
 /// # Errors
-/// Says what is expected.
+/// The expected format.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     time_secs(text).and_then(|secs| Duration::try_from_secs_f64(secs).ok()).ok_or_else(|| TIME_EXPECTED.to_owned())
 }
@@ -180,7 +180,7 @@ fn unit_of_time(text: &str) -> Option<(&str, f64)> {
     units.iter().find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)))
 }
 
-/// Digits with at most one point; no sign, no exponent.
+/// Digits with at most one decimal point; no sign or exponent.
 fn plain_number(text: &str) -> Option<f64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && text.bytes().any(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
@@ -195,7 +195,7 @@ fn side(text: &str) -> Option<u32> {
     text.parse::<u32>().ok().filter(|side| (1..=65_535).contains(side))
 }
 
-/// The sixteen basic colours of CSS, and orange, pink, brown.
+/// The sixteen basic CSS colours, and orange, pink and brown.
 const COLORS: [(&str, [u8; 3]); 19] = [
     ("black", [0, 0, 0]),
     ("white", [255, 255, 255]),

@@ -1,4 +1,4 @@
-//! Copies between devices that the planner puts in by itself.
+//! Copies between devices that the planner inserts automatically.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use framerail_core::*;
 use framerail_pipeline::*;
 
-/// Stands for memory on a card.
+/// Fake GPU memory.
 #[derive(Debug)]
 struct FakeMemory(Device);
 
@@ -38,7 +38,7 @@ fn frame_on(device: Device, index: u64) -> Frame {
     Frame { surface: surface_on(device), index, pts: Pts(index as i64), ..Frame::of(picture()) }
 }
 
-/// What each stage was told while linking, and where the frames that it got lay.
+/// Context that each stage got while linking, and the device of its input frames.
 #[derive(Default)]
 struct Log {
     told: Vec<(String, bool, Option<u32>)>,
@@ -47,13 +47,13 @@ struct Log {
 
 type SharedLog = Arc<Mutex<Log>>;
 
-/// A stage that takes frames on one device, or on any, and gives them where they are or on another.
+/// A stage that accepts frames on one device or on any, and outputs them there or on another.
 #[derive(Clone)]
 struct Plain {
     name: String,
     needs: Option<Device>,
     gives: Option<Device>,
-    /// Further devices on which a source's frames lie.
+    /// Further devices that hold a source's frames.
     others: Vec<Device>,
     is_sink: bool,
     reads: bool,

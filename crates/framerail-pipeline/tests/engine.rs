@@ -1,4 +1,4 @@
-//! The engine under random graphs, sizes and failures: it always comes to an end, in order, and says what went wrong.
+//! The engine with random graphs, sizes and failures: every run ends, keeps the order, and reports what went wrong.
 
 mod engine_support;
 #[path = "engine_support/failures.rs"]
@@ -22,7 +22,7 @@ fn item(index: u64) -> FrameItem {
     frame(StreamId(0), index, index as i64)
 }
 
-/// What goes wrong in a node.
+/// How a node misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mishap {
     None,
@@ -52,7 +52,7 @@ impl Source for Numbers {
             return Ok(Flow::Done);
         }
         out.push(item(self.next).into())?;
-        // Packets between the frames, now and then many.
+        // Packets between the frames, sometimes many.
         for _ in 0..self.next % 3 {
             out.push(Item::StreamEnd(StreamEnd::default()))?;
         }
@@ -65,7 +65,7 @@ struct Worker {
     mishap: Mishap,
     seen: Arc<Mutex<Vec<u64>>>,
     pause_micros: u64,
-    /// Holds this many frames back, as a stage that looks ahead does.
+    /// Delays frames by this many, like a stage that looks ahead.
     delay: usize,
     held: Vec<FrameItem>,
 }
@@ -111,7 +111,7 @@ fn mishap_at(mishap: Mishap, index: u64) -> Result<Flow, StageError> {
 
 #[derive(Clone, Debug)]
 struct NodePlan {
-    /// Earlier nodes that feed this one, as shares of their number.
+    /// Earlier nodes that feed this one, as fractions of their number.
     parents: Vec<u8>,
     workers: usize,
     queue: usize,
@@ -164,7 +164,7 @@ fn outside() -> impl Strategy<Value = Outside> {
 
 struct Built {
     graph: Graph,
-    /// Frames seen by each node after the source, and whether it is fed by a single path with one worker all along.
+    /// Frames seen by each node after the source, and whether it is fed by a single path with one worker in each stage.
     seen: Vec<(Arc<Mutex<Vec<u64>>>, bool)>,
 }
 
@@ -233,7 +233,7 @@ proptest! {
         source_mishap in mishap(40),
         plans in prop::collection::vec(node_plan(), 1..7),
         outside in outside(),
-        // A frame is a byte. Less than what all nodes hold back would never do.
+        // A frame takes one byte. The limit must exceed what all nodes hold back.
         memory_bytes in prop::option::weighted(0.3, 24..60u64),
     ) {
         hush_panics_on_purpose();
@@ -246,7 +246,7 @@ proptest! {
             prop_assert!(outcome.result.is_ok(), "{:?}", outcome.result);
         }
         if let Some(limit) = memory_bytes {
-            // Frames that a run lets in to be finished with the rest, when it is stopped, come on top.
+            // When a run is stopped, it admits additional frames so that they are finished with the others.
             prop_assert!(outside != Outside::Nothing || outcome.stats.frame_memory_peak_bytes <= limit + 1, "{:?}", outcome.stats);
         }
         if outcome.result.is_err() {
@@ -358,7 +358,7 @@ fn dropping_the_handle_ends_the_threads() {
     let handle = graph.start(RunOptions::default()).expect("a valid graph");
     assert!(Arc::strong_count(&last) > 1, "a stage holds it while the run lasts");
     drop(handle);
-    // The threads own the stages, so this count is 1 only once they have been joined.
+    // The threads own the stages, so the count is 1 only after they were joined.
     assert_eq!(Arc::strong_count(&last), 1);
 }
 
@@ -428,7 +428,7 @@ fn what_is_no_pipeline_is_refused() {
     assert!(graph.start(RunOptions::default()).is_err());
 }
 
-/// Holds two batches, as work on a card does.
+/// Holds two batches, like asynchronous GPU work.
 struct Pipelined {
     held: std::collections::VecDeque<Vec<Item>>,
     idles: Arc<AtomicU64>,
@@ -467,7 +467,7 @@ impl Stage for Pipelined {
     }
 }
 
-/// Gives a frame only after the one before has come out at the end.
+/// Outputs a frame only after the previous one has reached the end.
 struct OneAtATime {
     next: u64,
     seen: Arc<Mutex<Vec<u64>>>,

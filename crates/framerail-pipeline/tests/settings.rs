@@ -1,4 +1,4 @@
-//! Numbers that are changed while a run goes on.
+//! Settings that are changed during a run.
 
 mod engine_support;
 
@@ -8,7 +8,7 @@ use engine_support::frame;
 use framerail_core::*;
 use framerail_pipeline::*;
 
-/// Gives a frame for each word that it gets.
+/// Outputs a frame for each message that it receives.
 struct OnDemand(Receiver<u64>);
 
 impl Source for OnDemand {
@@ -21,7 +21,7 @@ impl Source for OnDemand {
     }
 }
 
-/// Tells its threshold for every frame.
+/// Reports its threshold for every frame.
 struct Threshold {
     setting: Option<Setting>,
     seen: Sender<f64>,

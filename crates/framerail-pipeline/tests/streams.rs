@@ -1,4 +1,4 @@
-//! Many streams through one graph: fair, in order, each failing alone, added and removed while the run goes on.
+//! Many streams in one graph: fair, in order, failing separately, added and removed during the run.
 
 mod engine_support;
 
@@ -17,14 +17,14 @@ use framerail_pipeline::*;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-/// Ticks of a microsecond from frame to frame: 1000 frames/s.
+/// Distance between frames in microsecond ticks: 1000 frames/s.
 const STEP: i64 = 1000;
 
-/// What a source does.
+/// Behaviour of a source.
 #[derive(Clone, Debug, Default)]
 struct Script {
     frames: u64,
-    /// Attempts to open it that fail.
+    /// Number of attempts to open it that fail.
     failed_opens: u32,
     /// Frame at which a connection fails.
     error_at: Option<u64>,
@@ -32,18 +32,18 @@ struct Script {
     pause_micros: u64,
     packets: u64,
     is_live: bool,
-    /// Waits at its end until it is cancelled, as a camera without a picture does.
+    /// Waits at its end until cancelled, like a stalled camera.
     stalls: bool,
     /// Added to every timestamp from this frame on.
     leap: Option<(u64, i64)>,
 }
 
-/// Sources by their name.
+/// Sources by name.
 #[derive(Default)]
 struct Scripted {
     scripts: Mutex<BTreeMap<String, Script>>,
     opens: Mutex<BTreeMap<String, u32>>,
-    /// Readers that are there now.
+    /// Number of existing readers.
     alive: Arc<AtomicUsize>,
     most_alive: AtomicUsize,
 }
@@ -86,7 +86,7 @@ impl StreamOpener for Scripted {
         }
         let alive = Alive::new(&self.alive);
         self.most_alive.fetch_max(self.alive.load(Ordering::SeqCst), Ordering::SeqCst);
-        // A connection that was opened again does not fail again.
+        // A reopened connection does not fail again.
         let error_at = script.error_at.filter(|_| opens <= script.failed_opens + 1);
         let script = Script { error_at, ..script };
         Ok(Box::new(ScriptedReader { info: info(request), script, next: 0, cancel: line.cancel.clone(), _alive: alive }))
@@ -157,7 +157,7 @@ fn packet(stream: StreamId) -> Item {
     Item::Packet(Packet { stream, side_stream: 0, pts: None, time_base: TimeBase::MICROS, size_bytes: 0, payload })
 }
 
-/// What arrived, in order; sizes of the batches in which it came.
+/// Received items in order, and the sizes of their batches.
 #[derive(Clone, Default)]
 struct Arrived {
     items: Arc<Mutex<Vec<Item>>>,
@@ -185,7 +185,7 @@ impl Stage for Sink {
     }
 }
 
-/// Passes on, with several workers.
+/// Passes items on, with several workers.
 struct Pass;
 
 impl Stage for Pass {
@@ -243,7 +243,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Numbers of the frames of each stream; fails unless each stream has its start first, its end last, and times that increase.
+/// Frame indexes of each stream; checks that each stream has its start first, its end last, and increasing timestamps.
 fn frames_by_stream(items: &[Item]) -> BTreeMap<u32, Vec<u64>> {
     let mut open: BTreeMap<u32, Vec<(u64, i64)>> = BTreeMap::new();
     let mut ended = BTreeMap::new();
@@ -339,14 +339,14 @@ proptest! {
         let (handle, arrived) = start(&sources, policy, line);
         if let Some((stream, micros)) = removed {
             std::thread::sleep(Duration::from_micros(micros));
-            // It may have ended, or never been.
+            // It may have ended, or never existed.
             let _ = handle.remove_stream(StreamId(stream));
         }
         if let Some((micros, is_stop)) = outside {
             std::thread::sleep(Duration::from_micros(micros));
             if is_stop { handle.stop() } else { handle.abort() }
         }
-        // A live source whose end is retried has no end of its own.
+        // A live source that is retried at its end never ends by itself.
         let endless = policy.on_error == Some(OnStreamError::Retry) && scripts.iter().any(|script| script.is_live);
         if endless && outside.is_none() {
             std::thread::sleep(Duration::from_millis(5));
@@ -407,14 +407,14 @@ fn hundreds_of_streams_leave_no_ghosts_in_the_statistics() {
 
 #[test]
 fn a_batch_is_made_of_frames_of_all_streams() {
-    // The sink is the slowest, so that every lane has frames waiting: turns decide.
+    // The sink is the slowest stage, so every lane has waiting frames and turns decide.
     let line = Line { batch: 4, queue: 4, pause_micros: 2000, ..PLAIN };
     let (outcome, arrived, _) = run(vec![frames(60); 4], all(4), line);
     outcome.result.expect("no failure");
     let batches = arrived.batches.lock();
     let full: Vec<_> = batches.iter().filter(|batch| batch.len() == 4).collect();
     let mixed = full.iter().filter(|batch| batch.iter().collect::<std::collections::BTreeSet<_>>().len() == 4).count();
-    // How many are full depends on the machine: a batch waits for 5 ms.
+    // The number of full batches depends on the machine: a batch waits for 5 ms.
     assert!(full.len() >= 10 && mixed * 10 >= full.len() * 8, "{mixed} of {} full batches have a frame of each stream", full.len());
 }
 
@@ -424,7 +424,7 @@ fn a_fast_stream_does_not_starve_a_slow_one() {
     let line = Line { pause_micros: 1000, ..PLAIN };
     let (outcome, arrived, _) = run(vec![frames(400), frames(400), slow], all(3), line);
     outcome.result.expect("no failure");
-    // Each of its frames comes when it is there: its end lies far before that of the others.
+    // Each of its frames is delivered as soon as it is available: its end comes long before that of the others.
     let items = arrived.items.lock();
     let end = items.iter().position(|item| matches!(item, Item::StreamEnd(end) if end.id == StreamId(2))).expect("ended");
     assert!(end < items.len() / 2, "ended at {end} of {}", items.len());
@@ -474,7 +474,7 @@ fn a_source_that_comes_back_goes_on_as_the_same_stream() {
     let sources = Scripted::new(vec![flaky, Script { is_live: true, ..frames(0) }]);
     let policy = StreamPolicy { retry: quick_retry(None), buffer: Some(100), ..StreamPolicy::default() };
     let (handle, arrived) = start(&sources, policy, PLAIN);
-    // 10 frames of the first connection, 20 of the second; then the camera stalls.
+    // 10 frames from the first connection, 20 from the second; then the camera stalls.
     wait_until("30 frames", || arrived.items.lock().iter().filter(|item| item.is_frame()).count() == 30);
     handle.stop();
     let outcome = end(handle);
@@ -501,7 +501,7 @@ fn a_clock_that_leaps_is_counted() {
 
 #[test]
 fn every_drop_is_counted_by_place() {
-    // Frames at 1000/s, of which the sink takes 100/s.
+    // The source produces 1000 frames/s, the sink takes 100/s.
     let line = Line { queue: 1, pause_micros: 10_000, ..PLAIN };
     for drop in [DropPolicy::Oldest, DropPolicy::Newest] {
         let policy = StreamPolicy { realtime: true, drop: Some(drop), buffer: Some(3), ..all(1) };

@@ -1,4 +1,4 @@
-//! Pipeline texts and files: both give the same description, and both give it back.
+//! Pipeline texts and files produce the same description, and both forms round-trip.
 #![allow(clippy::unwrap_used)]
 
 use framerail_pipeline::{Description, Origin, ServeDescription, StageDescription};

@@ -1,4 +1,4 @@
-//! What a user sees for each mistake.
+//! The messages that users see for each mistake.
 #![allow(clippy::unwrap_used)]
 
 mod text_support;
@@ -8,7 +8,7 @@ use std::path::Path;
 use framerail_pipeline::{Description, ErrorKind, Origin, check};
 use text_support::registry;
 
-/// Everything that is said about a text, up to the linking of its stages.
+/// All messages for a text, up to linking its stages.
 fn said(text: &str) -> String {
     let (registry, _) = registry();
     match Description::parse(text) {

@@ -1,4 +1,4 @@
-//! What `inspect` prints.
+//! Output of `inspect`.
 #![allow(clippy::unwrap_used)]
 
 mod text_support;

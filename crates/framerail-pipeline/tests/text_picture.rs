@@ -1,4 +1,4 @@
-//! Pictures of the graph.
+//! Drawings of the graph.
 #![allow(clippy::unwrap_used)]
 
 use framerail_pipeline::{
@@ -17,7 +17,7 @@ fn edge(from: &str, to: &str) -> PictureEdge {
     PictureEdge { from: from.into(), to: to.into(), format: FORMAT.into(), traffic: Some(traffic) }
 }
 
-/// Sources that meet, an edge that skips a layer, branches.
+/// Merging sources, an edge that skips a layer, and branches.
 fn picture() -> GraphPicture {
     let mut nodes: Vec<PictureNode> = ["a", "b", "merge <&> \"x\"", "tee", "save", "blur", "write"].map(node).into();
     nodes[3].is_limiting = true;
@@ -77,11 +77,11 @@ fn boxes_are_apart_and_hold_their_text() {
     for text in document.descendants().filter(|node| node.attribute("text-anchor") == Some("middle")) {
         let (x, y) = (number(&text, "x"), number(&text, "y"));
         let holder = boxes.iter().find(|rect| x > rect.x && x < rect.x + rect.width && y > rect.y && y < rect.y + rect.height).unwrap();
-        // 0.62 em is the mean width of a character in DejaVu Sans, the widest of the fonts asked for.
+        // 0.62 em is the mean character width in DejaVu Sans, the widest of the requested fonts.
         let width = text.text().unwrap_or_default().chars().count() as f64 * 0.62 * number(&text, "font-size");
         assert!(width <= holder.width, "{:?} is wider than its box", text.text());
     }
-    // Labels stand beside boxes, not on them.
+    // Labels are next to boxes, not on top of them.
     for label in document.descendants().filter(|node| node.attribute("text-anchor") == Some("start")) {
         let (x, y) = (number(&label, "x"), number(&label, "y"));
         assert!(!boxes.iter().any(|rect| x >= rect.x && x <= rect.x + rect.width && y >= rect.y && y <= rect.y + rect.height));
@@ -146,7 +146,7 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
     assert_eq!(picture.edges[0].traffic.map(|traffic| traffic.frames_per_sec), Some(25.0));
     assert_eq!(stats.limit().as_deref(), Some("infer"));
 
-    // A source that waits for frames to be due sets the pace; it does not limit the run by its work.
+    // A source that waits for frames to be due sets the pace; its work does not limit the run.
     let mut paced = RunStats { limiting_stage: Some("read".into()), ..stats };
     (paced.stages[0].busy_secs, paced.stages[0].wait_input_secs) = (0.2, 3.7);
     assert_eq!(paced.limit().as_deref(), Some("the pace of the source (read)"));

@@ -1,4 +1,4 @@
-//! Measures reading on the host: frames per second in sequence, resized, at random, in slices; opening many files.
+//! Measures reading on the host: frames per second in sequence, resized, at random, and in slices; and opening many files.
 //!
 //! `cargo run --release -p framerail-reader --example read_speed -- CLIP [case ...] [--threads=N] [--repeat=N] [--short=FILE]`
 
@@ -8,12 +8,12 @@ use framerail_core::{FramePool, TensorLayout};
 use framerail_media::{InputOptions, MediaItem, MediaReader, SideStreams};
 use framerail_reader::{OutputOptions, ReadMode, ReaderError, ReaderOptions, Selection, TensorOptions, TensorSize, VideoReader};
 
-/// Frames of a batch.
+/// Frames per batch.
 const BATCH: usize = 16;
-/// Frames among which random ones are picked, and how many at once.
+/// Number of frames from which random ones are picked, and frames per pick.
 const PICKED_FROM: usize = 900;
 const PICKS: usize = 10;
-/// Times that a short file is opened.
+/// Number of times that a short file is opened.
 const OPENS: usize = 1000;
 
 struct Arguments {
@@ -55,7 +55,7 @@ fn sequence(options: ReaderOptions, selection: Selection) -> Result<usize, Reade
     Ok(frames)
 }
 
-/// Rising numbers, by a generator that is the same everywhere.
+/// Rising frame numbers from a generator that is deterministic on all platforms.
 fn picks() -> Vec<Vec<usize>> {
     let mut state = 1_u64;
     let mut next = || {

@@ -1,6 +1,6 @@
-//! A reader on a card gives the frames of the one on the host.
+//! A reader on a GPU returns the same frames as one on the host.
 //!
-//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+//! Without a GPU these tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 #![cfg(feature = "cuda")]
 
 mod reader_support;
@@ -16,7 +16,7 @@ use framerail_reader::{
 use framerail_testkit::make_corpus;
 use reader_support::card;
 
-/// Codecs whose pictures NVDEC and FFmpeg decode bit for bit alike; others differ by a little.
+/// Codecs that NVDEC and FFmpeg decode bit-identically; others differ slightly.
 const EXACT: [&str; 5] = ["h264", "hevc", "vp8", "vp9", "av1"];
 
 fn open(path: &Path, device: ReadDevice, mode: ReadMode, options: TensorOptions) -> VideoReader {
@@ -37,7 +37,7 @@ fn bytes(batch: &Batch) -> Vec<u8> {
     }
 }
 
-/// How far each frame of two batches is apart: the most, and the mean.
+/// Difference of each pair of frames of two batches: maximum and mean.
 fn apart(left: &Batch, right: &Batch) -> Vec<(u8, f64)> {
     assert_eq!(left.tensor.shape(), right.tensor.shape());
     let (left_bytes, right_bytes) = (bytes(left), bytes(right));
@@ -60,7 +60,8 @@ fn every_clip_gives_the_frames_of_the_host() {
             let frames = host.num_frames().expect("an index");
             assert_eq!(reader.num_frames().expect("an index"), frames, "{name}");
             let is_exact = EXACT.contains(&host.metadata().codec.as_str());
-            // The inverse transforms of older standards may differ, and predictions add to it; the bars of another frame are 200 off.
+            // The inverse transforms of older standards may differ, and prediction accumulates the error; the bars of another frame differ
+            // by 200.
             let (most, mean) = if is_exact || reader.metadata().fallback.is_some() { (2, 0.5) } else { (40, 1.0) };
             let is_within = |apart: &[(u8, f64)]| apart.iter().all(|(at_most, in_mean)| *at_most <= most && *in_mean <= mean);
             let mut compare = |numbers: &[usize]| {

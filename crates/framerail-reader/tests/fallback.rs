@@ -1,4 +1,5 @@
-//! What a decoder refuses in mid-stream is decoded on the host: each frame comes once, and is that of a decode from the start.
+//! If a decoder rejects a stream midway, the host decodes the rest: each frame is delivered once and equals that of a decode from the
+//! start.
 
 use std::{collections::VecDeque, ops::Range, path::Path, sync::Arc};
 
@@ -11,10 +12,10 @@ use framerail_reader::{
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container};
 
-/// What the stand-in for a card refuses.
+/// What the simulated GPU rejects.
 #[derive(Clone)]
 enum Refuses {
-    /// Everything that is not 4:2:0 in 8 bits.
+    /// Every format other than 8-bit 4:2:0.
     OtherFormats,
     /// Frames with these PTS.
     Times(Range<i64>),
@@ -33,7 +34,7 @@ fn refusal() -> ReaderError {
     ReaderError::NotOnDevice { source_name: "clip".into(), reason: "it has no engine for that".into() }
 }
 
-/// A card's decoder of pieces.
+/// Simulated GPU decoder of pieces.
 struct CardPieces {
     inner: CpuPieces,
     refuses: Refuses,
@@ -68,12 +69,12 @@ impl PieceDecoder for CardPieces {
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
         let mut picky = Picky { output, refuses: self.refuses.clone(), has_refused: false };
         let outcome = self.inner.decode(piece, &mut picky);
-        // A place may be taken for a picture that then cannot be made.
+        // A place may be reserved for a frame that then cannot be decoded.
         if picky.has_refused { picky.output.reserve().and(Err(refusal())) } else { outcome }
     }
 }
 
-/// A card's decoder of packets, which holds pictures back and loses them when it refuses.
+/// Simulated GPU decoder of packets, which delays frames and loses them when it rejects the stream.
 struct CardPackets {
     inner: Decoder,
     refuses: Refuses,
@@ -131,7 +132,7 @@ fn sequential(clip: &Clip) -> Contents {
     contents(&frames)
 }
 
-/// What came out of both, in order, and how many frames were the host's.
+/// Frames of both decoders, in order, and the number decoded by the host.
 fn sorted_out(out: Vec<CardOrHost<Frame>>) -> (Contents, usize) {
     let on_host = out.iter().filter(|one| matches!(one, CardOrHost::Host(_))).count();
     let frames: Vec<Frame> = out
@@ -228,7 +229,7 @@ fn a_stream_that_turns_back_goes_back_in_pieces() {
     let (found, on_host, _) = in_pieces(&clip, &refuses, 1).expect("handed over");
     assert!(found == expected, "{:?}", times(&found));
     assert!((20..=36).contains(&on_host), "the pieces of it alone: {on_host}");
-    // Decoded as one it stays where it is.
+    // When decoded as one, the rest stays on the host.
     let (found, on_host, _) = packet_by_packet(&clip, &refuses, 2).expect("handed over");
     assert!(found == expected, "{:?}", times(&found));
     assert!((80..=90).contains(&on_host), "{on_host}");
@@ -245,7 +246,7 @@ fn a_stream_that_is_refused_from_its_start_is_the_callers_affair() {
 
 #[test]
 fn a_stream_that_cannot_be_followed_is_an_error() {
-    // Two minutes and more without a keyframe: the packets from the last one on are no longer there.
+    // More than two minutes without a keyframe: the packets since the last one are no longer kept.
     let clip = ClipSpec::new(Codec::H264, Container::Ts).size(64, 48).frames(4300).gop(10_000).make();
     let last = sequential(&clip).last().expect("frames").0;
     let error = packet_by_packet(&clip, &Refuses::Times(last..i64::MAX), 0).map(|(frames, ..)| frames.len()).expect_err("too far back");

@@ -1,6 +1,6 @@
-//! What every [`FrameSource`] promises, on the host and on a card.
+//! The contract of every [`FrameSource`], on the host and on a GPU.
 //!
-//! Without a card its half says so on standard error and passes, unless `FRAMERAIL_REQUIRE_GPU` is set.
+//! Without a GPU, its tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 
 mod reader_support;
 
@@ -18,13 +18,13 @@ fn options(path: &Path) -> InputOptions {
     InputOptions { side_streams: SideStreams::None, threads: 3, ..InputOptions::new(path.to_string_lossy()) }
 }
 
-/// A reader on the host that cuts wherever it can.
+/// A host reader that cuts pieces wherever possible.
 fn in_pieces(options: &InputOptions) -> Box<dyn FrameSource> {
     let host = HostOptions { piece_packets: 1, ..HostOptions::new(&FramePool::new(2)) };
     Box::new(HostReader::open(options, &host).expect("a readable clip"))
 }
 
-/// PTS, status and samples of a frame on the host.
+/// PTS, status and hashed samples of a host frame.
 type Content = (i64, FrameStatus, u64);
 
 fn content(frame: &Frame) -> Content {
@@ -48,13 +48,13 @@ fn contents(reader: &mut dyn FrameSource) -> Vec<Content> {
     found
 }
 
-/// A decode from the start.
+/// Frames of a decode from the start.
 fn expected(options: &InputOptions) -> (Vec<Content>, Damage) {
     let (frames, damage) = reader_support::frames_and_damage(options);
     (frames.iter().map(content).collect(), damage)
 }
 
-/// Compares with a decode from the start; gives how many pieces there were, and whether all of it came in pieces.
+/// Compares with a decode from the start; returns the number of pieces, and whether everything was decoded in pieces.
 fn check(name: &str, options: &InputOptions) -> (u64, bool) {
     let (frames, damage) = expected(options);
     let mut reader = in_pieces(options);
@@ -120,7 +120,7 @@ fn damage_loses_no_more_than_a_decode_from_the_start() {
             if framerail_media::Input::open(&options(&path)).is_err() {
                 continue;
             }
-            // What FFmpeg's threads make of damage is not the same from run to run; which frames come out is.
+            // The pixels that FFmpeg's threads output for damage vary between runs; the set of frames does not.
             let (frames, _) = expected(&options(&path));
             let mut reader = in_pieces(&options(&path));
             let found = contents(reader.as_mut());
@@ -171,7 +171,7 @@ fn waiting_frames_keep_to_the_memory_and_dropping_ends_all_threads() {
         let stats = reader.stats();
         assert!(matches!(reader.reading(), Reading::Pieces(_)) && stats.decoders > 1, "{:?}", reader.reading());
         assert!(stats.most_waiting as u64 <= memory, "{stats:?}");
-        // Joins its threads, wherever they are.
+        // Joins its threads, whatever they are doing.
         drop(reader);
         assert_eq!(content_of(held), taken, "frames outlive their reader");
     }

@@ -1,4 +1,4 @@
-//! Streams that make numbering hard: each way to a frame gives what a decode from the start gives.
+//! Streams whose frames are hard to number: each access mode returns the frames of a decode from the start.
 
 mod reader_support;
 
@@ -12,7 +12,7 @@ use framerail_reader::{IndexSource, OutputOptions, ReadMode, ReaderOptions, Sele
 use framerail_vision::TensorConverter;
 use reader_support::sequential;
 
-/// Every frame of the source is another.
+/// All frames of the source differ.
 const SOURCE: &str = "testsrc2=size=160x120:rate=25:duration=2";
 
 fn ffmpeg(arguments: &[&str]) {
@@ -33,7 +33,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a plain name")
 }
 
-/// Compares every way with a decode from the start; gives where the index came from.
+/// Compares every access mode with a decode from the start; returns the source of the index.
 fn check(path: &Path) -> IndexSource {
     let name = path.file_name().expect("a name").to_string_lossy();
     let frames = sequential(path);
@@ -133,7 +133,7 @@ fn streams_that_begin_in_the_middle() {
         for share in [5, 3] {
             let start = bytes.len() / 188 / share * 188;
             let cut = folder.path().join(format!("{name}-cut-{share}.ts"));
-            // The tables come first, so that the stream is known.
+            // The tables come first, so that the stream can be identified.
             let tables: Vec<u8> = bytes.get(..188 * 3).unwrap_or_default().to_vec();
             std::fs::write(&cut, [&tables, &bytes[start..]].concat()).expect("writable");
             check(&cut);

@@ -1,4 +1,4 @@
-//! Every way to a frame gives the frame that a decode from the start gives.
+//! Every access mode returns the frames of a decode from the start.
 
 mod reader_support;
 
@@ -14,7 +14,7 @@ use reader_support::sequential;
 
 const MODES: [ReadMode; 3] = [ReadMode::Auto, ReadMode::Seek, ReadMode::Stream];
 
-/// What each frame is to be: its PTS and its picture.
+/// Expected PTS and pixels of each frame.
 struct Expected {
     pts: Vec<i64>,
     pictures: Vec<Vec<u8>>,
@@ -24,7 +24,7 @@ struct Expected {
 impl Expected {
     fn of(path: &Path) -> Self {
         let frames = sequential(path);
-        // Streams whose size changes are given in the size of their first frame.
+        // Streams whose size changes are returned in the size of their first frame.
         let size = frames.first().map(|frame| (frame.width, frame.height));
         let changes = frames.iter().any(|frame| Some((frame.width, frame.height)) != size);
         let options = TensorOptions { layout: TensorLayout::Thwc, ..TensorOptions::default() };
@@ -64,7 +64,7 @@ fn open(path: &Path, mode: ReadMode, options: TensorOptions) -> VideoReader {
     VideoReader::open(ReaderOptions { mode, output, threads: 2, ..ReaderOptions::new(path.to_string_lossy()) }).expect("a readable clip")
 }
 
-/// Numbers in an order without order, the same each time.
+/// Numbers in pseudo-random order, the same each time.
 fn shuffled(frames: usize) -> Vec<usize> {
     let mut numbers: Vec<usize> = (0..frames).collect();
     let mut state = 0x9e37_79b9_u64;
@@ -95,9 +95,9 @@ fn every_clip_gives_the_same_frames_in_every_way_4() {
     every_clip(3);
 }
 
-/// A quarter of the clips: tests run side by side.
+/// Tests a quarter of the clips: the quarters run in parallel.
 fn every_clip(quarter: usize) {
-    // For looking into one.
+    // To debug a single clip.
     let only = std::env::var("FRAMERAIL_TEST_CLIP").ok();
     for (name, clip) in make_corpus().made.iter().skip(quarter).step_by(4) {
         if only.as_ref().is_some_and(|only| only != name) {

@@ -1,4 +1,4 @@
-//! What a reader does beside giving frames: outputs, indexes kept, damage, limits.
+//! Other features of a reader: outputs, cached indexes, damage, limits.
 
 use std::{
     io::{self, Cursor, Read, Seek, SeekFrom},
@@ -116,7 +116,7 @@ fn batches_are_the_same_however_much_is_made_ahead() {
     let selections = [
         Selection::All,
         Selection::Range { start: 3, stop: None, step: 5 },
-        // A frame that fills a batch, several, and places in two.
+        // A frame that fills a batch, one that fills several, and one with positions in two.
         repeated(&|number| if number == 7 { 13 } else { 1 + number % 3 }),
         repeated(&|number| if number < 2 { 9 } else { usize::from(number == 20) }),
     ];
@@ -257,7 +257,7 @@ fn damage_is_told_and_does_not_move_numbers() {
     let mut bytes = std::fs::read(clip.path()).expect("a clip");
     let mut whole = open(clip.path(), |_| ());
     let times = whole.times().expect("an index").to_vec();
-    // Somewhere inside of the second and third group, in their payload.
+    // Somewhere inside of the second and third GOP, in their payload.
     let length = bytes.len();
     for byte in &mut bytes[length * 2 / 5..length / 2] {
         *byte ^= 0xff;
@@ -328,7 +328,7 @@ fn batches_come_first_where_the_header_does_not_tell_the_format() {
     }
 }
 
-/// A file in memory whose reads stall, once told to, until its reader is gone.
+/// An in-memory file whose reads stall on demand, until its reader is dropped.
 struct Stalling {
     bytes: Arc<Vec<u8>>,
     is_stalled: Arc<AtomicBool>,
@@ -382,7 +382,7 @@ fn dropping_batches_of_a_stalled_source_returns() {
         reader.num_frames().expect("an index");
         is_stalled.store(true, Ordering::SeqCst);
         let batches = reader.batches(Selection::All, 4, false).expect("batches");
-        // Joins the thread that waits for bytes which never come.
+        // Joins the thread that waits for bytes that never arrive.
         drop(batches);
         is_stalled.store(false, Ordering::SeqCst);
         assert_eq!(reader.read(&[3]).expect("the reader itself is not cancelled").frames.len(), 1);
@@ -414,10 +414,10 @@ fn clip_options(frames_per_clip: usize) -> ClipLoaderOptions {
     ClipLoaderOptions::new(reader, ClipSampling { policy, frames_per_clip, steps, edge: ClipEdge::RepeatLast })
 }
 
-/// A clip's frames' numbers and its bytes, or the error's words.
+/// Frame numbers and bytes of a clip, or an error message.
 type MadeClip = Result<(Vec<usize>, Vec<u8>), String>;
 
-/// Loads batches of clips, each of a source's key, its path and a seed.
+/// Loads batches of clips; each clip is given by source key, path and seed.
 fn loaded(options: ClipLoaderOptions, batches: &[Vec<(u64, &Path, u64)>]) -> (Vec<Vec<MadeClip>>, ClipLoaderStats) {
     let loader = ClipLoader::new(options).expect("threads");
     let bytes = loader.shape().expect("a size is given").bytes();
@@ -457,7 +457,7 @@ fn clips_are_the_same_whichever_thread_makes_them_and_whatever_is_open() {
     assert_eq!((one.clips, one.clips_failed, one.files_opened), (12, 0, 3));
     assert_eq!(none.files_reused, 0);
     assert!(one.clips_shared > 0, "with one thread, clips of one file wait together: {one:?}");
-    // The reader gives the same.
+    // The reader returns the same frames.
     for ((_, path, _), made) in batches.iter().flatten().zip(first.iter().flatten()) {
         let (numbers, bytes) = made.as_ref().expect("made");
         let mut reader = open(path, |options| options.output = clip_options(4).reader.output);
@@ -477,7 +477,7 @@ fn an_error_is_its_clips_alone_and_what_is_given_up_ends() {
     let kinds: Vec<bool> = made[0].iter().map(Result::is_ok).collect();
     assert_eq!((kinds.as_slice(), stats.clips, stats.clips_failed), (&[true, false, false, true][..], 2, 2));
     assert!(made[0][1].as_ref().expect_err("broken").contains("broken.mp4"));
-    // Too long a clip where the edge is not filled, and a place of another size.
+    // A clip that is too long for an edge that is not filled, and a destination of the wrong size.
     let mut strict = clip_options(99);
     strict.sampling.edge = ClipEdge::Error;
     let (made, _) = loaded(strict, &[vec![(0, clip.path(), 1)]]);

@@ -1,4 +1,4 @@
-//! The run's switches, its failures, and who must be woken when one of them is thrown.
+//! The run's stop and abort tokens, its failures, and the waiters to wake when a token is cancelled.
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -11,29 +11,29 @@ use parking_lot::Mutex;
 use super::{memory::FrameMemory, metrics::Phase, run::RunOptions, stream_table::StreamTable, worker::NodeState};
 use crate::{ErrorKind, RunError, StageError};
 
-/// Shared by every thread of a run.
+/// State shared by all threads of a run.
 pub(super) struct Control {
-    /// Sources end soon, files are finished. Cancelled with `abort` too.
+    /// Sources end soon and outputs are finished. Also cancelled by `abort`.
     pub(super) stop: CancelToken,
-    /// Everything ends now, nothing is finished.
+    /// Everything ends now; outputs are not finished.
     pub(super) abort: CancelToken,
-    /// What is counted of each stream.
+    /// Counts per stream.
     pub(super) streams: Arc<StreamTable>,
-    /// Host memory of the frames under way.
+    /// Host memory of the frames in flight.
     pub(super) memory: Arc<FrameMemory>,
     failures: Mutex<Vec<Failure>>,
-    /// Ends of the pipeline that still take frames.
+    /// Ends of the pipeline that still accept frames.
     open_ends: AtomicUsize,
-    /// Ends of the pipeline that came to their end without a failure.
+    /// Ends of the pipeline that finished without a failure.
     finished_ends: AtomicUsize,
     waiters: Mutex<Vec<Weak<dyn Wake>>>,
-    /// The stages with an input; they hold this value, so not the other way round.
+    /// The stages with an input. Weak, because they own this value.
     nodes: OnceLock<Vec<Weak<NodeState>>>,
 }
 
 struct Failure {
     error: RunError,
-    /// Whether the run fails with it; a sender that drops what it cannot send does so only where no other end is left.
+    /// Whether it fails the run. The failure of an output that drops frames does so only when no other end is left.
     is_fatal: bool,
 }
 
@@ -72,7 +72,7 @@ impl Control {
         let _ = self.nodes.set(nodes.iter().filter(|node| node.input.is_some()).map(Arc::downgrade).collect());
     }
 
-    /// Every wait passes through its lock and looks again.
+    /// Wakes every waiter; each one takes its lock and checks the tokens again.
     pub(super) fn wake_all(&self) {
         let waiters: Vec<_> = self.waiters.lock().iter().filter_map(Weak::upgrade).collect();
         waiters.iter().for_each(|waiter| waiter.wake());
@@ -86,38 +86,38 @@ impl Control {
         self.abort.is_cancelled()
     }
 
-    /// Tears the whole run down because of an error.
+    /// Aborts the whole run because of an error.
     pub(super) fn fail(&self, stage: &str, error: StageError) {
         self.record(stage, error, true);
         self.abort.cancel();
     }
 
-    /// Takes note of an error that ends a branch; the others go on.
+    /// Records an error that ends a branch; other branches continue.
     pub(super) fn record(&self, stage: &str, error: StageError, is_fatal: bool) {
         self.failures.lock().push(Failure { error: RunError { stage: stage.to_owned(), error }, is_fatal });
     }
 
-    /// An end of the pipeline takes no more frames.
+    /// Records that an end of the pipeline accepts no more frames.
     pub(super) fn end_closed(&self, is_finished: bool) {
         self.finished_ends.fetch_add(usize::from(is_finished), Ordering::SeqCst);
         self.streams.end_closed();
         if self.open_ends.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Nobody is left to read for, were it from a source that gives nothing.
+            // No output is left, so sources can stop, even one that is stalled.
             self.stop.cancel();
         }
     }
 
-    /// Whether any end of the pipeline still takes frames.
+    /// Whether any end of the pipeline still accepts frames.
     pub(super) fn has_open_ends(&self) -> bool {
         self.open_ends.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether no other end of the pipeline takes frames beside those behind this node.
+    /// Whether no end of the pipeline accepts frames except those downstream of this node.
     pub(super) fn is_alone(&self, node: &NodeState) -> bool {
         self.open_ends.load(Ordering::SeqCst) <= node.ends_behind
     }
 
-    /// The error that the run fails with: the first that ends it, or any where no end of the pipeline is left.
+    /// The error that fails the run: the first fatal one, or any error if no end of the pipeline succeeded.
     pub(super) fn error(&self) -> Option<RunError> {
         let failures = self.failures.lock();
         let is_lost = !self.has_open_ends() && self.finished_ends.load(Ordering::SeqCst) == 0;
@@ -129,12 +129,12 @@ impl Control {
         failure.map(|failure| failure.error.clone()).or_else(aborted)
     }
 
-    /// Every error so far, in the order in which they came.
+    /// All errors so far, in order of occurrence.
     pub(super) fn errors(&self) -> Vec<RunError> {
         self.failures.lock().iter().map(|failure| failure.error.clone()).collect()
     }
 
-    /// Whether every stage waits for input that is not there: nothing is going to change by itself.
+    /// Whether every stage is waiting for input, so that nothing will change without external input.
     pub(super) fn is_quiet(&self) -> bool {
         let waits = |node: &Weak<NodeState>| {
             let Some(node) = node.upgrade() else { return true };

@@ -1,4 +1,4 @@
-//! Host memory of the frames under way, kept within a limit.
+//! Limits the host memory of the frames in flight.
 
 use std::{
     sync::Arc,
@@ -10,17 +10,17 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{control::Control, metrics::machine_memory_bytes};
 
-/// How often a wait looks whether anything can still be let go.
+/// Interval at which a waiting source checks whether any memory can still be released.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A run in which every stage waits for frames for this long, while none is let in, would wait for ever.
+/// If every stage waits for frames for this long while none is admitted, the run is deadlocked.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// Share of the machine's memory that frames may take unless the user says otherwise.
+/// Default limit as a fraction of the machine's memory.
 const DEFAULT_SHARE: u64 = 4;
 
-/// Counts the bytes of frames from where they enter the pipeline to where their last holder lets them go. Frames that sources decode
-/// ahead lie outside of it; their share of the limit is set aside.
+/// Counts the bytes of frames from their entry into the pipeline until their last holder drops them. Frames that sources decode ahead are
+/// not counted; part of the limit is reserved for them.
 pub(super) struct FrameMemory {
     limit: u64,
     state: Mutex<State>,
@@ -29,16 +29,16 @@ pub(super) struct FrameMemory {
 
 #[derive(Default)]
 struct State {
-    /// Set aside for frames that sources decode ahead.
+    /// Bytes reserved for frames that sources decode ahead.
     ahead: u64,
     in_use: u64,
     peak: u64,
-    /// Frames let go so far.
+    /// Number of frames released so far.
     released: u64,
     waiting: usize,
 }
 
-/// A frame's share of the memory; given back when the last holder of the frame drops it.
+/// A frame's share of the memory; released when the last holder of the frame drops it.
 pub struct FrameLease {
     memory: Arc<FrameMemory>,
     bytes: u64,
@@ -63,23 +63,23 @@ impl Drop for FrameLease {
     }
 }
 
-/// What came of asking for memory.
+/// Result of a request for memory.
 pub(super) enum Admission {
-    /// The frame may enter; `None` where it lies on a device, whose memory is bounded elsewhere.
+    /// The frame may enter; `None` when it is on a device, whose memory is limited elsewhere.
     Lease(Option<Arc<FrameLease>>),
-    /// There is no room now.
+    /// There is no room at the moment.
     Full,
-    /// There never will be: why, in one line.
+    /// There never will be; the reason in one line.
     Never(String),
 }
 
 impl FrameMemory {
-    /// Limits frames to so many bytes, or to a share of the machine's memory.
+    /// Limits frames to `limit` bytes, or by default to a fraction of the machine's memory.
     pub(super) fn new(limit: Option<u64>) -> Self {
         Self { limit: limit.unwrap_or_else(default_frame_memory_bytes), state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Sets memory aside for frames that a source decodes ahead.
+    /// Reserves memory for frames that a source decodes ahead.
     pub(super) fn set_aside(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.ahead = state.ahead.saturating_add(bytes);
@@ -93,12 +93,12 @@ impl FrameMemory {
         self.state.lock().peak
     }
 
-    /// Whether a source waits for memory, so that stages should not wait for further frames.
+    /// Whether a source waits for memory; stages then should not wait for more frames.
     pub(super) fn is_short(&self) -> bool {
         self.state.lock().waiting > 0
     }
 
-    /// Why frames of this size can never be let in, if so.
+    /// Why frames of this size can never be admitted, if so.
     fn refuse(&self, bytes: u64) -> Option<String> {
         (bytes > self.limit).then(|| {
             let (size, limit) = (megabytes(bytes), megabytes(self.limit));
@@ -106,7 +106,7 @@ impl FrameMemory {
         })
     }
 
-    /// Lets a frame in if there is room now.
+    /// Admits a frame if there is room now.
     pub(super) fn try_admit(self: &Arc<Self>, frame: &Frame) -> Admission {
         let Some(bytes) = host_bytes(frame) else { return Admission::Lease(None) };
         if let Some(why) = self.refuse(bytes) {
@@ -115,7 +115,7 @@ impl FrameMemory {
         self.take(&mut self.state.lock(), bytes).map_or(Admission::Full, |lease| Admission::Lease(Some(lease)))
     }
 
-    /// Lets a frame in; waits for room. Where the run ends meanwhile it enters at once, to be finished or dropped with the rest.
+    /// Admits a frame, waiting for room. If the run ends meanwhile, the frame enters at once, to be finished or dropped with the others.
     pub(super) fn admit(self: &Arc<Self>, frame: &Frame, control: &Control, is_cancelled: impl Fn() -> bool) -> Admission {
         match self.try_admit(frame) {
             Admission::Full => {}
@@ -125,7 +125,7 @@ impl FrameMemory {
         let mut state = self.state.lock();
         state.waiting += 1;
         drop(state);
-        // Stages that wait for further frames are to work with those that they have.
+        // Stages that wait for more frames must continue with those that they have.
         control.wake_all();
         state = self.state.lock();
         let (mut released, mut since) = (state.released, Instant::now());
@@ -163,7 +163,7 @@ impl FrameMemory {
 
     fn take(self: &Arc<Self>, state: &mut State, bytes: u64) -> Option<Arc<FrameLease>> {
         let room = self.limit - state.ahead.min(self.limit / 2);
-        // A frame so large that the rest does not take it is not decoded ahead either.
+        // A frame larger than this room enters alone; such frames are not decoded ahead either.
         let fits = state.in_use.saturating_add(bytes) <= room || state.in_use == 0;
         fits.then(|| self.take_regardless(state, bytes))
     }
@@ -175,12 +175,12 @@ impl FrameMemory {
     }
 }
 
-/// Host memory that the frames of a run may take where nothing else is given: a quarter of the machine's.
+/// Default limit for the host memory of a run's frames: a quarter of the machine's memory.
 pub(crate) fn default_frame_memory_bytes() -> u64 {
     machine_memory_bytes().map_or(u64::MAX, |bytes| bytes / DEFAULT_SHARE)
 }
 
-/// Bytes of a frame in host memory; `None` for one on a device.
+/// Size of a frame in host memory in bytes; `None` for a frame on a device.
 fn host_bytes(frame: &Frame) -> Option<u64> {
     frame.surface.host().ok().map(|surface| surface.sample_bytes_total() as u64)
 }

@@ -1,11 +1,11 @@
-//! What a worker is doing, and how long it has done what. One thread writes, any may read.
+//! Measures what a worker is doing and for how long. One thread writes, any thread may read.
 
 use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
-/// What a worker's time goes to.
+/// The activities of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
@@ -23,7 +23,7 @@ pub(super) struct WorkerClock {
     phase: AtomicU8,
     since_nanos: AtomicU64,
     spent_nanos: [AtomicU64; PHASES.len()],
-    /// Index of the frame at work plus one; 0 when none is.
+    /// Index of the current frame plus one; 0 when there is none.
     frame: AtomicU64,
 }
 
@@ -59,13 +59,13 @@ impl WorkerClock {
         PHASES.get(self.phase.load(Ordering::Relaxed) as usize).copied().unwrap_or(Phase::Ended)
     }
 
-    /// When the present phase began, in nanoseconds of the run, and for how long it has lasted.
+    /// When the current phase began, in nanoseconds since the start of the run, and how long it has lasted.
     pub(super) fn current(&self) -> (u64, Duration) {
         let since = self.since_nanos.load(Ordering::Relaxed);
         (since, Duration::from_nanos(nanos(self.epoch.elapsed()).saturating_sub(since)))
     }
 
-    /// Seconds in a phase, the present spell included.
+    /// Total seconds in a phase, including the current one.
     pub(super) fn seconds(&self, phase: Phase) -> f64 {
         let past = Duration::from_nanos(self.spent_nanos[phase as usize].load(Ordering::Relaxed));
         let present = if self.phase() == phase { self.current().1 } else { Duration::ZERO };
@@ -77,16 +77,16 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Processor seconds that this process has used, all threads; 0 where the system does not say.
+/// CPU seconds used by all threads of this process; 0 when unavailable.
 pub(super) fn process_cpu_secs() -> f64 {
-    // Fields 14 and 15 of proc(5)'s `stat`, in ticks of 1/100 s on every Linux; the name before them may hold spaces.
+    // Fields 14 and 15 of `stat` in proc(5), in ticks of 1/100 s on every Linux; the name before them may contain spaces.
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return 0.0 };
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let ticks: u64 = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
     ticks as f64 / 100.0
 }
 
-/// Resident memory of this process in bytes; 0 where the system does not say.
+/// Resident memory of this process in bytes; 0 when unavailable.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ProcessMemory {
     pub(super) now: u64,
@@ -103,12 +103,12 @@ pub(super) fn process_memory_bytes() -> ProcessMemory {
     ProcessMemory { now: field("VmRSS:"), peak: field("VmHWM:") }
 }
 
-/// Memory of the machine in bytes, or of the control group that this process is confined to; `None` where the system does not say.
+/// Memory of the machine, or of this process's control group, in bytes; `None` when unavailable.
 pub(super) fn machine_memory_bytes() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let total = total.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024;
-    // Within a container this is the group's own folder; without a limit the file holds the word `max`.
+    // In a container this is the limit of its own group; without a limit the file contains the word `max`.
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
     Some(group.map_or(total, |group| group.min(total)))
 }

@@ -1,4 +1,4 @@
-//! Threads, queues, order and shutdown: everything that a stage need not know.
+//! Threads, queues, ordering and shutdown, which stages do not have to handle.
 
 mod control;
 pub(crate) mod memory;

@@ -12,35 +12,35 @@ use super::{
 };
 use crate::{Closed, Item};
 
-/// What came of one piece of a worker's work.
+/// The results of one unit of a worker's work.
 pub(super) struct Results {
     pub(super) items: Vec<Item>,
     pub(super) part: Part,
 }
 
-/// Where in its stage's life a piece of work stands.
+/// Kind of a unit of work.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Part {
     Batch,
-    /// A batch after which the stage wants no more.
+    /// A batch after which the stage accepts no more.
     LastBatch,
-    /// What a stage held until its end.
+    /// Items that a stage held until its end.
     Finish,
 }
 
 struct State {
     next: u64,
     pending: BTreeMap<u64, Results>,
-    /// The last batch is out: what other workers made of later ones stays behind, for it would come after a gap.
+    /// The last batch was output: results of later batches by other workers are dropped, as they would follow a gap.
     has_enough: bool,
     is_emitting: bool,
     is_closed: bool,
 }
 
-/// Takes each batch's results under the batch's number, lets them go in order.
+/// Takes the results of each batch with its sequence number and outputs them in order.
 ///
-/// A worker that is ahead leaves its results and goes on, up to a bound; the worker whose turn it is never waits here,
-/// so the line cannot stop.
+/// A worker that is ahead deposits its results and continues, up to a limit; the worker whose turn it is never waits here,
+/// so there is no deadlock.
 pub(super) struct Ordered {
     ahead: usize,
     control: Arc<Control>,
@@ -62,7 +62,7 @@ impl Ordered {
         ordered
     }
 
-    /// Leaves a batch's results and lets go what is due.
+    /// Deposits the results of a batch and outputs those that are due.
     pub(super) fn deposit(&self, sequence: u64, results: Results, outlets: &mut Outlets, clock: &WorkerClock) -> Result<(), Closed> {
         let mut state = self.state.lock();
         while state.pending.len() >= self.ahead && sequence != state.next {
@@ -100,7 +100,7 @@ impl Ordered {
 }
 
 impl Ordered {
-    /// A worker has failed: nothing more is let go.
+    /// A worker has failed: nothing more is output.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;

@@ -1,4 +1,4 @@
-//! A node's way out: every edge that leaves it, with the probes on them.
+//! The output of a node: its outgoing edges with their probes.
 
 use std::sync::{
     Arc,
@@ -20,20 +20,20 @@ use crate::{
     stats::StreamState,
 };
 
-/// What an edge counts.
+/// Counters of an edge.
 #[derive(Default)]
 pub(super) struct EdgeCounts {
     pub(super) frames: AtomicU64,
     pub(super) dropped: AtomicU64,
 }
 
-/// One edge as a producer sees it.
+/// An edge as seen by its producer.
 #[derive(Clone)]
 pub(super) struct Outlet {
     pub(super) queue: Arc<Queue>,
     pub(super) probes: Vec<Probe>,
     pub(super) counts: Arc<EdgeCounts>,
-    /// The edge in words, for what is dropped here.
+    /// Name of the edge, for frames dropped here.
     pub(super) place: Arc<str>,
     pub(super) streams: Arc<StreamTable>,
 }
@@ -61,14 +61,14 @@ impl Outlet {
     }
 }
 
-/// Items and frames that a node has given.
+/// Items and frames that a node has output.
 #[derive(Default)]
 pub(super) struct OutCounts {
     pub(super) items: AtomicU64,
     pub(super) frames: AtomicU64,
 }
 
-/// Every edge that leaves a node. Each worker holds its own.
+/// All outgoing edges of a node. Each worker has a copy.
 #[derive(Clone)]
 pub(super) struct Outlets {
     outlets: Vec<Option<Outlet>>,
@@ -80,7 +80,7 @@ impl Outlets {
         Self { outlets: outlets.into_iter().map(Some).collect(), counts }
     }
 
-    /// Gives an item to every edge that still takes items. A node without edges has nowhere to lose them.
+    /// Pushes an item to every edge that still accepts items. Without edges, it is discarded.
     pub(super) fn push_item(&mut self, item: Item, clock: &WorkerClock) -> Result<(), Closed> {
         if self.outlets.is_empty() {
             return Ok(());
@@ -96,7 +96,7 @@ impl Outlets {
     }
 }
 
-/// A refusing edge is taken off, its siblings go on; an abort ends all.
+/// Removes an edge that no longer accepts items, while the other edges continue; an abort ends all.
 fn push_or_close(outlet: &mut Option<Outlet>, item: Item, clock: &WorkerClock) -> Result<(), Closed> {
     match outlet.as_ref().map(|open| open.push(item, clock)) {
         None | Some(Ok(())) => Ok(()),
@@ -108,7 +108,7 @@ fn push_or_close(outlet: &mut Option<Outlet>, item: Item, clock: &WorkerClock) -
     }
 }
 
-/// Pushes as it goes: for a node with one worker.
+/// Pushes items directly, for a node with one worker.
 pub(super) struct DirectEmitter<'a> {
     pub(super) outlets: &'a mut Outlets,
     pub(super) clock: &'a WorkerClock,
@@ -120,7 +120,7 @@ impl Emitter for DirectEmitter<'_> {
     }
 }
 
-/// Pushes and counts streams as they go: for a source.
+/// Pushes items directly and counts streams, for a source.
 pub(super) struct SourceEmitter<'a> {
     pub(super) inner: DirectEmitter<'a>,
     pub(super) name: &'a str,

@@ -1,4 +1,4 @@
-//! A node's bounded input queue: many producers, many workers, one order.
+//! A node's bounded input queue: multiple producers, multiple workers, one order.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -8,40 +8,40 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::control::Control;
 use crate::{BatchPolicy, Counter, Item};
 
-/// Packets and other items beside pictures that may wait, per picture of capacity. Sound packets are small and come a
-/// few per picture; without their own bound a file of sound alone would fill the memory.
+/// Maximum number of waiting packets and other items per frame of capacity. Audio packets are small, with a few per frame; without a
+/// separate limit, a file with only audio would fill the memory.
 const OTHERS_PER_FRAME: usize = 64;
 
-/// Why a push was not taken.
+/// Why a push was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// The stage behind the queue has ended or failed.
+    /// The stage that reads the queue has ended or failed.
     Gone,
-    /// The run is torn down.
+    /// The run was aborted.
     Aborted,
 }
 
-/// What a worker gets from its queue.
+/// Result of taking work from a queue.
 pub(super) enum Popped {
-    /// Items in order, and the batch's place in the order of batches.
+    /// Items in order, and the sequence number of the batch.
     Batch { sequence: u64, items: Vec<Item> },
-    /// Nothing to take now, and the worker has other work.
+    /// There is nothing to take now, and the worker has other work.
     Idle,
-    /// The input has ended; the place in order of what the worker still gives.
+    /// The input has ended; the sequence number of the worker's final output.
     End { sequence: u64 },
-    /// The run is torn down, or this branch of it: nothing is finished.
+    /// The run or this branch was aborted: outputs are not finished.
     Aborted,
 }
 
-/// What becomes of items that come.
+/// What happens to pushed items.
 enum Mode {
     /// They wait for the stage.
     Open,
     /// The stage has ended.
     Ended,
-    /// The stage or one before it has failed.
+    /// The stage or one upstream has failed.
     Failed,
-    /// The stage has failed, but is one that drops what it cannot take.
+    /// The stage has failed, but drops frames instead of failing the run.
     Discarding(Discard),
 }
 
@@ -65,14 +65,14 @@ struct State {
     producers: usize,
     mode: Mode,
     next_sequence: u64,
-    /// When each waiting picture began to wait.
+    /// When each waiting frame was queued.
     waiting_since: VecDeque<Instant>,
-    /// Waiting pictures with a time budget.
+    /// Number of waiting frames with a time budget.
     timed: usize,
     depth: DepthRecord,
 }
 
-/// Depth over time.
+/// Queue depth over time.
 struct DepthRecord {
     started: Instant,
     last_change: Instant,
@@ -90,7 +90,7 @@ impl DepthRecord {
 }
 
 pub(super) struct Queue {
-    /// The stage behind it.
+    /// The stage that reads the queue.
     name: Arc<str>,
     capacity: usize,
     batch: BatchPolicy,
@@ -101,7 +101,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue for `producers` producers that holds up to `capacity` pictures, and always a full batch.
+    /// A queue for `producers` producers that holds up to `capacity` frames, and at least a full batch.
     pub(super) fn new(name: &str, capacity: usize, batch: BatchPolicy, producers: usize, control: &Arc<Control>) -> Arc<Self> {
         let now = Instant::now();
         let queue = Arc::new(Self {
@@ -131,7 +131,7 @@ impl Queue {
         self.capacity
     }
 
-    /// Pictures waiting now.
+    /// Number of frames waiting now.
     pub(super) fn depth(&self) -> usize {
         self.state.lock().frames
     }
@@ -140,7 +140,7 @@ impl Queue {
         self.state.lock().items.is_empty()
     }
 
-    /// Mean depth weighted by time, and maximum.
+    /// Mean depth, weighted by time, and maximum.
     pub(super) fn depths(&self) -> (f64, usize) {
         let mut state = self.state.lock();
         let frames = state.frames;
@@ -183,7 +183,7 @@ impl Queue {
         self.changed_for_pop.notify_all();
     }
 
-    /// Takes the item if there is room now; gives it back otherwise.
+    /// Queues the item if there is room now, otherwise returns it.
     pub(super) fn try_push(&self, item: Item) -> Result<Option<Item>, Refused> {
         let state = self.state.lock();
         self.check_open(&state)?;
@@ -194,7 +194,7 @@ impl Queue {
         Ok(None)
     }
 
-    /// Waits for room.
+    /// Queues the item; waits for room.
     pub(super) fn push(&self, item: Item) -> Result<(), Refused> {
         let mut state = self.state.lock();
         loop {
@@ -207,12 +207,12 @@ impl Queue {
         }
     }
 
-    /// Waits for a batch as the policy says, or the end.
+    /// Waits for a batch according to the policy, or for the end.
     pub(super) fn pop(&self) -> Popped {
         self.pop_or_wait(true)
     }
 
-    /// A batch that is there already, or the end; `Idle` in place of waiting.
+    /// Returns a batch if one is ready, or the end; `Idle` instead of waiting.
     pub(super) fn pop_now(&self) -> Popped {
         self.pop_or_wait(false)
     }
@@ -249,7 +249,7 @@ impl Queue {
         if state.items.is_empty() {
             return Readiness::Wait;
         }
-        // A producer that waits to push a packet must not wait for a batch that waits for the producer.
+        // Prevents a deadlock between a producer waiting to push a packet and a batch waiting for that producer.
         let others_full = !self.has_room(state, false);
         if is_over || others_full || self.control.memory.is_short() || self.batch.max_frames == 1 || state.frames >= self.batch.max_frames {
             return Readiness::Take;
@@ -263,9 +263,9 @@ impl Queue {
         }
     }
 
-    /// Drops the oldest frames as long as their time is over: nobody is to work on what comes too late.
+    /// Drops the oldest frames while they are over budget, so that no work is spent on them.
     ///
-    /// A frame that was late when it came, because a stage such as `hold` keeps frames on purpose, gets its budget once more here.
+    /// A frame that was late on arrival, because a stage such as `hold` delayed it on purpose, gets its budget again here.
     fn shed(&self, state: &mut State) {
         let now = Instant::now();
         let before = state.frames;
@@ -311,7 +311,7 @@ impl Queue {
         Popped::Batch { sequence, items }
     }
 
-    /// One producer has ended.
+    /// Records that a producer has ended.
     pub(super) fn producer_ended(&self) {
         let mut state = self.state.lock();
         state.producers = state.producers.saturating_sub(1);
@@ -319,17 +319,17 @@ impl Queue {
         self.changed_for_pop.notify_all();
     }
 
-    /// The node takes no more: waiting items are let go, producers find it out.
+    /// The node accepts no more items: waiting items are dropped, and producers are informed on their next push.
     pub(super) fn receiver_ended(&self) {
         self.shut(Mode::Ended);
     }
 
-    /// The node has failed, or one before it: as [`Queue::receiver_ended`], and its workers end without finishing.
+    /// This node or one upstream has failed: as [`Queue::receiver_ended`], and its workers end without finishing.
     pub(super) fn fail(&self) {
         self.shut(Mode::Failed);
     }
 
-    /// The node has failed and drops what comes, so that its producers go on; as long as another end of the pipeline is at work.
+    /// The node has failed and drops incoming frames, so that its producers continue while another end of the pipeline is active.
     pub(super) fn discard(&self, discard: Discard) {
         self.shut(Mode::Discarding(discard));
     }
@@ -340,7 +340,7 @@ impl Queue {
             let frames = state.items.iter().filter(|item| item.is_frame());
             frames.for_each(|item| discard.count(&self.control, item.stream()));
         }
-        // What has failed does not end well later.
+        // A failure must not be overwritten by a later normal end.
         if matches!(state.mode, Mode::Open) || !matches!(mode, Mode::Ended) {
             state.mode = mode;
         }
@@ -364,7 +364,7 @@ enum Readiness {
 
 impl Wake for Queue {
     fn wake(&self) {
-        // The lock orders this after a waiter's look at the switches, so that none is missed.
+        // Taking the lock orders this after a waiter's check of the tokens, so that no wake-up is missed.
         drop(self.state.lock());
         self.changed_for_pop.notify_all();
         self.changed_for_push.notify_all();
@@ -456,7 +456,7 @@ mod tests {
         let queue = Queue::new("infer", 4, BatchPolicy::default(), 1, &control);
         let now = Instant::now();
         control.streams.record(StreamId(0)).read();
-        // The first runs out of time here; the second was late when it came, held on purpose; the third is in time.
+        // The first exceeds its budget here; the second was late on arrival, delayed on purpose; the third is in time.
         queue.push(timed_item(0, now, SHORT)).expect("open");
         queue.push(timed_item(1, now - 100 * SHORT, 99 * SHORT)).expect("open");
         queue.push(timed_item(2, now, 1000 * SHORT)).expect("open");

@@ -1,6 +1,6 @@
-//! A stage's calls as ranges in NVIDIA's profilers (NVTX), with the feature `nvtx`; nothing without it.
+//! Marks the calls of a stage as ranges in NVIDIA's profilers (NVTX) with the feature `nvtx`; does nothing without it.
 
-/// A range under a stage's name on this thread, for as long as the value lives.
+/// A range on this thread with the stage's name, for the lifetime of the value.
 #[cfg(feature = "nvtx")]
 pub(super) struct StageRange {
     _range: nvtx::LocalRange,
@@ -9,12 +9,12 @@ pub(super) struct StageRange {
 #[cfg(feature = "nvtx")]
 impl StageRange {
     pub(super) fn new(name: &str) -> Self {
-        // Names come from words of a text; one with a zero byte in it is shown empty.
+        // Names come from pipeline text; a name with a zero byte is shown empty.
         Self { _range: nvtx::LocalRange::new(std::ffi::CString::new(name).unwrap_or_default()) }
     }
 }
 
-/// Stands for the range where there is none.
+/// Placeholder without the feature.
 #[cfg(not(feature = "nvtx"))]
 pub(super) struct StageRange;
 

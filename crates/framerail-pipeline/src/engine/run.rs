@@ -1,4 +1,4 @@
-//! A run: its threads, from start to the last word.
+//! A run: its threads, from start to end.
 
 use std::{
     sync::{
@@ -28,19 +28,19 @@ use crate::{
     stage::Ledger,
 };
 
-/// Results that workers of one stage may leave ahead of their turn, per worker.
+/// Results that the workers of a stage may hold ahead of their turn, per worker.
 const AHEAD_PER_WORKER: usize = 2;
 
-/// How a run behaves.
+/// Options of a run.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// A stage that works on one item for longer is named in the log, with its queues. Default 10 s.
+    /// A stage that spends longer than this on one item is logged, with its queues. Default: 10 s.
     pub stall_limit: Duration,
-    /// Most host memory for frames under way, in bytes. Default: a quarter of the machine's.
+    /// Maximum host memory for frames in flight, in bytes. Default: a quarter of the machine's memory.
     pub memory_bytes: Option<u64>,
-    /// Stops the run when it is cancelled, as [`RunHandle::stop`] does. That of a program may be shared by all of its runs.
+    /// Cancelling this token stops the run, as [`RunHandle::stop`] does. A program may share it between runs.
     pub stop: CancelToken,
-    /// Aborts the run when it is cancelled, as [`RunHandle::abort`] does.
+    /// Cancelling this token aborts the run, as [`RunHandle::abort`] does.
     pub abort: CancelToken,
 }
 
@@ -50,18 +50,18 @@ impl Default for RunOptions {
     }
 }
 
-/// How a run ended.
+/// Result of a run.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
-    /// Where the time went, also when it failed.
+    /// Statistics, also when the run failed.
     pub stats: RunStats,
-    /// The first failure that the run fails with, if any.
+    /// The first failure that fails the run, if any.
     pub result: Result<(), RunError>,
-    /// Every failure, in the order in which they came; those of outputs that drop what they cannot send too.
+    /// All failures in order of occurrence, including those of outputs that drop frames.
     pub errors: Vec<RunError>,
 }
 
-/// A pipeline at work. Dropping it aborts the run and waits for its threads.
+/// A running pipeline. Dropping it aborts the run and waits for its threads.
 pub struct RunHandle {
     state: Arc<RunState>,
     threads: Vec<JoinHandle<()>>,
@@ -69,22 +69,22 @@ pub struct RunHandle {
 }
 
 impl RunHandle {
-    /// Asks sources to end; everything under way is finished and files are completed.
+    /// Asks sources to end; frames in flight are processed and files are completed.
     pub fn stop(&self) {
         self.state.control.stop.cancel();
     }
 
-    /// Tears the run down; nothing unfinished is kept. The outcome is a `Cancelled` error.
+    /// Aborts the run and discards unfinished outputs. The outcome is a `Cancelled` error.
     pub fn abort(&self) {
         self.state.control.abort.cancel();
     }
 
-    /// A way to stop, watch and set from another thread, such as a signal handler's or a server's.
+    /// A handle to stop, monitor and adjust the run from another thread, such as a signal handler or a server.
     pub fn switch(&self) -> RunSwitch {
         RunSwitch { state: Arc::clone(&self.state) }
     }
 
-    /// A way to add and remove streams from another thread.
+    /// A handle to add and remove streams from another thread.
     pub fn streams(&self) -> StreamControl {
         self.state.streams()
     }
@@ -118,19 +118,19 @@ impl RunHandle {
         self.state.set_setting(stage, name, value)
     }
 
-    /// Waits up to `timeout`; says whether the run is over.
+    /// Waits up to `timeout`; returns whether the run is over.
     pub fn wait_for(&self, timeout: Duration) -> bool {
         self.state.finished.wait_for(timeout)
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the run.
     pub fn wait(mut self) -> RunOutcome {
         self.join();
         self.outcome()
     }
 
-    /// Aborts the run and waits up to `patience` for its threads. Those that are stuck by then, in a model or a call of the system,
-    /// are left behind; they end with the process.
+    /// Aborts the run and waits up to `patience` for its threads. Threads that are still blocked then, in a model or a system call, are
+    /// left running and end with the process.
     pub fn abandon(mut self, patience: Duration) -> RunOutcome {
         self.abort();
         if self.wait_for(patience) {
@@ -151,7 +151,7 @@ impl RunHandle {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // A worker's panic is caught inside; what is left here would be the engine's own.
+            // Panics of workers are caught inside; one that arrives here is a bug of the engine.
             if thread.join().is_err() {
                 let error = StageError::new(ErrorKind::Internal, "a worker thread panicked; please report it");
                 self.state.control.fail("engine", error);
@@ -163,7 +163,7 @@ impl RunHandle {
         }
     }
 
-    /// The statistics so far.
+    /// Statistics so far.
     pub fn stats(&self) -> RunStats {
         self.state.stats()
     }
@@ -178,7 +178,7 @@ impl Drop for RunHandle {
     }
 }
 
-/// Stops, watches and sets a run from anywhere. Cloning is cheap; it outlives the run, and then tells how it ended.
+/// Stops, monitors and adjusts a run from any thread. Cloning is cheap; it outlives the run and then reports how it ended.
 #[derive(Clone)]
 pub struct RunSwitch {
     state: Arc<RunState>,
@@ -195,31 +195,30 @@ impl RunSwitch {
         self.state.control.abort.cancel();
     }
 
-    /// The statistics so far; after the end, those of the whole run.
+    /// Statistics so far; after the end, those of the whole run.
     pub fn stats(&self) -> RunStats {
         self.state.stats()
     }
 
-    /// A way to add and remove streams.
+    /// A handle to add and remove streams.
     pub fn streams(&self) -> StreamControl {
         self.state.streams()
     }
 
-    /// Every number that can be changed while the run goes on, in the order of the pipeline. A stage's are there once it has
-    /// started.
+    /// All settings that can be changed during the run, in pipeline order. The settings of a stage are available once it has started.
     pub fn settings(&self) -> Vec<SettingInfo> {
         self.state.settings()
     }
 
-    /// Changes a setting. Frames that a stage is at work on keep the value before.
+    /// Changes a setting. Frames that a stage is already processing keep the previous value.
     ///
     /// # Errors
-    /// `Usage` when there is no such setting, the value is not taken, or the run is over.
+    /// `Usage` when the setting does not exist, the value is rejected, or the run is over.
     pub fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
         self.state.set_setting(stage, name, value)
     }
 
-    /// The workers that have been at one item for longer than the limit of [`RunOptions`].
+    /// The workers that have spent longer on one item than the limit in [`RunOptions`].
     pub fn stalls(&self) -> Vec<Stall> {
         watchdog::stalls(&self.state.nodes, self.state.stall_limit)
     }
@@ -229,7 +228,7 @@ impl RunSwitch {
         self.state.unfinished()
     }
 
-    /// Whether the run was asked to stop, or was aborted.
+    /// Whether the run was asked to stop or was aborted.
     pub fn is_stopping(&self) -> bool {
         self.state.control.is_stopping()
     }
@@ -239,7 +238,7 @@ impl RunSwitch {
         self.state.ended_nanos.load(Ordering::SeqCst) > 0
     }
 
-    /// The first failure so far that the run fails with.
+    /// The first failure so far that fails the run.
     pub fn error(&self) -> Option<RunError> {
         self.state.control.error()
     }
@@ -285,7 +284,7 @@ pub(crate) fn start(graph: Graph, options: RunOptions) -> Result<RunHandle, RunE
     Ok(handle)
 }
 
-/// For each node, how many ends of the pipeline it leads to, itself included.
+/// For each node, the number of pipeline ends downstream, including the node itself.
 fn ends_behind(nodes: usize, edges: &[Edge]) -> Vec<usize> {
     let ends_behind = |node: usize| {
         let (mut seen, mut next, mut ends) = (vec![false; nodes], vec![node], 0);

@@ -1,4 +1,4 @@
-//! What is known of a run by everyone who has a hold of it.
+//! State of a run shared by all of its handles.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ pub(super) struct EdgeState {
     pub(super) counts: Arc<EdgeCounts>,
 }
 
-/// The parts of a run without its threads.
+/// A run without its threads.
 pub(super) struct RunState {
     pub(super) control: Arc<Control>,
     pub(super) nodes: Vec<Arc<NodeState>>,
@@ -39,9 +39,9 @@ pub(super) struct RunState {
     pub(super) epoch: Instant,
     pub(super) cpu_at_start: f64,
     pub(super) stall_limit: Duration,
-    /// Set by the last worker to end, so that late looks at the statistics stand still.
+    /// Set by the last worker that ends, so that statistics no longer change afterwards.
     pub(super) ended_nanos: Arc<AtomicU64>,
-    /// Processor seconds of the process at the end, as bits, for the same reason.
+    /// CPU seconds of the process at the end, as bits, for the same reason.
     pub(super) ended_cpu: Arc<AtomicU64>,
 }
 

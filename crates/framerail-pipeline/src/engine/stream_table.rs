@@ -1,4 +1,4 @@
-//! What is counted of each stream: read, delivered, dropped, late.
+//! Counts per stream: frames read, delivered, dropped and late.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,13 +14,13 @@ use crate::{
     stats::{StreamState, StreamStats, StreamTotals},
 };
 
-/// Streams that have ended and are still listed one by one; earlier ones are only summed up.
+/// Maximum number of ended streams that are listed individually; earlier ones are only included in the totals.
 const MAX_ENDED: usize = 256;
 
-/// Streams that have ended at the source, while their frames are still on the way.
+/// Maximum number of streams that have ended at the source while their frames are still in flight.
 const MAX_LEAVING: usize = 1024;
 
-/// Every stream of a run.
+/// All streams of a run.
 #[derive(Default)]
 pub(crate) struct StreamTable {
     state: Mutex<TableState>,
@@ -29,42 +29,42 @@ pub(crate) struct StreamTable {
 #[derive(Default)]
 struct TableState {
     streams: BTreeMap<StreamId, Entry>,
-    /// Streams whose source has ended, while their last items are on the way.
+    /// Streams whose source has ended while their last items are in flight.
     leaving: BTreeSet<StreamId>,
-    /// Streams that are through, in the order in which they ended.
+    /// Finished streams, in the order in which they ended.
     ended: VecDeque<StreamId>,
-    /// Ends of the pipeline that take items.
+    /// Number of pipeline ends that accept items.
     ends: usize,
     earlier: StreamTotals,
 }
 
 struct Entry {
     record: Arc<StreamRecord>,
-    /// Ends of the pipeline that have seen the last of it.
+    /// Number of pipeline ends that have received its last item.
     ends_seen: usize,
 }
 
 impl StreamTable {
-    /// Says how many ends the pipeline has.
+    /// Sets the number of pipeline ends.
     pub(crate) fn set_ends(&self, ends: usize) {
         self.state.lock().ends = ends;
     }
 
-    /// An end of the pipeline takes no more items.
+    /// Records that an end of the pipeline accepts no more items.
     pub(crate) fn end_closed(&self) {
         let mut state = self.state.lock();
         state.ends = state.ends.saturating_sub(1);
         state.settle();
     }
 
-    /// The record of a stream, made when there is none: for its source, which knows it before anyone else.
+    /// The record of a stream, created if necessary. Called by the source of the stream, which is the first to know it.
     pub(crate) fn record(&self, id: StreamId) -> Arc<StreamRecord> {
         let mut state = self.state.lock();
         let entry = state.streams.entry(id).or_insert_with(|| Entry { record: Arc::new(StreamRecord::new(id)), ends_seen: 0 });
         Arc::clone(&entry.record)
     }
 
-    /// The source of a stream has come to its end, so that its record need not be kept for ever.
+    /// Records that the source of a stream has ended, so that its record can be removed later.
     pub(crate) fn ended(&self, id: StreamId) {
         let mut state = self.state.lock();
         if state.streams.contains_key(&id) && !state.ended.contains(&id) {
@@ -73,7 +73,7 @@ impl StreamTable {
         }
     }
 
-    /// The same for one that gave no item, so that none is on the way.
+    /// The same for a stream without any items, so that none is in flight.
     pub(crate) fn ended_unseen(&self, id: StreamId) {
         if let Some(entry) = self.state.lock().streams.get_mut(&id) {
             entry.ends_seen = usize::MAX;
@@ -81,7 +81,7 @@ impl StreamTable {
         self.ended(id);
     }
 
-    /// The last item of a stream has come to a stage that passes none of its items on.
+    /// Records that the last item of a stream has reached a stage that passes none of its items on.
     pub(crate) fn taken(&self, id: StreamId) {
         let mut state = self.state.lock();
         if let Some(entry) = state.streams.get_mut(&id) {
@@ -90,7 +90,7 @@ impl StreamTable {
         }
     }
 
-    /// The last item of a stream has come to an end of the pipeline.
+    /// Records that the last item of a stream has reached an end of the pipeline.
     pub(crate) fn end_arrived(&self, id: StreamId) {
         let mut state = self.state.lock();
         if let Some(entry) = state.streams.get_mut(&id) {
@@ -99,7 +99,7 @@ impl StreamTable {
         }
     }
 
-    /// Frames of a stream were given up on the way. Of a stream that is no longer listed they go into the sum.
+    /// Counts dropped frames of a stream. Those of a stream that is no longer listed are added to the totals.
     pub(crate) fn dropped(&self, id: StreamId, place: &str, frames: u64) {
         let mut state = self.state.lock();
         match state.streams.get(&id) {
@@ -108,7 +108,7 @@ impl StreamTable {
         }
     }
 
-    /// A frame has come to an end of the pipeline.
+    /// Counts a frame that has reached an end of the pipeline.
     pub(crate) fn delivered(&self, id: StreamId, end: &Arc<str>, arrival: Option<Arrival>, now: Instant) {
         let mut state = self.state.lock();
         match state.streams.get(&id) {
@@ -117,7 +117,7 @@ impl StreamTable {
         }
     }
 
-    /// A stage gives up frames of a stream that it had taken. Of a stream that is no longer listed they go into the sum.
+    /// Counts frames that a stage accepted and then dropped. Those of a stream that is no longer listed are added to the totals.
     pub(crate) fn dropped_at_stage(&self, id: StreamId, stage: &Arc<str>, reason: &str, frames: u64) {
         let mut state = self.state.lock();
         match state.streams.get(&id) {
@@ -136,12 +136,12 @@ impl StreamTable {
 }
 
 impl TableState {
-    /// Moves on the streams that are through, and sums up the oldest of them.
+    /// Moves finished streams to the list of ended ones, and adds the oldest of these to the totals.
     fn settle(&mut self) {
         let ends = self.ends;
         let is_through = |id: &StreamId| self.streams.get(id).is_none_or(|entry| entry.ends_seen >= ends);
         let mut through: Vec<StreamId> = self.leaving.iter().copied().filter(is_through).collect();
-        // An end that never sees the last of them must not keep them for ever.
+        // Streams must not be kept forever by an end that never receives their last item.
         let surplus = (self.leaving.len() - through.len()).saturating_sub(MAX_LEAVING);
         let stranded: Vec<StreamId> = self.leaving.iter().copied().filter(|id| !is_through(id)).take(surplus).collect();
         through.extend(stranded);
@@ -158,7 +158,7 @@ impl TableState {
     }
 }
 
-/// What is counted of one stream.
+/// Counts of one stream.
 pub(crate) struct StreamRecord {
     counts: Mutex<Counts>,
 }
@@ -169,10 +169,10 @@ struct Counts {
     ends: BTreeMap<Arc<str>, EndCounts>,
 }
 
-/// What came to one end of the pipeline.
+/// Counts of one end of the pipeline.
 #[derive(Default)]
 struct EndCounts {
-    /// Frames that came, those that the end gave up later among them.
+    /// Frames received, including those dropped later.
     came: u64,
     given_up: u64,
     late: u64,
@@ -187,7 +187,7 @@ impl StreamRecord {
         Self { counts: Mutex::new(Counts { stats, ends: BTreeMap::new() }) }
     }
 
-    /// Changes what is said of the stream.
+    /// Updates the statistics of the stream.
     pub(crate) fn update(&self, change: impl FnOnce(&mut StreamStats)) {
         change(&mut self.counts.lock().stats);
     }
@@ -229,7 +229,7 @@ impl StreamRecord {
         self.counts.lock().ends.entry(Arc::clone(stage)).or_default().given_up += frames;
     }
 
-    /// A frame has come to an end of the pipeline.
+    /// Counts a frame that has reached an end of the pipeline.
     pub(crate) fn delivered(&self, end: &Arc<str>, arrival: Option<Arrival>, now: Instant) {
         let mut counts = self.counts.lock();
         let end = counts.ends.entry(Arc::clone(end)).or_default();
@@ -278,7 +278,7 @@ mod tests {
     fn what_an_end_gives_up_is_not_delivered() {
         let table = StreamTable::default();
         let (write, null): (Arc<str>, Arc<str>) = ("write".into(), "null".into());
-        // A sender may know before the frame's way through the stage is counted.
+        // An output may drop a frame before its arrival at the stage is counted.
         table.record(StreamId(0)).read();
         table.dropped_at_stage(StreamId(0), &write, "not sent", 1);
         table.delivered(StreamId(0), &write, None, Instant::now());
@@ -309,7 +309,7 @@ mod tests {
             table.record(id).read();
             table.ended(id);
         }
-        // Their frames come to both ends long after all sources have ended.
+        // Their frames reach both ends long after all sources have ended.
         for end in &ends {
             for id in (0..500).map(StreamId) {
                 table.delivered(id, end, None, Instant::now());

@@ -1,4 +1,4 @@
-//! Names a stage that works on one item for too long.
+//! Reports stages that spend too long on one item.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{metrics::Phase, worker::NodeState};
 
-/// Tells the watchdog that the run is over.
+/// Signals to the watchdog that the run is over.
 #[derive(Default)]
 pub(super) struct Finished {
     flag: Mutex<bool>,
@@ -22,7 +22,7 @@ impl Finished {
         self.changed.notify_all();
     }
 
-    /// Waits until the run is over or the time is up; says whether it is over.
+    /// Waits until the run is over or the timeout expires; returns whether it is over.
     pub(super) fn wait_for(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut flag = self.flag.lock();
@@ -35,7 +35,7 @@ impl Finished {
     }
 }
 
-/// Looks at every worker until the run is over; a stall is reported once.
+/// Checks all workers until the run is over; each stall is reported once.
 pub(super) fn watch(nodes: &[Arc<NodeState>], limit: Duration, finished: &Finished) {
     let interval = (limit / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
     let mut told: Vec<Vec<u64>> = nodes.iter().map(|node| vec![u64::MAX; node.clocks.len()]).collect();
@@ -51,18 +51,18 @@ pub(super) fn watch(nodes: &[Arc<NodeState>], limit: Duration, finished: &Finish
     }
 }
 
-/// A worker that has been at one item for longer than the limit.
+/// A worker that has spent longer on one item than the limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stall {
-    /// Its stage.
+    /// Name of its stage.
     pub stage: String,
-    /// For how long, in seconds.
+    /// Duration so far, in seconds.
     pub secs: f64,
-    /// The frame that it is at, where it is one.
+    /// Index of the frame, if the item is one.
     pub frame: Option<u64>,
 }
 
-/// The workers that are stalled now.
+/// The workers that are currently stalled.
 pub(super) fn stalls(nodes: &[Arc<NodeState>], limit: Duration) -> Vec<Stall> {
     let of_node = |node: &Arc<NodeState>| -> Vec<Stall> {
         let stalled = (0..node.clocks.len()).filter(|worker| stalled_since(node, *worker, limit).is_some());

@@ -1,4 +1,4 @@
-//! What a worker thread does from start to end.
+//! Runs a worker thread from start to end.
 
 use std::{
     any::Any,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{Arrival, Emitter, ErrorKind, Flow, Item, OnSinkError, Source, Stage, StageContext, StageError, stage::Ledger};
 
-/// What the workers of one node share, and the statistics read.
+/// State shared by the workers of a node and read by the statistics.
 pub(super) struct NodeState {
     pub(super) name: Arc<str>,
     pub(super) input: Option<Arc<Queue>>,
@@ -34,24 +34,24 @@ pub(super) struct NodeState {
     pub(super) frames_in: AtomicU64,
     pub(super) out_counts: Arc<OutCounts>,
     pub(super) workers_left: AtomicUsize,
-    /// Where it is an end of the pipeline, what happens when it fails.
+    /// What happens when it fails, if it is an end of the pipeline.
     pub(super) on_error: Option<OnSinkError>,
-    /// Ends of the pipeline that it leads to, itself included.
+    /// Number of pipeline ends downstream, including the node itself.
     pub(super) ends_behind: usize,
-    /// It failed, or one before it: its workers end without finishing.
+    /// This node or one upstream has failed: its workers end without finishing.
     pub(super) has_failed: AtomicBool,
 }
 
-/// How a worker's part came to its end.
+/// How a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// All was given that there was to give.
+    /// All output was delivered.
     Finished,
-    /// The run was torn down, or the branch.
+    /// The run or the branch was aborted.
     Abandoned,
 }
 
-/// One thread's share of a node.
+/// One thread of a node.
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) node: Arc<NodeState>,
@@ -125,7 +125,7 @@ impl Worker {
         };
         self.clock().enter(Phase::Busy);
         if let Err(error) = guarded(|| stage.start(&context)) {
-            // Nothing is lost yet, and better known now than at the end.
+            // Nothing is lost yet, so fail the run now instead of at the end.
             self.control.fail(&node.name, error);
             return Ok(Ending::Abandoned);
         }
@@ -168,14 +168,14 @@ impl Worker {
         }
     }
 
-    /// Lets a stage give what has become ready meanwhile. Only for a node with one worker.
+    /// Lets a stage output results that are ready. Only for a node with one worker.
     fn idle(&mut self, stage: &mut dyn Stage) -> Result<Flow, StageError> {
         let node = Arc::clone(&self.node);
         let _range = StageRange::new(&node.name);
         stage.idle(&mut DirectEmitter { outlets: &mut self.outlets, clock: &node.clocks[self.index] })
     }
 
-    /// A stage that wants no more still gives what it holds.
+    /// Finishes a stage that accepts no more input but still holds output.
     fn finish_early(&mut self, stage: &mut dyn Stage, input: &Queue) -> Result<Ending, StageError> {
         input.receiver_ended();
         match input.pop() {
@@ -193,14 +193,14 @@ impl Worker {
         self.give(sequence, finish).map(|_| Ending::Finished)
     }
 
-    /// Runs a piece of work and sees that what it gives leaves in order.
+    /// Runs a unit of work and outputs its results in order.
     fn give(&mut self, sequence: u64, work: impl FnOnce(&mut dyn Emitter) -> Result<Part, StageError>) -> Result<Part, StageError> {
         let node = Arc::clone(&self.node);
         let clock = &node.clocks[self.index];
         let Some(ordered) = &self.ordered else {
             return work(&mut DirectEmitter { outlets: &mut self.outlets, clock });
         };
-        // Kept, to be put in order afterwards.
+        // Collected, to be put in order afterwards.
         let mut items = Vec::new();
         let part = work(&mut items)?;
         ordered.deposit(sequence, Results { items, part }, &mut self.outlets, clock)?;
@@ -218,7 +218,7 @@ impl Worker {
         self.clock().set_frame(last);
     }
 
-    /// The frames, and ends of streams, among items that have come to an end of the pipeline.
+    /// The frames and stream ends among items that have reached an end of the pipeline.
     fn arrived(&self, items: &[Item]) -> Vec<Arrived> {
         if self.node.on_error.is_none() {
             return Vec::new();
@@ -242,13 +242,13 @@ impl Worker {
         }
     }
 
-    /// How frames are counted that this end of the pipeline drops because it failed.
+    /// How this end of the pipeline counts the frames that it drops after a failure.
     fn discard(&self) -> Discard {
         let counter = self.context().counter("frames_not_sent");
         Discard { place: format!("{}: failed", self.node.name).into(), counter }
     }
 
-    /// Records the outcome, lets the stage go, and closes the node behind its last worker.
+    /// Records the outcome, drops the stage, and closes the node after its last worker.
     fn end<T>(self, outcome: Result<Ending, StageError>, mut stage: T, abandon: impl FnOnce(&mut T)) {
         let is_panic = matches!(&outcome, Err(error) if error.kind == ErrorKind::Internal);
         match outcome {
@@ -278,7 +278,7 @@ impl Worker {
         }
     }
 
-    /// The last worker has ended.
+    /// Closes the node after its last worker.
     fn close(&self) {
         let has_failed = self.node.has_failed.load(Ordering::SeqCst);
         if let Some(input) = &self.node.input {
@@ -288,12 +288,12 @@ impl Worker {
             self.control.end_closed(!has_failed);
         }
         for queue in &self.node.following {
-            // What follows a failure is not to be finished as if it were whole.
+            // After a failure, downstream outputs must not be finished as if they were complete.
             if has_failed { queue.fail() } else { queue.producer_ended() }
         }
     }
 
-    /// Takes this node out of the run, with what follows it; the others go on.
+    /// Ends this node and the ones downstream; others continue.
     fn fail(&self, error: StageError) {
         self.node.has_failed.store(true, Ordering::SeqCst);
         let drops = self.node.on_error == Some(OnSinkError::Drop);
@@ -312,7 +312,7 @@ impl Worker {
         self.node.following.iter().for_each(|queue| queue.fail());
     }
 
-    /// Logs a failure that does not end the run now.
+    /// Logs a failure that does not end the run at once.
     fn report(&self, error: &StageError, drops: bool) {
         let name = &self.node.name;
         match (drops, self.control.is_alone(&self.node)) {
@@ -323,11 +323,11 @@ impl Worker {
     }
 }
 
-/// What has come to an end of the pipeline.
+/// An item that has reached an end of the pipeline.
 struct Arrived {
     stream: StreamId,
     arrival: Option<Arrival>,
-    /// The end of the stream rather than a frame.
+    /// Whether it is the end of the stream instead of a frame.
     is_end: bool,
 }
 
@@ -350,7 +350,7 @@ pub(super) mod tests {
 
     use crate::{FrameItem, Item};
 
-    /// A one-pixel picture with a number.
+    /// A one-pixel frame with an index.
     pub(crate) fn gray_item(index: u64) -> Item {
         let surface = FramePool::new(0).surface(PixelFormat::Gray8, 1, 1).expect("size in range");
         FrameItem::new(Frame { index, pts: Pts(index as i64), ..Frame::of(surface) }).into()

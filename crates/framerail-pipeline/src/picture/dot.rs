@@ -1,9 +1,9 @@
-//! The picture as a Graphviz description.
+//! Writes the graph as a Graphviz description.
 
 use super::GraphPicture;
 
 impl GraphPicture {
-    /// A Graphviz digraph, to be laid out by `dot`.
+    /// A Graphviz digraph, for layout by `dot`.
     pub fn dot(&self) -> String {
         let mut dot = String::from(
             "digraph pipeline {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\", fillcolor=\"#eef3fa\", fontname=\"sans-serif\"];\n",
@@ -24,7 +24,7 @@ impl GraphPicture {
     }
 }
 
-/// Lines as a quoted string of the language.
+/// Lines as a quoted DOT string.
 fn quoted(lines: &[&String]) -> String {
     let escape = |line: &&String| line.replace('\\', r"\\").replace('"', "\\\"").replace('\n', " ");
     format!("\"{}\"", lines.iter().map(escape).collect::<Vec<_>>().join("\\n"))

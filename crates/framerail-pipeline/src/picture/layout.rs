@@ -1,7 +1,7 @@
-//! Where boxes and arrows go: layers from left to right, labels in the gaps between them.
+//! Positions of boxes and arrows: layers from left to right, with labels in the gaps between them.
 //!
-//! An edge that skips layers passes through a free place in each of them, so that it crosses no box. Heights within a
-//! layer are the least-squares fit to the neighbours' heights that keeps the distances, swept back and forth.
+//! An edge that skips layers gets a slot in each of them, so that it crosses no box. Vertical positions within a layer are a least-squares
+//! fit to those of the neighbours that keeps the minimum distances, swept back and forth.
 
 use super::{GraphPicture, PictureNode};
 
@@ -17,7 +17,7 @@ const ROW_GAP: f64 = 28.0;
 const BEND: f64 = 44.0;
 const STRAIGHT: f64 = 14.0;
 const ARROW_ROOM: f64 = 22.0;
-/// Characters of a label before it is broken into lines.
+/// Characters per line of a label.
 const LABEL_CHARACTERS: usize = 22;
 const SWEEPS: usize = 12;
 
@@ -30,18 +30,18 @@ pub(super) struct BoxLayout<'a> {
     pub(super) height: f64,
 }
 
-/// An arrow through points, the label's lines above and below it.
+/// An arrow through points, with label lines above and below it.
 pub(super) struct ArrowLayout {
-    /// Start, places passed, end; x at the left and right side of each.
+    /// Start, intermediate slots and end; x at the left and right side of each.
     pub(super) points: Vec<(f64, f64)>,
-    /// Where the horizontal run with the label begins, and its y.
+    /// Start of the horizontal segment with the label, and its y.
     pub(super) label_x: f64,
     pub(super) label_y: f64,
     pub(super) above: Vec<String>,
     pub(super) below: Vec<String>,
 }
 
-/// The whole picture, in pixels.
+/// The whole drawing, in pixels.
 pub(super) struct Layout<'a> {
     pub(super) width: f64,
     pub(super) height: f64,
@@ -49,10 +49,10 @@ pub(super) struct Layout<'a> {
     pub(super) arrows: Vec<ArrowLayout>,
 }
 
-/// A place in a layer: a box, or room for an edge to pass.
+/// A slot in a layer: a box, or space for an edge to pass.
 struct Slot {
     layer: usize,
-    /// Room above and below its middle.
+    /// Space above and below its centre.
     above: f64,
     below: f64,
     y: f64,
@@ -60,7 +60,7 @@ struct Slot {
 }
 
 struct Link {
-    /// Slots from giver to taker.
+    /// Slots from the source node to the target node.
     path: Vec<usize>,
     above: Vec<String>,
     below: Vec<String>,
@@ -71,7 +71,7 @@ impl Link {
         self.above.iter().chain(&self.below).map(|line| text_width(line, LABEL_FONT)).fold(0.0, f64::max)
     }
 
-    /// Room that the label takes above and below its arrow.
+    /// Space that the label takes above and below its arrow.
     fn label_room(&self) -> (f64, f64) {
         (LABEL_LINE * self.above.len() as f64 + 6.0, LABEL_LINE * self.below.len() as f64 + 6.0)
     }
@@ -87,18 +87,18 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// A slot for each node, in the layer that its longest way from a source gives it.
+/// A slot for each node, in the layer given by its longest path from a source.
 fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
     let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
     let edges: Vec<(usize, usize)> = picture.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
-    // An edge that shares both its ends with others needs its own place for its label.
+    // An edge that shares both ends with other edges needs a separate slot for its label.
     let length = |(from, to): &(usize, usize)| {
         let crowded = edges.iter().filter(|other| other.0 == *from).count() > 1 && edges.iter().filter(|other| other.1 == *to).count() > 1;
         if crowded { 2 } else { 1 }
     };
     let lengths: Vec<usize> = edges.iter().map(length).collect();
     let mut depth = vec![0; picture.nodes.len()];
-    // As many rounds as nodes at most; a cycle, which no graph has, ends there too.
+    // At most as many rounds as nodes, which also terminates for a cycle; valid graphs have none.
     for _ in 0..picture.nodes.len() {
         for ((from, to), length) in edges.iter().zip(&lengths) {
             depth[*to] = depth[*to].max((depth[*from] + length).min(2 * picture.nodes.len()));
@@ -111,7 +111,7 @@ fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
     picture.nodes.iter().enumerate().map(slot).collect()
 }
 
-/// The edges, with a new slot in each layer that one skips.
+/// The edges, with a new slot in each layer that they skip.
 fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
     let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
     let mut links = Vec::new();
@@ -125,7 +125,7 @@ fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
             link.path.push(slots.len() - 1);
         }
         link.path.push(to);
-        // The label stands beside the box or place that the edge leads to, or comes from: both need the room.
+        // The label is next to the box or slot at either end of the edge: both need space for it.
         let (above, below) = link.label_room();
         for slot in [link.path[0], link.path[1]] {
             slots[slot].above = slots[slot].above.max(above);
@@ -136,7 +136,7 @@ fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
     links
 }
 
-/// The slots of each layer from top to bottom, ordered to cross little: by the mean place of what feeds them.
+/// The slots of each layer from top to bottom, ordered by the mean position of their predecessors to reduce crossings.
 fn order_layers(slots: &[Slot], links: &[Link]) -> Vec<Vec<usize>> {
     let count = slots.iter().map(|slot| slot.layer + 1).max().unwrap_or(0);
     let mut layers: Vec<Vec<usize>> = Vec::new();
@@ -144,7 +144,7 @@ fn order_layers(slots: &[Slot], links: &[Link]) -> Vec<Vec<usize>> {
     for layer in 0..count {
         let mut members: Vec<usize> = (0..slots.len()).filter(|slot| slots[*slot].layer == layer).collect();
         let mean_rank = |slot: &usize| mean(givers(*slot, links).map(|giver| rank[giver])).unwrap_or(0.0);
-        // Stable: among those of one giver the order of the edges decides.
+        // Slots with the same predecessor are sorted by the order of the edges.
         let first_link = |slot: &usize| links.iter().position(|link| link.path.contains(slot)).unwrap_or(0);
         members.sort_by(|a, b| mean_rank(a).total_cmp(&mean_rank(b)).then(first_link(a).cmp(&first_link(b))));
         for (place, slot) in members.iter().enumerate() {
@@ -168,7 +168,7 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// Finds heights: each slot near its neighbours, none over another.
+/// Computes vertical positions: each slot near its neighbours, without overlap.
 fn settle(slots: &mut [Slot], links: &[Link], layers: &[Vec<usize>]) {
     for sweep in 0..=SWEEPS {
         let rightwards = sweep % 2 == 0;
@@ -194,13 +194,13 @@ fn settle(slots: &mut [Slot], links: &[Link], layers: &[Vec<usize>]) {
     }
 }
 
-/// Heights nearest to the wanted ones, by least squares, that rise by at least these distances (pool adjacent violators).
+/// The least-squares fit to the wanted positions that keeps at least these distances (pool adjacent violators).
 fn spread(wanted: &[f64], distances: &[f64]) -> Vec<f64> {
     let mut offsets = vec![0.0];
     for distance in distances {
         offsets.push(offsets[offsets.len() - 1] + distance);
     }
-    // Blocks of (sum, count) whose means rise.
+    // Blocks of (sum, count) with rising means.
     let mut blocks: Vec<(f64, usize)> = Vec::new();
     for (value, offset) in wanted.iter().zip(&offsets) {
         let mut block = (value - offset, 1);
@@ -234,13 +234,13 @@ fn draw<'a>(picture: &'a GraphPicture, slots: &[Slot], links: &[Link], layers: &
 struct Column {
     x: f64,
     width: f64,
-    /// Room for edges to bend at the left of the gap behind it.
+    /// Space for edges to bend, at the left of the gap after it.
     bend: f64,
-    /// Room for edges to come together at the right of that gap.
+    /// Space for edges to merge, at the right of that gap.
     merge: f64,
 }
 
-/// Whether this step of an edge keeps the height of its start and bends late, because several come together at its end.
+/// Whether this part of an edge keeps the height of its start and bends late, because several edges merge at its end.
 fn bends_late(step: &[usize], links: &[Link]) -> bool {
     givers(step[1], links).count() > 1 && takers(step[0], links).count() == 1
 }
@@ -292,7 +292,7 @@ fn node_width(node: &PictureNode) -> f64 {
     node.details.iter().map(|line| text_width(line, DETAIL_FONT)).fold(name.max(limiting), f64::max) + 2.0 * NODE_PADDING
 }
 
-/// Width of a text in pixels, no less than in wide common sans-serif fonts (DejaVu Sans).
+/// Estimated width of a text in pixels; an upper bound for common wide sans-serif fonts (DejaVu Sans).
 pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
     let em = |character: char| match character {
         'i' | 'j' | 'l' | '\'' | '|' => 0.32,
@@ -305,7 +305,7 @@ pub(super) fn text_width(text: &str, font_size: f64) -> f64 {
     text.chars().map(em).sum::<f64>() * font_size
 }
 
-/// The lines of an edge's label: what the frames are, then what is attached to them, each broken evenly.
+/// Lines of an edge's label: the frame format, then the attachments, each wrapped evenly.
 fn label_lines(format: &str) -> Vec<String> {
     let mut parts = format.split(" + ");
     let mut lines = parts.next().map(wrap_evenly).unwrap_or_default();
@@ -313,7 +313,7 @@ fn label_lines(format: &str) -> Vec<String> {
     lines
 }
 
-/// As few lines as possible, the longest of them as short as possible.
+/// Wraps into as few lines as possible, with the longest line as short as possible.
 fn wrap_evenly(text: &str) -> Vec<String> {
     let lines = wrap(text, LABEL_CHARACTERS);
     let even = |characters: &usize| wrap(text, *characters).len() == lines.len();
@@ -321,7 +321,7 @@ fn wrap_evenly(text: &str) -> Vec<String> {
     wrap(text, shortest)
 }
 
-/// Breaks a text at spaces into lines of about this many characters.
+/// Wraps a text at spaces into lines of at most this many characters, if words allow.
 fn wrap(text: &str, characters: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,4 +1,4 @@
-//! A picture of a pipeline: stages as boxes, edges with their format, and after a run where the time went.
+//! Draws a pipeline: stages as boxes, edges with their format and, after a run, statistics.
 
 mod dot;
 mod layout;
@@ -11,47 +11,47 @@ pub use png::{PictureError, REGULAR_FONT};
 
 use crate::RunStats;
 
-/// A stage in a picture.
+/// A stage in a drawing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PictureNode {
-    /// Its name, unlike any other in the picture.
+    /// Its name, unique in the drawing.
     pub name: String,
     /// Lines below the name.
     pub details: Vec<String>,
-    /// Whether it limits the run; marked by colour and word.
+    /// Whether it limits the run; marked by colour and text.
     pub is_limiting: bool,
 }
 
-/// An edge in a picture.
+/// An edge in a drawing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PictureEdge {
-    /// Name of the stage that gives.
+    /// Name of the producing stage.
     pub from: String,
-    /// Name of the stage that takes.
+    /// Name of the consuming stage.
     pub to: String,
-    /// The negotiated format, in words; empty when unknown.
+    /// The negotiated format as text; empty when unknown.
     pub format: String,
-    /// What went through, after a run.
+    /// Statistics of the edge, after a run.
     pub traffic: Option<Traffic>,
 }
 
-/// What went through an edge.
+/// Statistics of an edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Traffic {
-    /// Frames per second of the run.
+    /// Frames per second.
     pub frames_per_sec: f64,
     /// Mean number of frames in the queue, weighted by time.
     pub mean_depth: f64,
-    /// Most frames that were in the queue at once.
+    /// Maximum number of frames in the queue.
     pub max_depth: usize,
-    /// Frames that the queue holds at most.
+    /// Capacity of the queue in frames.
     pub capacity: usize,
-    /// Frames taken out by a probe or a drop policy.
+    /// Frames dropped by a probe or a drop policy.
     pub dropped: u64,
 }
 
 impl Traffic {
-    /// In words: rate, queue, drops.
+    /// As text: rate, queue, drops.
     pub(crate) fn lines(&self) -> Vec<String> {
         let queue = format!("queue mean {:.1}, max {} of {}", self.mean_depth, self.max_depth, self.capacity);
         let mut lines = vec![format!("{:.1} frames/s", self.frames_per_sec), queue];
@@ -62,18 +62,18 @@ impl Traffic {
     }
 }
 
-/// A picture of a pipeline, before or after a run: [`GraphPicture::svg`], [`GraphPicture::dot`] and, with the feature
+/// A drawing of a pipeline, before or after a run: [`GraphPicture::svg`], [`GraphPicture::dot`] and, with the feature
 /// `png`, `GraphPicture::png`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GraphPicture {
-    /// Stages, in the order of the pipeline.
+    /// Stages, in pipeline order.
     pub nodes: Vec<PictureNode>,
-    /// Edges between them; those that name no stage are left out.
+    /// Edges between them; edges with unknown stages are omitted.
     pub edges: Vec<PictureEdge>,
 }
 
 impl GraphPicture {
-    /// The picture of a run, or of what ran so far.
+    /// A drawing of a run, finished or in progress.
     pub fn from_stats(stats: &RunStats) -> Self {
         let per_sec = |count: u64| if stats.wall_secs > 0.0 { count as f64 / stats.wall_secs } else { 0.0 };
         let node = |stage: &crate::stats::StageStats| {

@@ -1,4 +1,4 @@
-//! The picture as PNG, drawn from the SVG.
+//! Writes the graph as PNG, rendered from the SVG.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use resvg::{tiny_skia, usvg};
 
 use super::GraphPicture;
 
-/// Pixels of the PNG for one of the SVG.
+/// PNG pixels per SVG pixel.
 const SCALE: f32 = 2.0;
 
-/// Longest side of a PNG, in pixels; larger pictures are drawn smaller.
+/// Maximum side of a PNG in pixels; larger drawings are scaled down.
 const MAX_SIDE: f32 = 8192.0;
 
-/// Latin letters, digits and signs of DejaVu Sans as a TrueType font, so that text appears on hosts without fonts.
+/// Latin letters, digits and symbols of DejaVu Sans as a TrueType font, so that text is rendered on hosts without fonts.
 pub const REGULAR_FONT: &[u8] = include_bytes!("../../fonts/framerail-sans.ttf");
 const BOLD: &[u8] = include_bytes!("../../fonts/framerail-sans-bold.ttf");
 
-/// Why a picture cannot be drawn as PNG.
+/// Why the graph cannot be drawn as PNG.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot draw the graph as PNG: {0}; write it as .svg")]
 pub struct PictureError(String);
 
 impl GraphPicture {
-    /// A PNG in light colours, twice the size of the SVG. Letters beyond Latin come from the system's fonts.
+    /// A PNG in light colours, twice the size of the SVG. Non-Latin text uses the system's fonts.
     ///
     /// # Errors
-    /// When there is no memory for the pixels.
+    /// When memory for the pixels cannot be allocated.
     pub fn png(&self) -> Result<Vec<u8>, PictureError> {
         let failed = |error: &dyn std::fmt::Display| PictureError(error.to_string());
         let svg = self.svg().replace("DejaVu Sans, Verdana, system-ui, sans-serif", "Framerail Sans");

@@ -1,4 +1,4 @@
-//! The picture as SVG, for light and dark pages.
+//! Writes the graph as SVG, for light and dark pages.
 
 use framerail_core::markup_escaped;
 
@@ -7,10 +7,10 @@ use super::{
     layout::{ArrowLayout, BoxLayout, DETAIL_FONT, DETAIL_LINE, LABEL_FONT, LABEL_LINE, Layout, NODE_FONT},
 };
 
-/// The word that marks the limiting stage beside its colour.
+/// Text that marks the limiting stage, in addition to its colour.
 pub(super) const LIMITING: &str = "limits the run";
 
-/// Light colours by default, so that programs without media queries show those.
+/// Light colours by default, for viewers without media queries.
 const STYLE: &str = "
   .page { fill: #ffffff; }
   .box { fill: #eef3fa; stroke: #5b7aa6; }
@@ -37,7 +37,7 @@ const STYLE: &str = "
 ";
 
 impl GraphPicture {
-    /// A self-contained SVG, with its own colours for light and dark pages.
+    /// A self-contained SVG with colours for light and dark pages.
     pub fn svg(&self) -> String {
         let layout = Layout::new(self);
         let (width, height) = (layout.width.ceil(), layout.height.ceil());

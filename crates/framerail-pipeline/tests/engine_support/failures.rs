@@ -1,4 +1,4 @@
-//! Ends of a pipeline that fail, stages that hang, frames that do not fit: what else goes on, and how the run ends.
+//! Failing outputs, blocked stages and frames that do not fit: which other parts continue, and how the run ends.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use framerail_pipeline::*;
 
 use super::engine_support::{PATIENCE, frame, hush_panics_on_purpose, info, panic_on_purpose};
 
-/// What became of a stage.
+/// What a stage observed.
 #[derive(Default)]
 struct Seen {
     frames: AtomicU64,
@@ -70,7 +70,7 @@ impl Stage for End {
     }
 }
 
-/// Gives a stream of frames, then ends or stalls until the run stops.
+/// Outputs a stream of frames, then ends or stalls until the run stops.
 struct Frames {
     next: u64,
     count: u64,
@@ -108,7 +108,7 @@ impl Source for Frames {
     }
 }
 
-/// A source, and branches of stages behind it.
+/// A source with branches of stages.
 struct Tee {
     graph: Graph,
     source: NodeId,
@@ -242,7 +242,7 @@ fn a_stage_that_hangs_is_left_behind() {
     impl Stage for Hangs {
         fn frame(&mut self, _: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
             self.0.store(true, Ordering::SeqCst);
-            // As in a call of a library, which knows nothing of the run's tokens.
+            // Like a call into a library that does not know the run's tokens.
             self.1.wait_for(PATIENCE);
             Ok(Flow::More)
         }
@@ -260,7 +260,7 @@ fn a_stage_that_hangs_is_left_behind() {
     release.cancel();
 }
 
-/// Holds back so many frames, as `hold` does.
+/// Holds back this many frames, like `hold`.
 struct Keeps(Vec<FrameItem>, usize);
 
 impl Stage for Keeps {
@@ -287,7 +287,7 @@ fn keeping(frames: usize, batch: usize, memory_bytes: u64) -> RunOutcome {
 
 #[test]
 fn frames_under_way_keep_to_their_memory() {
-    // A batch is never full within this limit: those that are there are taken.
+    // A full batch does not fit this limit: partial batches are processed.
     let outcome = keeping(4, 16, 8);
     outcome.result.expect("it fits");
     assert_eq!(outcome.stats.frames_done(), FRAMES - 4);

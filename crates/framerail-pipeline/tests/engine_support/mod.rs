@@ -1,4 +1,4 @@
-//! What tests of the engine share.
+//! Helpers shared by engine tests.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{sync::Arc, time::Duration};
@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use framerail_core::{ColorDescription, Frame, FramePool, PixelFormat, Pts, Rotation, StreamId, StreamInfo, TimeBase};
 use framerail_pipeline::{FrameItem, StreamRequest};
 
-/// Far beyond what any run takes; one that is not over by then hangs.
+/// Far longer than any run takes; a run that is not over by then has hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A frame of one grey pixel.
@@ -15,7 +15,7 @@ pub fn frame(stream: StreamId, index: u64, pts: i64) -> FrameItem {
     FrameItem::new(Frame { stream, index, pts: Pts(pts), ..Frame::of(surface) })
 }
 
-/// A stream as its source would describe it.
+/// Stream info as its source would report it.
 pub fn info(request: &StreamRequest) -> Arc<StreamInfo> {
     Arc::new(StreamInfo {
         id: request.id,
@@ -43,7 +43,8 @@ pub fn info(request: &StreamRequest) -> Arc<StreamInfo> {
     })
 }
 
-/// A panic that prints nothing, once [`hush_panics_on_purpose`] was called; all others do, so that a failure of a test can be read.
+/// Panics; nothing is printed after [`hush_panics_on_purpose`] was called. Other panics are still printed, so that test failures can be
+/// read.
 pub fn panic_on_purpose() -> ! {
     panic!("on purpose")
 }

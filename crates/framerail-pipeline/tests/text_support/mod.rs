@@ -1,4 +1,4 @@
-//! Stages for tests of pipeline texts: they check formats, and do nothing.
+//! Stages for tests of pipeline texts: they check formats and do nothing else.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
@@ -9,18 +9,18 @@ use framerail_pipeline::{
     OptionSpec, Options, PlanError, Registry, Source, Stage, StageError, StagePlan, StageSpec, Work,
 };
 
-/// What happens when a stage links.
+/// Behaviour of a stage when it links.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Links {
-    /// Gives video.
+    /// Outputs video.
     Video,
     /// Passes its input on.
     Pass,
     /// Adds detections.
     Detect,
-    /// Needs detections, passes them on.
+    /// Requires detections and passes them on.
     NeedDetections,
-    /// Takes everything, gives nothing.
+    /// Accepts any input and has no output.
     End,
 }
 
@@ -28,7 +28,7 @@ pub struct TestPlan {
     links: Links,
     options: Options,
     packets: bool,
-    /// Stages that were told to pass packets on.
+    /// Stages that were asked to pass packets on.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -84,7 +84,7 @@ impl Stage for Nothing {
     }
 }
 
-/// What `read` gives.
+/// Output format of `read`.
 pub fn video() -> EdgeFormat {
     EdgeFormat {
         streams: Some(1),

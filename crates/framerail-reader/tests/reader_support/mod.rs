@@ -1,4 +1,4 @@
-//! What tests of the reader share.
+//! Helpers shared by reader tests.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use framerail_core::{Frame, FramePool};
 use framerail_media::{Damage, InputOptions, MediaItem, MediaReader, SideStreams};
 
-/// Frames as a decode from the start gives them, and what was wrong with the source.
+/// Frames of a decode from the start, and the damage of the source.
 pub fn frames_and_damage(options: &InputOptions) -> (Vec<Frame>, Damage) {
     let mut reader = MediaReader::open(options, &FramePool::new(2)).expect("a readable clip");
     let mut frames = Vec::new();
@@ -18,13 +18,13 @@ pub fn frames_and_damage(options: &InputOptions) -> (Vec<Frame>, Damage) {
     (frames, reader.damage().clone())
 }
 
-/// Frames as a decode from the start gives them.
+/// Frames of a decode from the start.
 pub fn sequential(path: &Path) -> Vec<Frame> {
     let options = InputOptions { side_streams: SideStreams::None, threads: 1, ..InputOptions::new(path.to_string_lossy()) };
     frames_and_damage(&options).0
 }
 
-/// The first card; `None` where there is none, which is said where output is not captured.
+/// The first GPU; `None` when there is none, which is reported on standard error.
 #[cfg(feature = "cuda")]
 pub fn card(test: &str) -> Option<std::sync::Arc<framerail_cuda::CudaDevice>> {
     use std::io::Write;

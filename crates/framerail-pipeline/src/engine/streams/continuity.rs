@@ -1,4 +1,4 @@
-//! One unbroken run of timestamps and numbers for a stream whose source is opened again, or whose clock leaps.
+//! Keeps timestamps and frame numbers continuous when the source of a stream is reopened or its clock jumps.
 
 use std::{
     collections::BTreeMap,
@@ -7,41 +7,41 @@ use std::{
 
 use framerail_core::{Frame, MediaKind, Packet, Placed, Pts, SideStream, SourceClock, StatedTime, StepLimits, TimeBase};
 
-/// A step ahead of the wall clock by more than this is a clock that leapt.
+/// A step further ahead of the wall clock than this is a clock jump.
 const JUMP: Duration = Duration::from_secs(5);
-/// A step back of more than this is one that was set back.
+/// A step back by more than this is a clock that was set back.
 const STEP_BACK: Duration = Duration::from_secs(1);
-/// The frames' track; side streams follow.
+/// The track of the frames; side streams follow.
 const FRAMES: usize = 0;
 
-/// Follows the frames and packets of one stream.
+/// Tracks the frames and packets of one stream.
 pub(super) struct Continuity {
     is_live: bool,
     base: Option<TimeBase>,
     clock: SourceClock,
-    /// When the latest item of each track came.
+    /// Arrival of the latest item of each track.
     seen: BTreeMap<usize, Instant>,
     last_frame: Option<Pts>,
-    /// Ticks from the frame before the last to the last.
+    /// Ticks between the last two frames.
     step: i64,
     /// Added to frame numbers since the source was last opened.
     first_index: u64,
     next_index: u64,
-    /// The side streams as the stream's start states them.
+    /// The side streams as stated at the start of the stream.
     sides: Vec<SideStream>,
-    /// Which of them each side stream of the present connection is; none for one that was not there at first.
+    /// Maps each side stream of the current connection to one of them; `None` if it did not exist at the start.
     places: Vec<Option<usize>>,
-    /// Packets since the source was opened again. They wait for its first frame: the earliest of all is where it goes on.
+    /// Packets since the source was reopened. They wait for its first frame: the earliest timestamp of all continues the stream.
     held: Option<Vec<Packet>>,
 }
 
-/// What became of a packet.
+/// What happened to a packet.
 pub(super) enum Followed {
-    /// It goes on.
+    /// It is passed on.
     Now(Packet),
-    /// It comes with the next frame.
+    /// It follows with the next frame.
     Held,
-    /// Its stream was not there when the source was first opened.
+    /// Its stream did not exist when the source was first opened.
     LeftOut,
 }
 
@@ -62,13 +62,13 @@ impl Continuity {
         }
     }
 
-    /// The source was opened for the first time.
+    /// Records that the source was opened for the first time.
     pub(super) fn opened(&mut self, sides: &[SideStream]) {
         self.sides = sides.to_vec();
         self.places = (0..self.sides.len()).map(Some).collect();
     }
 
-    /// The source was opened again: its numbers and clock begin again, and its side streams may be others.
+    /// Records that the source was reopened: its numbers and clock start again, and its side streams may differ.
     pub(super) fn reopened(&mut self, sides: &[SideStream]) {
         self.first_index = self.next_index;
         self.held = self.last_frame.is_some().then(Vec::new);
@@ -84,7 +84,7 @@ impl Continuity {
         }
     }
 
-    /// Packets that were held for the first frame since the source was opened again. They go on before it.
+    /// Returns packets held for the first frame since the source was reopened. They are passed on before it.
     pub(super) fn resume(&mut self, frame: &Frame, now: Instant) -> Vec<Packet> {
         let Some(held) = self.held.take() else { return Vec::new() };
         let times = held.iter().filter_map(packet_micros).chain([frame.time_base.rescale(frame.pts.0, TimeBase::MICROS)]);
@@ -98,7 +98,7 @@ impl Continuity {
         held.into_iter().map(|packet| self.moved(packet, now)).collect()
     }
 
-    /// Puts a frame behind the one before it; says whether the source's clock leapt.
+    /// Places a frame after the previous one; returns whether the source's clock jumped.
     pub(super) fn frame(&mut self, frame: &mut Frame, now: Instant) -> bool {
         let base = *self.base.get_or_insert(frame.time_base);
         if frame.time_base != base {
@@ -123,7 +123,7 @@ impl Continuity {
         jumped
     }
 
-    /// Moves a packet beside the frames as they are moved.
+    /// Shifts a packet like the frames.
     pub(super) fn packet(&mut self, mut packet: Packet, now: Instant) -> Followed {
         match self.places.get(packet.side_stream) {
             Some(Some(place)) => packet.side_stream = *place,
@@ -144,7 +144,7 @@ impl Continuity {
         let track = packet.side_stream.saturating_add(1);
         let is_audio = self.sides.get(packet.side_stream).is_some_and(|side| side.kind == MediaKind::Audio);
         let placed = if is_audio {
-            // Packets do not state how long they last; audio's are about as long as the one before.
+            // Packets do not state their duration; an audio packet is about as long as the previous one.
             let moved = time.saturating_add(self.clock.shift_micros(track));
             let step = self.clock.last(track).map_or(0, |(last, _)| moved.saturating_sub(last));
             self.follow(track, time, step.clamp(0, micros(STEP_BACK)), now)
@@ -244,7 +244,7 @@ mod tests {
         feed(&mut continuity, 0, 100.0, at(0.0));
         assert_eq!(sound(&mut continuity, 0, 100.1, at(0.0)), Some(100.1));
         feed(&mut continuity, 1, 100.5, at(0.5));
-        // It comes back with another side stream in front, and its audio begins before its frames.
+        // The source returns with another side stream in front, and its audio starts before its frames.
         continuity.reopened(&camera(&["subrip", "aac", "aac"]));
         assert_eq!(sound(&mut continuity, 1, 6.8, at(3.5)), None, "held");
         assert!(matches!(continuity.packet(packet(0, 7.0), at(3.5)), Followed::LeftOut));

@@ -1,4 +1,4 @@
-//! A lane for each stream, and the fair merge of all.
+//! A lane per stream, and the fair merge of all lanes.
 
 use std::{collections::VecDeque, sync::Arc, thread::JoinHandle, time::Instant};
 
@@ -12,33 +12,33 @@ use super::super::{
 };
 use crate::{Closed, DropPolicy, ErrorKind, Item, OnStreamError, StageError, StreamPolicy, StreamRequest, stats::StreamState};
 
-/// Items beside pictures that may wait in a lane, per picture of its capacity: as in queues.
+/// Maximum number of items other than frames that wait in a lane, per frame of its capacity, as in queues.
 const OTHERS_PER_FRAME: usize = 64;
 
-/// What the merging thread does next.
+/// Next action of the merging thread.
 pub(super) enum Next {
-    /// Hand these on.
+    /// Pass these on.
     Items(Vec<Item>),
-    /// Start to read a stream; its lane is there.
+    /// Start to read a stream; its lane exists.
     Open(Opening),
     /// A stream has ended and its lane is empty: its thread can be joined.
     Over(Option<JoinHandle<()>>),
-    /// No stream is left and none will come.
+    /// No stream is left and none can follow.
     End,
-    /// The run is torn down.
+    /// The run was aborted.
     Aborted,
 }
 
-/// How the reading of a stream ended.
+/// How reading a stream ended.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Whether it gave anything.
+    /// Whether it output anything.
     pub(super) has_started: bool,
-    /// Why it was given up before it gave a frame, if it was.
+    /// Why it was given up before its first frame, if it was.
     pub(super) failure: Option<StageError>,
 }
 
-/// A stream whose turn it is to be opened.
+/// A stream that is due to be opened.
 pub(super) struct Opening {
     pub(super) request: StreamRequest,
     pub(super) cancel: CancelToken,
@@ -49,14 +49,14 @@ struct Lane {
     request: StreamRequest,
     record: Arc<StreamRecord>,
     cancel: CancelToken,
-    /// Told of room, and of cancelling.
+    /// Signalled when there is room, and on cancellation.
     changed: Arc<Condvar>,
     items: VecDeque<Item>,
     frames: usize,
     capacity: usize,
     drop: DropPolicy,
     is_timed: bool,
-    /// Seconds of the first frame that was handed on, and of the last.
+    /// Time in seconds of the first and the last frame passed on.
     handed_on: Option<(f64, f64)>,
     is_over: bool,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +67,7 @@ impl Lane {
         if for_frame { self.frames < self.capacity } else { self.items.len() - self.frames < self.capacity * OTHERS_PER_FRAME }
     }
 
-    /// How far a stream that must not be ahead of others has come; `None` for one that does not hold up others.
+    /// Progress of a stream that must not get ahead of others; `None` for one that does not hold up others.
     fn reached(&self) -> Option<f64> {
         let holds_up = !self.is_timed && !(self.is_over && self.items.is_empty());
         holds_up.then(|| self.handed_on.map_or(f64::NEG_INFINITY, |(first, last)| last - first))
@@ -80,7 +80,7 @@ impl Lane {
         }
     }
 
-    /// Items up to the next frame that is not over its budget.
+    /// Items up to the next frame that is within its budget.
     fn take(&mut self, place: &str, now: Instant) -> Vec<Item> {
         let mut taken = Vec::new();
         while let Some(item) = self.items.pop_front() {
@@ -104,28 +104,28 @@ impl Lane {
 
 struct State {
     lanes: Vec<Lane>,
-    /// The lane whose turn it is.
+    /// Index of the lane whose turn it is.
     turn: usize,
     pending: VecDeque<StreamRequest>,
     next_id: u32,
-    /// No further stream is taken, nothing more is handed on.
+    /// No more streams are accepted and nothing more is passed on.
     is_closed: bool,
     given_up: u64,
     completed: u64,
     last_failure: Option<StageError>,
-    /// What ends the stage.
+    /// The error that ended the stage.
     fatal: Option<StageError>,
 }
 
-/// What the threads of a stage's streams share.
+/// State shared by the threads of a stage's streams.
 pub(super) struct Lanes {
     place: Arc<str>,
     policy: StreamPolicy,
-    /// Number of the first stream that was not there at the start.
+    /// Number of the first stream that was added during the run.
     first_added: u32,
     control: Arc<Control>,
     state: Mutex<State>,
-    /// Told of everything that the merging thread waits for.
+    /// Signalled on everything that the merging thread waits for.
     changed: Condvar,
 }
 
@@ -170,7 +170,7 @@ impl Lanes {
         &self.place
     }
 
-    /// What to do next; waits for it.
+    /// The next action; waits for it.
     pub(super) fn next(&self, clock: &WorkerClock) -> Next {
         let mut state = self.state.lock();
         loop {
@@ -191,7 +191,7 @@ impl Lanes {
                 state.is_closed = true;
                 return Next::End;
             }
-            // A stage that waits for files to be decoded is at work; one that waits for cameras is not.
+            // A stage that waits for files to be decoded counts as busy; one that waits for cameras does not.
             let decodes = state.lanes.iter().any(|lane| !lane.is_timed && !lane.is_over);
             clock.enter(if decodes { Phase::Busy } else { Phase::WaitInput });
             self.changed.wait(&mut state);
@@ -199,7 +199,7 @@ impl Lanes {
         }
     }
 
-    /// The next stream for a stage that reads one after another on its own thread.
+    /// The next stream, for a stage that reads streams one after another on its own thread.
     pub(super) fn next_in_turn(&self) -> Option<Opening> {
         let mut state = self.state.lock();
         state.lanes.clear();
@@ -208,7 +208,7 @@ impl Lanes {
         opening
     }
 
-    /// Makes the lane of a stream that may be opened now.
+    /// Creates the lane of a stream that may be opened now.
     fn due(&self, state: &mut State) -> Option<Opening> {
         if self.control.is_stopping() {
             self.forget_pending(state);
@@ -235,10 +235,10 @@ impl Lanes {
         Some(Opening { request, cancel, record })
     }
 
-    /// The items of the lane whose turn it is, or of the first after it that has any.
+    /// Items of the lane whose turn it is, or of the next one that has any.
     fn turn(&self, state: &mut State) -> Option<Vec<Item>> {
         let (count, now) = (state.lanes.len(), Instant::now());
-        // In step, the stream that is least far is waited for.
+        // In step mode, the stream with the least progress goes first.
         let least = state.lanes.iter().filter_map(Lane::reached).reduce(f64::min).filter(|_| self.policy.in_step);
         for offset in 0..count {
             let place = (state.turn + offset) % count;
@@ -254,7 +254,7 @@ impl Lanes {
         None
     }
 
-    /// Has the token of a stream that was opened before the run cancelled with that of its lane.
+    /// Links the cancel token of a stream that was opened before the run to that of its lane.
     pub(super) fn adopt(&self, id: StreamId, cancel: &CancelToken) {
         if let Some(lane) = lane_of(&mut self.state.lock(), id) {
             cancel.follow(&lane.cancel);
@@ -267,7 +267,7 @@ impl Lanes {
         }
     }
 
-    /// Puts an item into a stream's lane. What happens when the lane is full is up to its policy.
+    /// Puts an item into a stream's lane. The drop policy applies when the lane is full.
     pub(super) fn push(&self, id: StreamId, item: Item) -> Result<(), Closed> {
         let is_frame = item.is_frame();
         let mut state = self.state.lock();
@@ -303,7 +303,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Sleeps on a stream's thread; `false` when the stream is to end instead.
+    /// Sleeps on a stream's thread; returns `false` when the stream should end.
     pub(super) fn sleep_until(&self, id: StreamId, until: Instant) -> bool {
         let mut state = self.state.lock();
         loop {
@@ -317,7 +317,7 @@ impl Lanes {
         }
     }
 
-    /// A stream's thread has no more to give.
+    /// Records that a stream's thread has ended.
     pub(super) fn over(&self, id: StreamId, outcome: Outcome) {
         let Outcome { has_started, failure } = outcome;
         let mut state = self.state.lock();
@@ -340,7 +340,7 @@ impl Lanes {
         self.changed.notify_all();
     }
 
-    /// The failure of a run in which not one stream came to anything.
+    /// The failure of a run in which no stream was read successfully.
     pub(super) fn overall(&self) -> Result<(), StageError> {
         let state = self.state.lock();
         match &state.last_failure {
@@ -353,7 +353,7 @@ impl Lanes {
         }
     }
 
-    /// A stream's failure ends the stage.
+    /// Ends the stage because of a stream's failure.
     pub(super) fn fail(&self, error: StageError) {
         let mut state = self.state.lock();
         state.fatal.get_or_insert(error);
@@ -362,18 +362,18 @@ impl Lanes {
         self.changed.notify_all();
     }
 
-    /// The failure of a stream that ended the stage.
+    /// The stream failure that ended the stage, if any.
     pub(super) fn failed(&self) -> Result<(), StageError> {
         self.state.lock().fatal.clone().map_or(Ok(()), Err)
     }
 
-    /// Nothing more is handed on: streams end.
+    /// Passes nothing more on, so that all streams end.
     pub(super) fn shut(&self) {
         let mut state = self.state.lock();
         self.close(&mut state);
     }
 
-    /// Streams that are not going to be opened have ended.
+    /// Marks streams that will not be opened as ended.
     fn forget_pending(&self, state: &mut State) {
         for request in state.pending.drain(..) {
             self.control.streams.record(request.id).set_state(StreamState::Ended);
@@ -392,12 +392,12 @@ impl Lanes {
         }
     }
 
-    /// The threads of all streams, to be joined when nothing is handed on any more.
+    /// The threads of all streams, to be joined when nothing more is passed on.
     pub(super) fn threads(&self) -> Vec<JoinHandle<()>> {
         self.state.lock().lanes.iter_mut().filter_map(|lane| lane.thread.take()).collect()
     }
 
-    /// A number for one more stream.
+    /// Reserves a number for a new stream.
     pub(super) fn reserve(&self) -> Result<StreamId, StageError> {
         let mut state = self.state.lock();
         self.check_open(&state)?;
@@ -407,8 +407,8 @@ impl Lanes {
         Ok(id)
     }
 
-    /// Whether a failure of this stream is one of the run. A stream that was added later ends alone, unless the user says otherwise:
-    /// who may post an address must not be able to end the run with it.
+    /// Whether a failure of this stream fails the run. The failure of a stream added later ends only that stream, unless the user chose
+    /// otherwise: clients that may add a source must not be able to end the run with it.
     pub(super) fn is_fatal(&self, request: &StreamRequest, failure: &StageError) -> bool {
         let is_added = request.id.0 >= self.first_added;
         match failure.kind {
@@ -419,7 +419,7 @@ impl Lanes {
         }
     }
 
-    /// One more stream.
+    /// Adds a stream.
     pub(super) fn add(&self, request: StreamRequest, is_in_turn: bool) -> Result<(), StageError> {
         let mut state = self.state.lock();
         self.check_open(&state)?;
@@ -441,7 +441,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Ends a stream; what was read of it is still delivered. `false` when there is none of this number.
+    /// Ends a stream; items already read are still delivered. Returns `false` if there is no stream with this number.
     pub(super) fn remove(&self, id: StreamId) -> bool {
         let mut state = self.state.lock();
         if let Some(lane) = lane_of(&mut state, id).filter(|lane| !lane.is_over) {

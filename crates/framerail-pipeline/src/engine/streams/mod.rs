@@ -1,4 +1,4 @@
-//! Many streams through one stage: a thread for each, a fair merge, and a handle to add and remove them.
+//! Reads many streams in one stage: a thread per stream, a fair merge, and a handle to add and remove them.
 
 mod continuity;
 mod lanes;
@@ -18,7 +18,7 @@ use crate::{
     engine::{metrics::WorkerClock, outlet::DirectEmitter},
 };
 
-/// Adds streams to a run and takes them out, from any thread. Cloning is cheap.
+/// Adds streams to a run and removes them, from any thread. Cloning is cheap.
 #[derive(Clone)]
 pub struct StreamControl {
     control: Arc<Control>,
@@ -38,11 +38,11 @@ impl StreamControl {
         Self { control: Arc::clone(control), sources }
     }
 
-    /// Adds a source to the first stage that reads streams; its stream begins soon, or in its turn.
+    /// Adds a source to the first stage that reads streams. Its stream starts soon, or when it is its turn.
     ///
     /// # Errors
-    /// `Usage` when no stage takes sources, the run is ending, or this can never be one; opening it happens later, and what
-    /// becomes of a failure is up to the stage's policy.
+    /// `Usage` when no stage accepts sources, the run is ending, or the source is invalid. The source is opened later; the stage's policy
+    /// decides what happens if that fails.
     pub fn add_source(&self, source: &str) -> Result<StreamId, StageError> {
         let nobody = || StageError::new(ErrorKind::Usage, "no stage of this pipeline accepts sources");
         let reads = self.sources.first().ok_or_else(nobody)?;
@@ -51,10 +51,10 @@ impl StreamControl {
         Ok(id)
     }
 
-    /// Ends a stream. What was read of it is delivered, and its files are completed.
+    /// Ends a stream. Items already read are delivered, and its files are completed.
     ///
     /// # Errors
-    /// `Usage` when no stream of this number is being read or waits for its turn.
+    /// `Usage` when no stream with this number is being read or is waiting.
     pub fn remove_stream(&self, stream: StreamId) -> Result<(), StageError> {
         if self.sources.iter().any(|source| source.lanes.remove(stream)) {
             return Ok(());
@@ -88,7 +88,7 @@ impl StreamJob {
         StreamSource { lanes: Arc::clone(&self.lanes), opener: Arc::clone(&self.opener), is_in_turn: self.is_in_turn }
     }
 
-    /// Reads all streams and hands on what they give, on the stage's thread.
+    /// Reads all streams and passes on their items, on the stage's thread.
     pub(super) fn drive(&mut self, worker: &mut Worker) -> Result<(), StageError> {
         let (context, node) = (worker.context(), Arc::clone(&worker.node));
         let Some(clock) = node.clocks.first() else { return Ok(()) };
@@ -99,7 +99,7 @@ impl StreamJob {
         };
         self.lanes.shut();
         for thread in self.lanes.threads() {
-            // What they do is guarded; a panic beyond that would be the engine's own.
+            // Their work is guarded; a panic outside of it is a bug of the engine.
             let _ = thread.join();
         }
         read?;
@@ -158,7 +158,7 @@ fn read_on_thread(mut reading: Reading) {
         ended = reading.read(&mut sink)?;
         Ok(())
     });
-    // The reader goes first: when its lane is over, nothing of the stream is left.
+    // Drop the reader first, so that nothing of the stream is left when its lane is over.
     let dropped = guarded(|| {
         drop(reading);
         Ok(())
@@ -169,7 +169,7 @@ fn read_on_thread(mut reading: Reading) {
     lanes.over(id, ended);
 }
 
-/// A stream's way into its lane.
+/// Pushes a stream's items into its lane.
 struct LaneSink {
     lanes: Arc<Lanes>,
     id: StreamId,

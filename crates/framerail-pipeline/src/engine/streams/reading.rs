@@ -1,4 +1,4 @@
-//! What a stream's thread does: open, read, pace, open again, end.
+//! The thread of a stream: opens, reads, paces and reopens the source.
 
 use std::{
     sync::Arc,
@@ -17,7 +17,7 @@ use crate::{
     StreamLine, StreamOpener, StreamReader, StreamRequest, stats::StreamState,
 };
 
-/// One stream from its first opening to its end.
+/// One stream, from its first opening to its end.
 pub(super) struct Reading {
     pub(super) request: StreamRequest,
     pub(super) line: StreamLine,
@@ -27,7 +27,7 @@ pub(super) struct Reading {
     pub(super) opened: Option<OpenedStream>,
 }
 
-/// How far a stream has come over all of its connections.
+/// Progress of a stream over all of its connections.
 struct Progress {
     continuity: Continuity,
     has_started: bool,
@@ -40,7 +40,7 @@ impl Reading {
     /// Reads the stream to its end.
     ///
     /// # Errors
-    /// What ends the whole run; `Closed` when nobody takes items any more.
+    /// Errors that end the whole run; `Closed` when items are no longer accepted.
     pub(super) fn read(&mut self, sink: &mut dyn Emitter) -> Result<Outcome, StageError> {
         let mut progress =
             Progress { continuity: Continuity::new(self.request.is_live), has_started: false, has_frames: false, attempts: 0 };
@@ -76,7 +76,7 @@ impl Reading {
         self.request.is_live && self.lanes.policy().on_error_of(&self.request) == OnStreamError::Retry
     }
 
-    /// Opens the source and reads until it ends or fails; says why it ended early, if it did.
+    /// Opens the source and reads until it ends or fails; returns why it ended early, if it did.
     fn read_once(&mut self, progress: &mut Progress, sink: &mut dyn Emitter) -> Result<Option<String>, StageError> {
         let mut reader = match self.opened.take() {
             Some(opened) => opened.reader,
@@ -122,14 +122,14 @@ impl Reading {
         Ok(())
     }
 
-    /// What to do about a failure; waits where the source is to be opened again.
+    /// Decides how to handle a failure; waits if the source is to be reopened.
     fn wait_to_reopen(&self, progress: &mut Progress, failure: &StageError) -> Result<AfterFailure, StageError> {
         let policy = self.lanes.policy();
         self.record.update(|stats| stats.last_error = Some(failure.message.clone()));
         if self.lanes.is_fatal(&self.request, failure) {
             return Err(failure.clone());
         }
-        // A file would begin at its beginning again, and a wrong option stays wrong.
+        // A file would start again from its beginning, and a wrong option stays wrong.
         let is_worth_it = failure.kind != ErrorKind::Usage && (self.request.is_live || !progress.has_frames);
         let may_reopen = is_worth_it && policy.on_error_of(&self.request) == OnStreamError::Retry;
         progress.attempts = progress.attempts.saturating_add(1);
@@ -155,7 +155,7 @@ enum AfterFailure {
     GiveUp,
 }
 
-/// What a reader gives on its way into the pipeline: in one run of time, paced, stamped, counted.
+/// Passes the items of a reader into the pipeline, with continuous timestamps, paced, stamped with arrival times and counted.
 struct StreamEmitter<'a> {
     reading: &'a Reading,
     progress: &'a mut Progress,
@@ -205,7 +205,7 @@ impl StreamEmitter<'_> {
         self.sink.push(Item::Frame(item))
     }
 
-    /// Finds room in memory for a frame; `None` where one that cannot wait is dropped.
+    /// Reserves memory for a frame; `None` when a frame that cannot wait is dropped.
     fn admit(&self, frame: &Frame) -> Result<Option<Option<Arc<FrameLease>>>, Closed> {
         let Reading { lanes, request, line, record, .. } = self.reading;
         let control = lanes.control();
@@ -224,7 +224,7 @@ impl StreamEmitter<'_> {
         }
     }
 
-    /// Waits for the time of a paced frame, which is its arrival. Late ones are not waited for.
+    /// Waits until a paced frame is due and returns that time as its arrival. Does not wait for late frames.
     fn wait_until_due(&mut self, frame: &Frame) -> Instant {
         let due = self.pace.due(frame.seconds());
         self.reading.lanes.sleep_until(self.reading.request.id, due);
