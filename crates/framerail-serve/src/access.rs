@@ -1,4 +1,4 @@
-//! Who may ask: the token, the name that the server is asked by, and the page that asks.
+//! Access control: the token, and checks of the `Host` and `Origin` headers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,23 +7,23 @@ use subtle::ConstantTimeEq;
 
 use crate::ServeError;
 
-/// What a server lets in.
+/// What a server requires of requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
     token: Option<String>,
-    /// What the cookie holds in place of the token; a new one for each run.
+    /// Value of the cookie that replaces the token; different for each run.
     session: String,
     cookie: String,
-    /// Names, beside addresses and `localhost`, by which the server may be asked.
+    /// Accepted host names, besides IP addresses and `localhost`.
     hosts: Vec<String>,
 }
 
-/// Why a request is refused.
+/// Why a request is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The `Host` header names none of ours: a page may have had its name point here.
+    /// The `Host` header is not one of our names: a page may have pointed its domain here (DNS rebinding).
     Host,
-    /// A page of another origin asks.
+    /// The request comes from a page of another origin.
     Origin,
     /// The token is missing or wrong.
     Token,
@@ -31,7 +31,7 @@ pub(crate) enum Refusal {
 
 impl Access {
     /// # Errors
-    /// `Token` for one that will not do, `TokenNeeded` where others can reach the address and there is none.
+    /// `Token` for an invalid token, `TokenNeeded` when the address is reachable from other machines and there is no token.
     pub(crate) fn new(address: SocketAddr, token: Option<&str>, hosts: &[String]) -> Result<Self, ServeError> {
         if token.is_some_and(|token| !is_fit(token)) {
             return Err(ServeError::Token);
@@ -47,7 +47,7 @@ impl Access {
         Ok(Self { token: token.map(str::to_owned), session, cookie: format!("framerail_{}", address.port()), hosts })
     }
 
-    /// Looks at a request's headers. With `is_open` no token is asked for.
+    /// Checks the headers of a request. With `is_open`, no token is required.
     pub(crate) fn check(&self, method: &Method, headers: &HeaderMap, is_open: bool) -> Result<(), Refusal> {
         let host = text(headers, header::HOST.as_str()).unwrap_or_default();
         if !self.knows_host(host) {
@@ -59,12 +59,12 @@ impl Access {
         if is_open || self.is_known(headers) { Ok(()) } else { Err(Refusal::Token) }
     }
 
-    /// Whether there is a token at all.
+    /// Whether a token is required.
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Whether the token, or the cookie that was given for it, comes along.
+    /// Whether the request carries the token or the session cookie.
     pub(crate) fn is_known(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let bearer = text(headers, header::AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
@@ -77,13 +77,13 @@ impl Access {
         cookies.any(|(name, value)| name == self.cookie && is_equal(value, &self.session))
     }
 
-    /// The cookie for a visit with the right token in its address.
+    /// Returns the session cookie if the token given in the URL is correct.
     pub(crate) fn cookie_for(&self, given: &str) -> Option<String> {
         let token = self.token.as_deref().filter(|token| is_equal(given, token));
         token.map(|_| format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie, self.session))
     }
 
-    /// Whether a `Host` header names this server. An address in figures cannot be made to point elsewhere.
+    /// Whether a `Host` header names this server. IP addresses are always accepted, because DNS rebinding cannot use them.
     fn knows_host(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
         let figures = name.trim_start_matches('[').trim_end_matches(']');
@@ -95,7 +95,7 @@ fn is_fit(token: &str) -> bool {
     (8..=256).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte))
 }
 
-/// Compares in a time that says nothing of where they differ.
+/// Compares in constant time.
 fn is_equal(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
@@ -116,7 +116,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// Whether a browser says that a page of ours asks, or no browser asks at all. To open the page itself anyone may lead.
+/// Whether the request comes from our page, or not from a browser. Links from other sites may open the page itself.
 fn is_same_origin(method: &Method, headers: &HeaderMap, host: &str) -> bool {
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();

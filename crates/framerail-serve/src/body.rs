@@ -1,4 +1,4 @@
-//! Answers: whole ones, and those that go on.
+//! Responses: complete ones and streams.
 
 use std::{
     convert::Infallible,
@@ -14,11 +14,11 @@ use hyper::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-/// What an answer consists of.
+/// Body of a response.
 pub(crate) enum Reply {
-    /// Everything at once.
+    /// A complete body.
     Whole(Option<Bytes>),
-    /// Parts as they come, until their giver is gone.
+    /// Parts as they arrive, until the sender is dropped.
     Parts(mpsc::Receiver<Bytes>),
 }
 
@@ -47,13 +47,13 @@ impl Body for Reply {
     }
 }
 
-/// What a page of ours may load and do: its own assets, and pictures that its script has fetched.
+/// What our pages may load and do: their assets, and images fetched by their script.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                            form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
-/// The same for a drawing: nothing but its own style.
+/// The policy of SVG images: inline styles only.
 const DRAWING_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
-/// An answer with the headers that all have.
+/// A response with the common headers.
 pub(crate) fn answer(status: StatusCode, kind: &'static str, reply: Reply) -> Answer {
     let mut answer = Response::new(reply);
     *answer.status_mut() = status;
@@ -83,7 +83,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     }
 }
 
-/// An answer that says what is wrong, in one line.
+/// An error response with a one-line message.
 pub(crate) fn failed(status: StatusCode, message: &str) -> Answer {
     let bytes = serde_json::json!({ "error": message }).to_string();
     answer(status, "application/json", Reply::Whole(Some(bytes.into())))

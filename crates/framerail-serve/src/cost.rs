@@ -1,11 +1,11 @@
-//! What a piece of work costs its thread.
+//! Measures the CPU time of a thread.
 
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-/// Processor time of this thread from a moment on; by the clock where the system does not say.
+/// CPU time of this thread since a point in time; wall time if the system does not report it.
 pub(crate) struct ThreadCost {
     began: Instant,
     at_start: Option<u64>,
@@ -24,7 +24,7 @@ impl ThreadCost {
     }
 }
 
-/// Nanoseconds that this thread has run: the first field of Linux's `schedstat`.
+/// CPU time of this thread in nanoseconds: the first field of Linux's `schedstat`.
 fn thread_nanos() -> Option<u64> {
     fs::read_to_string("/proc/thread-self/schedstat").ok()?.split(' ').next()?.parse().ok()
 }

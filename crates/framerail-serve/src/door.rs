@@ -1,16 +1,16 @@
-//! Who is connected: strangers, who have not shown the token yet, and clients, who have. Strangers cannot use up what clients need.
+//! Limits connections. Clients have sent the token, strangers have not; strangers cannot use up the connections of clients.
 
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-/// Connections of strangers at once; for one more, the one that has been open longest is closed.
+/// Maximum number of connections of strangers; a further one replaces the oldest.
 const MAX_STRANGERS: usize = 64;
-/// Connections of clients at once.
+/// Maximum number of connections of clients.
 const MAX_CLIENTS: usize = 64;
 
-/// Every connection.
+/// All open connections.
 #[derive(Default)]
 pub(crate) struct Door {
     state: Mutex<State>,
@@ -19,24 +19,24 @@ pub(crate) struct Door {
 #[derive(Default)]
 struct State {
     next: u64,
-    /// By their order.
+    /// Oldest first.
     strangers: VecDeque<(u64, AbortHandle)>,
     clients: Vec<u64>,
 }
 
-/// A connection's number.
+/// ID of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Guest(u64);
 
 impl Door {
-    /// A number for a connection that is about to be served.
+    /// Assigns an ID to a connection that is about to be served.
     pub(crate) fn knock(&self) -> Guest {
         let mut state = self.state.lock();
         state.next += 1;
         Guest(state.next)
     }
 
-    /// Takes a stranger in; where there is no room, the one that has been here longest goes.
+    /// Adds a stranger; if the limit is reached, closes the oldest one.
     pub(crate) fn enter(&self, guest: Guest, task: AbortHandle) {
         let mut state = self.state.lock();
         if task.is_finished() || state.clients.contains(&guest.0) {
@@ -50,7 +50,7 @@ impl Door {
         state.strangers.push_back((guest.0, task));
     }
 
-    /// A guest has shown the token. Whether there is room for another client.
+    /// Turns a stranger that has sent the token into a client. Returns false if the limit is reached.
     pub(crate) fn admit(&self, guest: Guest) -> bool {
         let mut state = self.state.lock();
         if state.clients.contains(&guest.0) {
@@ -64,7 +64,7 @@ impl Door {
         true
     }
 
-    /// A connection has ended.
+    /// Removes a connection that has ended.
     pub(crate) fn leave(&self, guest: Guest) {
         let mut state = self.state.lock();
         state.strangers.retain(|(number, _)| *number != guest.0);
@@ -72,7 +72,7 @@ impl Door {
     }
 }
 
-/// Leaves when a connection ends, however it does.
+/// Removes a connection when dropped.
 pub(crate) struct Leaving<'a>(pub(crate) &'a Door, pub(crate) Guest);
 
 impl Drop for Leaving<'_> {

@@ -1,23 +1,23 @@
-//! What keeps a server from being there.
+//! Errors that prevent a server from starting.
 
 use std::{io, net::SocketAddr};
 
 use framerail_pipeline::ErrorKind;
 
-/// Why a run cannot be watched.
+/// Why a run cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// No address and port.
+    /// Not a valid address and port.
     #[error("`{text}` is not an address to serve at; use one such as 127.0.0.1:8080, or port 0 for any free port")]
     Address {
-        /// What was given.
+        /// The given text.
         text: String,
     },
-    /// It is said how to serve, but not where.
+    /// Serve options were given without an address.
     #[error("the address to serve at is missing; use one such as 127.0.0.1:8080, or port 0 for any free port")]
     NoAddress,
-    /// Others could reach it without a token.
+    /// The address is reachable from other machines, but no token is set.
     #[error(
         "{address} is reachable from other machines; set a token, preferably in the variable FRAMERAIL_SERVE_TOKEN, or serve at 127.0.0.1"
     )]
@@ -25,47 +25,47 @@ pub enum ServeError {
         /// The address.
         address: SocketAddr,
     },
-    /// A token that is easily guessed, or cannot be sent.
+    /// A token that is too short, too long or has invalid characters.
     #[error("the token must have 8 to 256 letters, digits or -._~+/=")]
     Token,
     /// A scheme that cannot be allowed for sources.
     #[error("sources with `{scheme}` cannot be allowed; known: {known}")]
     Sources {
-        /// What was given.
+        /// The given scheme.
         scheme: String,
-        /// What there is.
+        /// All known schemes.
         known: String,
     },
-    /// Something else listens there.
+    /// Another program listens on the address.
     #[error("{address} is in use; stop the program that listens there, or choose another port (0 = any free port)")]
     InUse {
         /// The address.
         address: SocketAddr,
     },
-    /// The system refuses the address.
+    /// The system rejected the address.
     #[error("cannot serve at {address}: {source}")]
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// There is no such place in the pipeline.
+    /// The stage to show does not exist or has no frames.
     #[error("{message}")]
     View {
-        /// What is wrong, and what there is.
+        /// What is wrong, and which stages exist.
         message: String,
     },
-    /// Threads or random numbers cannot be had.
+    /// No threads or random numbers available.
     #[error("cannot start the server: {message}")]
     Start {
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
 impl ServeError {
-    /// What the failure calls for.
+    /// Error category.
     pub fn kind(&self) -> ErrorKind {
         match self {
             ServeError::Address { .. }

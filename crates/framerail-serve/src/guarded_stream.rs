@@ -1,4 +1,4 @@
-//! A connection whose reader must not fall asleep.
+//! A connection with a write timeout.
 
 use std::{
     future::Future,
@@ -14,10 +14,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A client that takes nothing for so long is gone, or means harm.
+/// Write timeout: a client that reads nothing for this long is gone or malicious.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fails when the other side takes nothing for a while, so that nobody holds a connection for ever.
+/// A TCP stream whose writes fail after a timeout, so that no client blocks a connection for ever.
 pub(crate) struct GuardedStream {
     inner: TcpStream,
     waiting: Option<Pin<Box<Sleep>>>,

@@ -1,25 +1,25 @@
-//! Answers to wrong tokens.
+//! Slows down guessing of tokens.
 
 use std::{future::Future, time::Duration};
 
 use tokio::{sync::Mutex, time::sleep};
 
-/// A wrong token is answered after this time, so that guessing takes long.
+/// Delay before a wrong token is answered.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Makes requests with wrong tokens wait for each other: many connections guess no faster than one.
+/// Serialises requests with wrong tokens: many connections guess no faster than one.
 #[derive(Default)]
 pub(crate) struct Guesses {
     turn: Mutex<()>,
 }
 
 impl Guesses {
-    /// Returns when this wrong token may be answered.
+    /// Waits until this wrong token may be answered.
     pub(crate) async fn hold_up(&self) {
         self.in_turn(|| sleep(PAUSE)).await;
     }
 
-    /// A pause begins when the one before is over.
+    /// Each pause starts after the previous one has ended.
     async fn in_turn<F: Future<Output = ()>>(&self, pause: impl FnOnce() -> F) {
         let _turn = self.turn.lock().await;
         pause().await;

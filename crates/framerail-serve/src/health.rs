@@ -1,35 +1,35 @@
-//! Whether a run is well.
+//! Health of a run.
 
 use framerail_pipeline::{RunSwitch, StreamState};
 use serde::Serialize;
 
-/// How a run is doing, in a word.
+/// State of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Frames flow, or are waited for.
+    /// Frames are being processed or waited for.
     Running,
-    /// A stage has been at one item for too long.
+    /// A stage has spent too long on one item.
     Stalled,
-    /// It was asked to stop, and finishes what is under way.
+    /// Stopping: the run finishes items in progress.
     Stopping,
-    /// Every stage has ended.
+    /// All stages have ended.
     Ended,
-    /// It failed.
+    /// The run failed.
     Failed,
 }
 
-/// The state of a run, and why it is not well.
+/// State of a run, and the reasons if it is not healthy.
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
-    /// In a word.
+    /// State.
     pub state: RunState,
-    /// What is wrong; nothing while it runs well.
+    /// Problems; empty while the run is healthy.
     pub reasons: Vec<String>,
 }
 
 impl Health {
-    /// Looks at a run.
+    /// Determines the health of a run.
     pub fn of(run: &RunSwitch) -> Self {
         if let Some(error) = run.error() {
             return Self { state: RunState::Failed, reasons: vec![error.to_string()] };
@@ -45,7 +45,7 @@ impl Health {
         Self { state, reasons: Vec::new() }
     }
 
-    /// Whether all is as it should be.
+    /// Whether the run is healthy.
     pub fn is_well(&self) -> bool {
         matches!(self.state, RunState::Running | RunState::Stopping)
     }
@@ -56,7 +56,7 @@ fn stalled(stall: &framerail_pipeline::Stall) -> String {
     format!("{}: no progress for {:.0} s{frame}", stall.stage, stall.secs)
 }
 
-/// Every word that a stream's state can be.
+/// All states of a stream.
 pub(crate) const STREAM_STATES: [StreamState; 7] = [
     StreamState::Waiting,
     StreamState::Opening,

@@ -1,31 +1,31 @@
-//! The last minutes of a run, for charts that need not begin empty.
+//! Statistics of the last minutes of a run, so that charts are filled when the page opens.
 
 use std::collections::VecDeque;
 
 use framerail_pipeline::RunStats;
 use serde::Serialize;
 
-/// Samples kept: five minutes of one a second.
+/// Number of samples kept: five minutes at one per second.
 const MAX_SAMPLES: usize = 300;
 
-/// A look at the counts that charts are made of.
+/// The counters that charts are drawn from, at one point in time.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Sample {
     /// Seconds since the run began.
     secs: f64,
-    /// Frames of each stage so far, in the order of the pipeline.
+    /// Frames of each stage so far, in pipeline order.
     frames: Vec<u64>,
-    /// Seconds that each stage was at work, over its workers.
+    /// Busy seconds of each stage, summed over its workers.
     busy: Vec<f64>,
     /// Frames waiting on each edge.
     depths: Vec<usize>,
-    /// Frames that reached the ends.
+    /// Frames that reached the sinks.
     done: u64,
-    /// Frames given up, over all streams.
+    /// Frames dropped, over all streams.
     dropped: u64,
     /// Resident memory in bytes.
     memory: u64,
-    /// Processor seconds so far.
+    /// CPU seconds so far.
     cpu: f64,
 }
 

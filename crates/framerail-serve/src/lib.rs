@@ -1,9 +1,9 @@
-//! A run watched over HTTP: a page with live pictures, rates and queues; statistics and metrics for other programs; streams
-//! added and removed, and settings changed, while it goes on.
+//! Monitors a run over HTTP: a page with live images, rates and queues; statistics and metrics for other programs; adding and
+//! removing streams and changing settings while the run goes on.
 //!
-//! [`Watch`] is all of it for a run that is about to start. Its parts: a [`BoundServer`] takes an address before the run starts, a [`View`] is the place in the pipeline whose frames are shown,
-//! [`Pictures`] makes JPEGs of them while someone asks, and a [`Server`] answers from its own thread. It works with a
-//! [`framerail_pipeline::RunSwitch`] and never in the way of the run.
+//! [`Watch`] sets all this up for a run that is about to start. Its parts: a [`BoundServer`] binds an address before the run starts, a
+//! [`View`] selects the place in the pipeline whose frames are shown, [`Pictures`] encodes them as JPEG while clients request them, and
+//! a [`Server`] answers requests on a separate thread. It uses a [`framerail_pipeline::RunSwitch`] and never blocks the run.
 #![forbid(unsafe_code)]
 
 mod access;

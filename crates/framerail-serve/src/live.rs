@@ -1,4 +1,4 @@
-//! Answers that wait for what comes: the next picture, pictures without end, statistics once a second.
+//! Responses that wait: the next image, an endless series of images, statistics once a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::{
     site::Site,
 };
 
-/// How long a request for a picture waits for one.
+/// How long a request for an image waits for one.
 const PICTURE_PATIENCE: Duration = Duration::from_secs(3);
-/// How often someone who waits says that he still wants a picture.
+/// How often a waiting request renews its interest in images.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// How often the page hears of the run.
+/// Interval of reports to the page.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 const BOUNDARY: &str = "framerail-picture";
 const MULTIPART: &str = "multipart/x-mixed-replace; boundary=framerail-picture";
 
-/// The first picture with a larger number than this, waiting until an instant or the end of the run.
+/// The first image with a sequence number above `after`; waits until an instant or the end of the run.
 async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant) -> Option<Arc<Picture>> {
     let mut closing = site.closing.subscribe();
     loop {
@@ -44,13 +44,13 @@ async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant
     }
 }
 
-/// The next picture of a stream, made for this request; or one newer than the number that the client has.
+/// The next image of a stream, encoded for this request; or one newer than the client's sequence number.
 pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer {
     let until = Instant::now() + PICTURE_PATIENCE;
     let Some(picture) = picture_after(site, stream, after, until).await else {
         let failure = site.pictures.failure();
         if failure.is_none() && after > 0 {
-            // Who has a picture is told that it is still the latest.
+            // The client already has the latest image.
             return answer(StatusCode::NO_CONTENT, "image/jpeg", Reply::Whole(None));
         }
         let why = failure.unwrap_or_else(|| format!("no frame of stream {stream} within 3 s"));
@@ -68,14 +68,14 @@ pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer
     reply
 }
 
-/// Pictures of a stream as they come; one that the client is too slow for is left out.
+/// Images of a stream as they are encoded; skips those for which the client is too slow.
 pub(crate) fn pictures(site: &Arc<Site>, stream: StreamId) -> Answer {
     let (parts, receiver) = mpsc::channel(1);
     let site = Arc::clone(site);
     tokio::spawn(async move {
         let mut after = 0;
         while site.is_live() {
-            // With room first, the picture is a fresh one.
+            // Waiting for capacity first ensures that the image is recent.
             let Ok(room) = parts.reserve().await else { return };
             let until = Instant::now() + RENEWAL;
             let Some(picture) = picture_after(&site, stream, after, until).await else { continue };

@@ -1,4 +1,4 @@
-//! The statistics as Prometheus reads them.
+//! Statistics in Prometheus format.
 //!
 //! Source: the text format 0.0.4 and the naming rules of prometheus.io/docs: base units, `_total` for counters.
 
@@ -11,10 +11,10 @@ use framerail_pipeline::{
 
 use crate::health::{Health, STREAM_STATES};
 
-/// What the text is, for the header.
+/// Content type of the text.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics of a run.
+/// Formats the metrics of a run.
 pub fn metrics_text(stats: &RunStats, health: &Health) -> String {
     let mut text = MetricsText::default();
     run(&mut text, stats, health);
@@ -30,7 +30,7 @@ enum Kind {
     Gauge,
 }
 
-/// Name, kind and help of a family, and its value for one thing.
+/// Name, kind and help of a metric family, and a function for its value.
 type Measure<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
 
 type Labels<'a> = &'a [(&'a str, &'a str)];

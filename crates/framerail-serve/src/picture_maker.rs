@@ -1,4 +1,4 @@
-//! From a frame to a small JPEG with what was found drawn in.
+//! Encodes a frame as a small JPEG with detections drawn in.
 
 use framerail_core::{BBox, ColorDescription, Detection, FramePool, HostSurface, PixelFormat, Point, Surface};
 use framerail_cuda::{CudaStream, CudaSurface, PinnedPool};
@@ -8,15 +8,15 @@ use framerail_vision::{Canvas, DrawOptions, FrameZones, Sketch, size_within};
 
 use crate::{Picture, PictureOptions};
 
-/// Buffers kept for pictures.
+/// Buffers kept for images.
 const KEPT_BUFFERS: usize = 2;
 
-/// Kinds of pictures whose tools are kept: a few megabytes each.
+/// Converters and encoders kept, one pair per combination of sizes and format: a few megabytes each.
 const KEPT_KINDS: usize = 4;
 
-/// What frames and pictures of one size, each, are made with. Streams of one kind share it, for it remembers nothing of a picture.
+/// Converter and encoder for one frame size and image size. Streams can share them, since they keep no state between images.
 struct Tools {
-    /// Size and format of the frame, and size of the picture.
+    /// Format and size of the frame, and size of the image.
     kind: (PixelFormat, [u32; 4]),
     shrink: Converter,
     encoder: ImageEncoder,
@@ -24,12 +24,12 @@ struct Tools {
 
 pub(crate) struct PictureMaker {
     options: PictureOptions,
-    /// The latest first.
+    /// Most recently used first.
     tools: Vec<Tools>,
-    /// How often an encoder was opened for tools that are no longer kept.
+    /// How often encoders that are no longer kept were opened.
     opens_before: u64,
     pool: FramePool,
-    /// The way from a card, made when a frame lies on one.
+    /// For downloads from a GPU; created for the first frame on one.
     card: Option<(PinnedPool, CudaStream)>,
 }
 
@@ -38,14 +38,14 @@ impl PictureMaker {
         Self { options, tools: Vec::new(), opens_before: 0, pool: FramePool::new(KEPT_BUFFERS), card: None }
     }
 
-    /// Makes the picture; its `sequence` is 0.
+    /// Encodes an image; its `sequence` is 0.
     ///
     /// # Errors
-    /// In words: the frame is not a picture, or FFmpeg lacks something.
+    /// A message: the item has no frame to show, or FFmpeg lacks a feature.
     pub(crate) fn make(&mut self, item: &FrameItem) -> Result<Picture, String> {
         let frame = &item.frame;
         let surface = self.host_surface(&frame.surface)?;
-        // Pixels that are not square are made so.
+        // Scale to square pixels.
         let aspect = frame.sample_aspect_ratio.map_or(1.0, |ratio| ratio.as_f64()).clamp(0.1, 10.0);
         let full_width = (f64::from(surface.width()) * aspect).round().max(1.0) as u32;
         let most = self.options.max_side.unwrap_or(u32::MAX);
@@ -56,7 +56,7 @@ impl PictureMaker {
         let Some(tools) = self.tools.first_mut() else { return Err("no tools; please report it".to_owned()) };
         let small = tools.shrink.convert(&surface, &color, PixelFormat::Yuv420p, width, height, &self.pool);
         let mut small = small.map_err(|error| error.to_string())?;
-        // As the converter leaves it: the matrix is the frame's, and RGB has become limited range.
+        // The converter's output keeps the frame's matrix; RGB has become limited range.
         if self.options.overlay {
             let scale = (width as f32 / surface.width() as f32, height as f32 / surface.height() as f32);
             draw(&mut small, &color, item, scale)?;
@@ -66,7 +66,7 @@ impl PictureMaker {
         Ok(Picture { jpeg, sequence: 0, frame: frame.index, seconds: frame.seconds(), detections, size: (width, height) })
     }
 
-    /// Puts the tools for a kind first; the longest unused go.
+    /// Moves the tools for this kind to the front, creating them if needed; drops the least recently used.
     fn take_up(&mut self, kind: (PixelFormat, [u32; 4])) {
         let tools = match self.tools.iter().position(|tools| tools.kind == kind) {
             Some(place) => self.tools.remove(place),
@@ -87,7 +87,7 @@ impl PictureMaker {
         self.opens_before + self.tools.iter().map(|tools| tools.encoder.opens()).sum::<u64>()
     }
 
-    /// The pixels in host memory: the frame's own, or a copy from a card.
+    /// The pixels in host memory: the frame's surface, or a copy downloaded from a GPU.
     fn host_surface(&mut self, surface: &Surface) -> Result<HostSurface, String> {
         if let Surface::Host(surface) = surface {
             return Ok(surface.clone());
@@ -104,7 +104,7 @@ impl PictureMaker {
     }
 }
 
-/// Draws what was found into a picture of another size than the frame.
+/// Draws detections and zones into an image of a different size than the frame.
 fn draw(picture: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (across, down): (f32, f32)) -> Result<(), String> {
     let zones = item.attachments.get::<FrameZones>();
     if item.detections.is_empty() && zones.is_none() {

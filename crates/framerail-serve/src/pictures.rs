@@ -1,8 +1,8 @@
-//! The latest picture of each stream, made only while someone asks for it.
+//! The latest image of each stream, encoded only while clients request it.
 //!
-//! Frames are offered on the thread of a stage. As long as nobody asks, an offer costs one atomic load. While someone does, a
-//! frame now and then is kept by another hold of its memory, and its own thread makes a small JPEG of it; a stage never
-//! waits for that, and frames that come meanwhile pass.
+//! A stage offers frames on its thread. Without requests, an offer costs one atomic load. During requests, a
+//! frame is occasionally kept (sharing its memory) and encoded as a small JPEG on a separate thread. The stage never
+//! waits for that; frames that arrive meanwhile are skipped.
 
 use std::{
     collections::BTreeMap,
@@ -21,48 +21,48 @@ use tokio::sync::watch;
 
 use crate::{ServeError, cost::ThreadCost, picture_maker::PictureMaker};
 
-/// How pictures are made.
+/// How images are encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PictureOptions {
-    /// Longest side in pixels; `None` for the frame's own size. Pictures are never enlarged.
+    /// Maximum side in pixels; `None` for the frame's size. Images are never enlarged.
     pub max_side: Option<u32>,
-    /// Most pictures of a stream per second; `None` for every frame.
+    /// Maximum images per second and stream; `None` for every frame.
     pub rate: Option<f64>,
-    /// Quality of JPEG, 1 to 100.
+    /// JPEG quality, 1 to 100.
     pub quality: u8,
-    /// Whether detections and zones are drawn in.
+    /// Whether to draw detections and zones.
     pub overlay: bool,
-    /// Most of the machine's processor time that all pictures together may take, 0 to 1: fewer are made otherwise.
+    /// Maximum share of the machine's CPU time for all images together, 0 to 1; the rate is reduced to stay below it.
     pub share: Option<f64>,
 }
 
 impl Default for PictureOptions {
-    /// For a page beside a run: small, at most ten a second, 1% of the processors.
+    /// For a monitoring page: small images, at most ten per second, 1% of the CPU time.
     fn default() -> Self {
         Self { max_side: Some(640), rate: Some(10.0), quality: 80, overlay: true, share: Some(0.01) }
     }
 }
 
-/// A picture of a stream.
+/// An image of a stream.
 #[derive(Debug)]
 pub struct Picture {
     /// The JPEG file.
     pub jpeg: Vec<u8>,
-    /// Number among the pictures of all streams; later ones have larger ones.
+    /// Sequence number over the images of all streams, increasing.
     pub sequence: u64,
-    /// Number of the frame in its stream.
+    /// Index of the frame in its stream.
     pub frame: u64,
-    /// The frame's time in its stream.
+    /// Timestamp of the frame in its stream.
     pub seconds: f64,
-    /// What was found in the frame.
+    /// Number of detections in the frame.
     pub detections: usize,
-    /// Its size in pixels.
+    /// Size in pixels.
     pub size: (u32, u32),
 }
 
-/// How long after a request its stream's frames are still wanted.
+/// How long a request keeps its stream's frames wanted.
 const LEASE: Duration = Duration::from_secs(2);
-/// Streams that nobody has asked for so long are forgotten, with their last picture.
+/// Streams without requests for this long are forgotten, with their last image.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 struct Slot {
@@ -74,43 +74,43 @@ struct Slot {
 #[derive(Default)]
 struct State {
     slots: BTreeMap<StreamId, Slot>,
-    /// The frame that is next, or at work.
+    /// The frame to encode next.
     taken: Option<Box<FrameItem>>,
     is_at_work: bool,
-    /// No frame is taken before, to keep within the share.
+    /// No frame is taken before this, to stay within the CPU share.
     rest_until: Option<Instant>,
     is_closed: bool,
-    /// Why there was no picture of the last frame.
+    /// Why the last frame could not be encoded.
     failure: Option<String>,
     made: u64,
     encoder_opens: u64,
 }
 
 struct Shared {
-    /// Whether frames are worth a look.
+    /// Whether any stream may be wanted.
     wanted: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
     options: PictureOptions,
 }
 
-/// The pictures of a run. Cloning is cheap.
+/// The images of a run. Cheap to clone.
 #[derive(Clone)]
 pub struct Pictures {
     shared: Arc<Shared>,
 }
 
-/// The thread that makes pictures; it ends when this is dropped.
+/// The encoding thread; ends when this is dropped.
 pub struct PictureThread {
     pictures: Pictures,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pictures {
-    /// No pictures yet, and the thread that makes them.
+    /// Starts the encoding thread.
     ///
     /// # Errors
-    /// `Start` when there are no threads left.
+    /// `Start` when no thread can be created.
     pub fn start(options: PictureOptions) -> Result<(Self, PictureThread), ServeError> {
         let shared = Shared { wanted: AtomicBool::new(false), state: Mutex::default(), changed: Condvar::new(), options };
         let pictures = Self { shared: Arc::new(shared) };
@@ -120,7 +120,7 @@ impl Pictures {
         Ok((pictures.clone(), PictureThread { pictures, thread: Some(thread) }))
     }
 
-    /// Shows a frame that passes. Never waits, and copies no pixels.
+    /// Offers a frame. Never waits, and copies no pixels.
     pub fn offer(&self, item: &FrameItem) {
         if self.shared.wanted.load(Ordering::Relaxed) {
             self.take(item, Instant::now());
@@ -143,7 +143,7 @@ impl Pictures {
         }
     }
 
-    /// Asks for pictures of a stream for a while, and gives the way to the latest.
+    /// Requests images of a stream for a while. Returns a receiver of the latest one.
     pub(crate) fn want(&self, stream: StreamId) -> watch::Receiver<Option<Arc<Picture>>> {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
@@ -151,7 +151,7 @@ impl Pictures {
         let fresh = || Slot { wanted_until: now, due: now, latest: watch::Sender::new(None) };
         let slot = state.slots.entry(stream).or_insert_with(fresh);
         if slot.wanted_until < now {
-            // What was made for someone who has gone is old.
+            // An image made for an earlier request is outdated.
             slot.latest.send_replace(None);
         }
         slot.wanted_until = now + LEASE;
@@ -160,17 +160,17 @@ impl Pictures {
         latest
     }
 
-    /// Pictures made so far.
+    /// Number of images encoded so far.
     pub fn made(&self) -> u64 {
         self.shared.state.lock().made
     }
 
-    /// How often a JPEG encoder was opened for them.
+    /// How often a JPEG encoder was opened.
     pub fn encoder_opens(&self) -> u64 {
         self.shared.state.lock().encoder_opens
     }
 
-    /// Why there was no picture of the last frame that was looked at.
+    /// Why the last frame could not be encoded.
     pub(crate) fn failure(&self) -> Option<String> {
         self.shared.state.lock().failure.clone()
     }
@@ -195,7 +195,7 @@ impl Pictures {
         }
     }
 
-    /// The next frame; waits for it. `None` at the end.
+    /// Waits for the next frame; `None` at the end.
     fn next(&self) -> Option<Box<FrameItem>> {
         let mut state = self.shared.state.lock();
         loop {
@@ -222,7 +222,7 @@ impl Pictures {
         state.failure = made.as_ref().err().cloned();
         state.made += u64::from(made.is_ok());
         if let Some(slot) = state.slots.get_mut(&stream) {
-            // Where the rest is long, streams take turns.
+            // If the pause is long, streams take turns.
             slot.due = now + pause.max(rest * wanted.saturating_sub(1)).saturating_sub(Duration::from_millis(2));
             if let Ok(picture) = made {
                 slot.latest.send_replace(Some(picture));

@@ -1,4 +1,4 @@
-//! Which address gives which answer.
+//! Routes requests to their responses.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use crate::{
     sources::MAX_STREAMS,
 };
 
-/// Most bytes of a request's body.
+/// Maximum size of a request body in bytes.
 const MAX_BODY: usize = 16 * 1024;
-/// How long a request's body may take.
+/// Timeout for a request body.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 
 const PAGE: &str = include_str!("page/index.html");
@@ -33,12 +33,12 @@ const SCRIPTS: [(&str, &str); 3] = [
 ];
 const ICON: &str = include_str!("page/icon.svg");
 
-/// Answers a request.
+/// Handles a request.
 pub(crate) async fn handle(site: Arc<Site>, guest: Guest, peer: SocketAddr, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let is_head = request.method() == Method::HEAD;
     let mut reply = checked(&site, guest, peer, request).await;
     if is_head {
-        // Of an answer that goes on, the head is all there is; the connection ends with it.
+        // A HEAD request for a stream gets only the head; the connection closes after it.
         *reply.body_mut() = Reply::Whole(None);
     }
     Ok(reply)
@@ -74,7 +74,7 @@ async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> 
                 && let Some(cookie) = site.access.cookie_for(&given)
             {
                 let reply = answer(StatusCode::SEE_OTHER, "text/plain; charset=utf-8", Reply::Whole(None));
-                // The token leaves the address, and with it the browser's history.
+                // Removes the token from the URL, and so from the browser's history.
                 return with_header(with_header(reply, "set-cookie", &cookie), "location", uri.path());
             }
             if is_guess {
@@ -86,7 +86,7 @@ async fn refused(site: &Site, refusal: Refusal, request: &Request<Incoming>) -> 
     }
 }
 
-/// Requests that change nothing.
+/// Read-only requests.
 async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answer {
     if let Some(file) = path.strip_prefix("/frames/") {
         return frames(site, file, request.uri()).await;
@@ -114,11 +114,11 @@ async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answ
 fn health(site: &Site, run: &RunSwitch, request: &Request<Incoming>) -> Answer {
     let health = Health::of(run);
     let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // Without the token, strangers learn no more than that.
+    // Without the token, only the state is shown.
     if site.access.is_known(request.headers()) { json(status, &health) } else { json(status, &json!({ "state": health.state })) }
 }
 
-/// `STREAM.jpg` and `STREAM.mjpg`.
+/// Serves `STREAM.jpg` and `STREAM.mjpg`.
 async fn frames(site: &Arc<Site>, file: &str, uri: &Uri) -> Answer {
     let file = percent_decoded(file);
     let Some((name, ending)) = file.rsplit_once('.').filter(|(_, ending)| matches!(*ending, "jpg" | "mjpg")) else {
@@ -137,7 +137,7 @@ async fn frames(site: &Arc<Site>, file: &str, uri: &Uri) -> Answer {
     live::picture(site, stream, after).await
 }
 
-/// What a server without a run shows.
+/// Pages of a server without a run.
 async fn pictures_alone(site: &Arc<Site>, path: &str) -> Answer {
     match path {
         "/" => whole("text/html; charset=utf-8", index(site)),
@@ -149,7 +149,7 @@ async fn pictures_alone(site: &Arc<Site>, path: &str) -> Answer {
     }
 }
 
-/// A page with a picture of each stream, without script.
+/// A page with an image of each stream, without scripts.
 fn index(site: &Site) -> String {
     let picture = |stream: &crate::NamedStream| {
         let (id, name) = (stream.id, escaped(&stream.name));
@@ -184,7 +184,7 @@ struct SetSetting {
     value: f64,
 }
 
-/// Requests that change something.
+/// Requests that change the run.
 async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     match (request.method().clone(), path) {
         (Method::POST, "/streams") if !site.access.has_token() => {
@@ -226,7 +226,7 @@ async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source:
         return failed(StatusCode::TOO_MANY_REQUESTS, &format!("{MAX_STREAMS} streams are being read, the maximum; remove one first"));
     }
     let site = Arc::clone(site);
-    // It may look at the disk, and ask for a name.
+    // The check may access the disk or resolve a name.
     let added = tokio::task::spawn_blocking(move || match site.sources.check(&source, peer.ip()) {
         Ok(()) => Ok(streams.add_source(source.reveal())),
         Err(reason) => Err(reason),
@@ -240,7 +240,7 @@ async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source:
 }
 
 fn remove_stream(site: &Site, run: &RunSwitch, wanted: &str) -> Answer {
-    // One that waits for its turn has its number too, and numbers come first here: names may be numbers.
+    // Streams that still wait for their turn have IDs too. IDs take precedence over names, because names may be numbers.
     let stream = wanted.parse().map(StreamId).ok().or_else(|| site.stream(wanted));
     let removed = match stream {
         Some(stream) => run.streams().remove_stream(stream),
@@ -264,7 +264,7 @@ fn not_allowed(allowed: &str) -> Answer {
     with_header(failed(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed methods: {allowed}")), "allow", allowed)
 }
 
-/// A JSON body. That it says so keeps forms of other pages out.
+/// Parses a JSON body. Requiring the content type blocks forms on other sites.
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Answer> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.split(';').next().map(str::trim) != Some("application/json") {
@@ -282,7 +282,7 @@ async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Answ
     serde_json::from_slice(&bytes).map_err(|error| failed(StatusCode::BAD_REQUEST, &format!("invalid JSON in the request: {error}")))
 }
 
-/// The value of a key in the address behind `?`.
+/// Value of a query parameter.
 fn query(uri: &Uri, key: &str) -> Option<String> {
     let pairs = uri.query()?.split('&');
     let mut values = pairs.filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == key);

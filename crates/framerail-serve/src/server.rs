@@ -1,4 +1,4 @@
-//! The server: one thread that answers, beside the run and never in its way.
+//! The HTTP server: runs on a separate thread and never blocks the run.
 
 use std::{
     io,
@@ -24,27 +24,27 @@ use crate::{
     sources::AllowedSources,
 };
 
-/// How long the head of a request may take, and a connection be idle.
+/// Timeout for a request head, and for idle connections.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of a request's head.
+/// Maximum size of a request head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
-/// How long clients have at the end to take what is on its way to them.
+/// How long clients have to receive pending data when the server closes.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Where to serve, and who is let in.
+/// Address and access settings of a server.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
-    /// Address and port, such as `127.0.0.1:8080`; port 0 takes one that is free.
+    /// Address and port, such as `127.0.0.1:8080`; 0 = any free port.
     pub address: String,
-    /// What clients must know; needed for any address but loopback.
+    /// Token that clients must send; required for any address but loopback.
     pub token: Option<String>,
-    /// Names by which the server may be asked, beside addresses in figures, `localhost` and this machine's name.
+    /// Accepted host names, besides IP addresses, `localhost` and this machine's name.
     pub hosts: Vec<String>,
-    /// Schemes of addresses that may be added to the run, and `file` for paths. Default: [`crate::DEFAULT_SOURCES`].
+    /// URL schemes of sources that clients may add to the run, and `file` for paths. Default: [`crate::DEFAULT_SOURCES`].
     pub sources: Option<Vec<String>>,
 }
 
-/// An address that is taken, before anything is served there.
+/// A bound address that is not served yet.
 pub struct BoundServer {
     listener: TcpListener,
     address: SocketAddr,
@@ -54,15 +54,15 @@ pub struct BoundServer {
 }
 
 impl BoundServer {
-    /// Takes the address.
+    /// Binds the address.
     ///
     /// # Errors
-    /// What is wrong with address or token; `InUse`, `Bind`.
+    /// `Address`, `Sources`, `Token` and `TokenNeeded` for invalid options; `InUse`, `Bind`.
     pub fn bind(options: &ServeOptions) -> Result<Self, ServeError> {
         let no_address = || ServeError::Address { text: options.address.clone() };
         let wanted = options.address.to_socket_addrs().map_err(|_| no_address())?.next().ok_or_else(no_address)?;
         let sources = AllowedSources::new(options.sources.as_deref())?;
-        // Looked at before the address is taken, and again with the port that it got.
+        // Checked before binding, and again with the assigned port.
         Access::new(wanted, options.token.as_deref(), &options.hosts)?;
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => ServeError::InUse { address: wanted },
@@ -75,17 +75,17 @@ impl BoundServer {
         Ok(Self { listener, address, is_any_port: wanted.port() == 0, access, sources })
     }
 
-    /// The real address, with the port.
+    /// The bound address, with the assigned port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether the port was left to the system, so that nobody knows it yet.
+    /// Whether the system chose the port, so that the user does not know it yet.
     pub fn is_any_port(&self) -> bool {
         self.is_any_port
     }
 
-    /// Serves from its own thread.
+    /// Starts serving on a separate thread.
     ///
     /// # Errors
     /// `Start`.
@@ -112,7 +112,7 @@ impl BoundServer {
     }
 }
 
-/// A server at work. Dropping it closes it.
+/// A running server. Dropping it closes it.
 pub struct Server {
     site: Arc<Site>,
     address: SocketAddr,
@@ -120,12 +120,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where it serves.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Tells those who watch how the run ended, and closes; takes two seconds at most.
+    /// Sends clients the final state of the run and closes; takes up to two seconds.
     pub fn close(mut self) {
         self.end();
     }
@@ -175,7 +175,7 @@ async fn accept(listener: tokio::net::TcpListener, site: &Arc<Site>) {
                 });
                 site.door.enter(guest, task);
             }
-            // Too many open files, or a client that is gone already: others still come.
+            // Too many open files, or the client is already gone: keep accepting.
             Err(error) => {
                 log::debug!("a connection failed: {error}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -197,7 +197,7 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, guest: Guest, sit
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(MAX_HEAD).half_close(false);
     let connection = builder.serve_connection(TokioIo::new(GuardedStream::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
-    // A client's mistakes and departures are its own.
+    // Errors of one client do not concern the server.
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = closing.wait_for(|closing| *closing) => {}

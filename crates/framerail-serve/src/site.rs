@@ -1,4 +1,4 @@
-//! What is served: a run with its pictures, or pictures alone.
+//! The content of a server: a run with its images, or images only.
 
 use std::sync::Arc;
 
@@ -18,31 +18,31 @@ use crate::{
     sources::AllowedSources,
 };
 
-/// A stream as far as a picture of it can be asked for.
+/// A stream whose images can be requested.
 #[derive(Clone, Debug, Serialize)]
 pub struct NamedStream {
-    /// Its number.
+    /// Stream ID.
     pub id: u32,
-    /// Its name.
+    /// Stream name.
     pub name: String,
 }
 
-/// What a server shows.
+/// What a server serves.
 pub enum Content {
-    /// A run: everything.
+    /// A run, with statistics and controls.
     Run {
         /// The run.
         run: RunSwitch,
-        /// The stage whose frames are shown; `None` where there are no pictures.
+        /// The stage whose frames are shown; `None` without images.
         view: Option<String>,
-        /// What the page is called.
+        /// Title of the page.
         title: String,
     },
-    /// Pictures alone, of the streams of this list.
+    /// Only images, of the streams in this list.
     Pictures(Arc<Mutex<Vec<NamedStream>>>),
 }
 
-/// Everything that the answers are made of.
+/// State shared by all requests.
 pub(crate) struct Site {
     pub(crate) access: Access,
     pub(crate) door: Door,
@@ -51,11 +51,11 @@ pub(crate) struct Site {
     pub(crate) content: Content,
     pub(crate) pictures: Pictures,
     pub(crate) history: Mutex<History>,
-    /// Turns true when the server is about to close.
+    /// Becomes true when the server is about to close.
     pub(crate) closing: watch::Sender<bool>,
 }
 
-/// What the page is told once a second.
+/// The report sent to the page once a second.
 #[derive(Serialize)]
 pub(crate) struct Report<'a> {
     version: &'static str,
@@ -98,7 +98,7 @@ impl Site {
         self.run().map(|run| GraphPicture::from_stats(&run.stats()).svg())
     }
 
-    /// The stream of this name, else of this number.
+    /// Finds a stream by name or, failing that, by ID.
     pub(crate) fn stream(&self, wanted: &str) -> Option<StreamId> {
         let streams = self.streams();
         let named = streams.iter().find(|stream| stream.name == wanted);
@@ -116,7 +116,7 @@ impl Site {
         }
     }
 
-    /// Whether more pictures may come.
+    /// Whether more images may follow.
     pub(crate) fn is_live(&self) -> bool {
         !*self.closing.borrow() && self.run().is_none_or(|run| !run.is_over())
     }

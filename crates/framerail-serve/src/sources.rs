@@ -1,4 +1,4 @@
-//! Which sources may be added to a run over HTTP, and by whom.
+//! Which sources clients may add to a run over HTTP.
 
 use std::net::{IpAddr, ToSocketAddrs};
 
@@ -6,16 +6,16 @@ use framerail_core::{SourceUrl, is_private_address};
 
 use crate::ServeError;
 
-/// Schemes of addresses that may be added where nothing else is said.
+/// URL schemes allowed by default.
 pub const DEFAULT_SOURCES: [&str; 7] = ["http", "https", "rtmp", "rtmps", "rtsp", "rtsps", "srt"];
-/// What stands for paths on the machine that runs the pipeline.
+/// Stands for paths on the machine that runs the pipeline.
 const FILE: &str = "file";
-/// Everything that can be allowed.
+/// All schemes that can be allowed.
 const KNOWN: [&str; 13] = ["file", "ftp", "ftps", "http", "https", "rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "udp"];
-/// Streams of a run that have not ended, beyond which none is added.
+/// Maximum number of unfinished streams in a run; no more are added.
 pub(crate) const MAX_STREAMS: usize = 256;
 
-/// Schemes of addresses that may be added, and `file` for paths.
+/// Allowed URL schemes of sources, and `file` for paths.
 #[derive(Clone, Debug)]
 pub(crate) struct AllowedSources(Vec<String>);
 
@@ -31,12 +31,12 @@ impl AllowedSources {
         }
     }
 
-    /// Looks at a source that someone at an address wants to add. Asks for the host's addresses, which may take a while.
+    /// Checks a source that a client at `peer` wants to add. Resolves the host name, which may take a while.
     ///
     /// # Errors
-    /// Why it may not, in a line.
+    /// The reason for rejection, in one line.
     pub(crate) fn check(&self, source: &SourceUrl, peer: IpAddr) -> Result<(), String> {
-        // What is not an URL is a path to FFmpeg, or a protocol without slashes.
+        // FFmpeg treats anything but a URL as a path, or as a protocol without slashes.
         let scheme = source.scheme().unwrap_or_else(|| FILE.to_owned());
         let is_file = scheme == FILE;
         if !self.0.contains(&scheme) {
@@ -54,7 +54,7 @@ impl AllowedSources {
         if is_private_address(peer) {
             return Ok(());
         }
-        // A name that is not known fails when the stream is opened.
+        // An unknown name fails later, when the stream is opened.
         let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
         if found.iter().any(|address| is_private_address(address.ip())) {
             return Err(format!("{source} is a private address; only clients with a private address can add it"));

@@ -1,4 +1,4 @@
-//! Where in a pipeline pictures are taken.
+//! Selects where in a pipeline images are taken.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use crate::{Pictures, ServeError};
 pub struct View {
     /// The stage whose frames are shown.
     pub stage: String,
-    /// Whether a stage before it draws what was found into the frames.
+    /// Whether an earlier stage already draws detections into the frames.
     pub is_drawn: bool,
     edge: framerail_pipeline::EdgeId,
 }
 
 impl View {
-    /// Behind the stage of this name, or, where none is given, behind the last stage before a sink: with branches, on the
-    /// longest way. So what `blur` hides is hidden here too.
+    /// Finds the output of the named stage or, by default, of the last stage before a sink; with several branches, on the
+    /// longest one. What `blur` hides is therefore hidden here too.
     ///
     /// # Errors
-    /// `View` when there is no such stage, or it gives no frames.
+    /// `View` when the stage does not exist or has no frame output.
     pub fn find(planned: &PlannedGraph, stage: Option<&str>) -> Result<Self, ServeError> {
         let refused = |message: String| Err(ServeError::View { message });
         let edge = match stage {
-            // Of several as long, the first: the largest comes last among equals.
+            // Among equally long branches, take the first: `max_by_key` returns the last maximum.
             None => planned.edges.iter().rev().filter(|edge| is_sink(planned, edge.to)).max_by_key(|edge| depth(planned, edge.from)),
             Some(name) => match planned.node(name) {
                 None => {
@@ -43,7 +43,7 @@ impl View {
         Ok(Self { stage, is_drawn: is_drawn(planned, edge.from), edge: edge.id })
     }
 
-    /// Shows the frames that pass there.
+    /// Offers the frames that pass this place.
     pub fn attach(&self, planned: &mut PlannedGraph, pictures: &Pictures) {
         let pictures = pictures.clone();
         planned.graph.probe(
@@ -64,7 +64,7 @@ fn edge_into(planned: &PlannedGraph, node: NodeId) -> Option<&PlannedEdge> {
     planned.edges.iter().find(|edge| edge.to == node)
 }
 
-/// Stages before this one.
+/// Number of stages before this one.
 fn depth(planned: &PlannedGraph, node: NodeId) -> usize {
     let mut depth = 0;
     let mut node = node;

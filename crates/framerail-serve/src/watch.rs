@@ -1,4 +1,4 @@
-//! A run that is about to start, and is to be watched.
+//! Sets up monitoring of a run that is about to start.
 
 use std::{env, net::SocketAddr};
 
@@ -6,28 +6,28 @@ use framerail_pipeline::{PlannedGraph, RunSwitch, ServeDescription, Value};
 
 use crate::{BoundServer, Content, PictureOptions, PictureThread, Pictures, ServeError, ServeOptions, Server, View};
 
-/// Variable whose value is the token where the caller gives none: arguments can be seen by other users.
+/// Environment variable for the token, used if the caller gives none: other users can see command-line arguments.
 pub const TOKEN_VARIABLE: &str = "FRAMERAIL_SERVE_TOKEN";
 
-/// What the caller says of watching a run: on the command line, or from Python. What is not said here may stand in the
-/// pipeline's file.
+/// The caller's options for monitoring a run, from the command line or Python. Missing ones are taken from the
+/// pipeline file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchOptions {
-    /// Address and port, such as `127.0.0.1:8080`; port 0 takes one that is free.
+    /// Address and port, such as `127.0.0.1:8080`; 0 = any free port.
     pub address: Option<String>,
-    /// What clients must know; needed for any address but loopback.
+    /// Token that clients must send; required for any address but loopback.
     pub token: Option<String>,
-    /// Names by which the server may be asked, beside addresses in figures, `localhost` and this machine's name.
+    /// Accepted host names, besides IP addresses, `localhost` and this machine's name.
     pub hosts: Vec<String>,
-    /// The stage whose frames are shown; the last one before the end by default.
+    /// The stage whose frames are shown; default: the last one before a sink.
     pub view: Option<String>,
-    /// Schemes of addresses that may be added to the run, and `file` for paths; [`crate::DEFAULT_SOURCES`] when empty.
+    /// URL schemes of sources that clients may add to the run, and `file` for paths; [`crate::DEFAULT_SOURCES`] when empty.
     pub sources: Vec<String>,
 }
 
 impl WatchOptions {
-    /// Takes from the file what was not said, and the token from [`TOKEN_VARIABLE`] before that; `None` when nobody wants to
-    /// watch.
+    /// Fills missing options from the file; for the token, [`TOKEN_VARIABLE`] takes precedence over the file. `None` when monitoring is
+    /// not requested.
     fn completed(self, file: Option<&ServeDescription>) -> Result<Option<Self>, ServeError> {
         let text = |value: &Value| value.text.clone();
         let Some(address) = self.address.clone().or_else(|| file.map(|file| text(&file.address))) else {
@@ -43,7 +43,7 @@ impl WatchOptions {
     }
 }
 
-/// An address that is taken, and pictures that are not asked for yet.
+/// A bound server and images, before the run starts.
 pub struct Watch {
     server: BoundServer,
     pictures: Pictures,
@@ -52,11 +52,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes the address, and looks where pictures come from; nothing where neither the caller nor the pipeline's file wants
-    /// the run to be watched. What the caller says goes before what stands in the file.
+    /// Binds the address and attaches to the stage whose frames are shown. Returns `None` when neither the caller nor the pipeline file
+    /// requests monitoring. The caller's options take precedence over the file.
     ///
     /// # Errors
-    /// What is wrong with address, token or stage; `NoAddress` where only they are given; `InUse`, `Bind`, `Start`.
+    /// Errors for invalid addresses, tokens or stages; `NoAddress` when only other options are given; `InUse`, `Bind`, `Start`.
     pub fn prepare(options: WatchOptions, file: Option<&ServeDescription>, planned: &mut PlannedGraph) -> Result<Option<Self>, ServeError> {
         let Some(WatchOptions { address, token, hosts, view, sources }) = options.completed(file)? else { return Ok(None) };
         let server = BoundServer::bind(&ServeOptions {
@@ -66,21 +66,21 @@ impl Watch {
             sources: (!sources.is_empty()).then_some(sources),
         })?;
         let view = View::find(planned, view.as_deref())?;
-        // What a stage has drawn is not drawn again.
+        // Do not draw again what a stage has drawn.
         let (pictures, thread) = Pictures::start(PictureOptions { overlay: !view.is_drawn, ..PictureOptions::default() })?;
         view.attach(planned, &pictures);
         Ok(Some(Self { server, pictures, thread, view: view.stage }))
     }
 
-    /// The real address, with the port.
+    /// The bound address, with the assigned port.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Serves a run that has begun.
+    /// Serves a run that has started.
     ///
     /// # Errors
-    /// `Start` when there are no threads left.
+    /// `Start` when no thread can be created.
     pub fn serve(self, run: RunSwitch) -> Result<Watched, ServeError> {
         let content = Content::Run { run, view: Some(self.view), title: "framerail".to_owned() };
         let server = self.server.serve(content, &self.pictures)?;
@@ -88,20 +88,20 @@ impl Watch {
     }
 }
 
-/// A run that is watched. Dropping it closes it.
+/// A monitored run. Dropping it closes the server.
 pub struct Watched {
     server: Server,
-    /// Goes after the server, which asks it.
+    /// Dropped after the server, which uses it.
     _pictures: PictureThread,
 }
 
 impl Watched {
-    /// Where it serves.
+    /// The bound address.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// Tells those who watch how the run ended, and closes; takes two seconds at most.
+    /// Sends clients the final state of the run and closes; takes up to two seconds.
     pub fn close(self) {
         self.server.close();
     }

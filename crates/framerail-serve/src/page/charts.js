@@ -1,4 +1,4 @@
-// Small charts as SVG: a line with the area below it. Numbers stand beside them as text.
+// Small SVG charts: a line with the area below it. Values are shown as text beside them.
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 300, HEIGHT = 100;
@@ -9,7 +9,7 @@ function element(name, className) {
   return node;
 }
 
-/** An empty plot; hidden from screen readers, which get the number beside it. */
+/** Creates an empty plot; hidden from screen readers, which read the value beside it. */
 export function plot() {
   const svg = element("svg");
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
@@ -19,7 +19,7 @@ export function plot() {
   return svg;
 }
 
-/** Draws values between 0 and `top`, the latest at the right end; `room` is how many would fill the width. */
+/** Draws values between 0 and `top`, the latest at the right; `room` is the number of values that fill the width. */
 export function draw(svg, values, top, room) {
   const [area, line] = svg.children;
   const step = WIDTH / Math.max(1, room - 1);
@@ -34,7 +34,7 @@ export function draw(svg, values, top, room) {
   area.setAttribute("d", path ? `${path}L${WIDTH} ${HEIGHT}L${left.toFixed(1)} ${HEIGHT}Z` : "");
 }
 
-/** A plot with its scale below, in a figure that has a caption. */
+/** Adds a plot with a scale below it to a figure with a caption. */
 export function chart(figure) {
   const svg = plot();
   const scale = document.createElement("div");
@@ -51,7 +51,7 @@ export function chart(figure) {
   };
 }
 
-/** The next round number that is not below a value: a scale that does not jump about. */
+/** The smallest round number not below a value, so that the scale changes rarely. */
 export function rounded(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

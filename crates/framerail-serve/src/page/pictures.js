@@ -1,6 +1,6 @@
-// Live pictures: each is asked for again once it has come, so a slow line gets fewer. Only those in sight are asked for.
+// Live images: each is requested again after it has arrived, so slow connections get fewer. Only visible ones are requested.
 
-// A browser has six connections to a server; events and actions need some too.
+// Browsers open up to six connections to a server; leave some for events and actions.
 const AT_ONCE = 4;
 const CALM_MS = 2000;
 
@@ -23,7 +23,7 @@ function leave() {
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** The pictures of all streams, in a container. */
+/** The images of all streams, in a container. */
 export class Pictures {
   constructor(container) {
     this.container = container;
@@ -38,7 +38,7 @@ export class Pictures {
     document.addEventListener("visibilitychange", () => this.followAll());
   }
 
-  /** Shows one picture for each of these streams, and their facts. */
+  /** Shows an image and details for each of these streams. */
   update(streams) {
     for (const [id, card] of this.cards) {
       if (!streams.some((stream) => stream.id === id)) this.remove(card);
@@ -117,7 +117,7 @@ export class Pictures {
 
   async load(card) {
     const reply = await fetch(`/frames/${card.id}.jpg?after=${card.after}`);
-    // Nothing new came for a while.
+    // No new image within the time limit.
     if (reply.status === 204) return false;
     if (!reply.ok) {
       const told = await reply.json().catch(() => ({}));

@@ -1,4 +1,4 @@
-// The monitoring page: it gets a report once a second and changes only what differs, so that focus and reading position are kept.
+// The monitoring page: receives a report once a second and updates only what changed, so that focus and scroll position are kept.
 
 import { chart, draw, plot, rounded } from "/charts.js";
 import { Pictures } from "/pictures.js";
@@ -29,7 +29,7 @@ function make(name, className, text) {
   return node;
 }
 
-/** Announces a text to screen readers, once. */
+/** Announces a text to screen readers once. */
 function announce(text) {
   byId("announcer").textContent = text;
 }
@@ -51,7 +51,7 @@ function duration(secs) {
   return hours ? `${hours}:${two(minutes)}:${two(seconds)}` : `${minutes}:${two(seconds)}`;
 }
 
-/** Differences of a count between samples, per second. */
+/** Rates per second of a counter, from one sample to the next. */
 function perSecond(pick) {
   const values = [];
   for (let place = 1; place < samples.length; place += 1) {
@@ -61,7 +61,7 @@ function perSecond(pick) {
   return values;
 }
 
-/** The mean of the last few, so that figures can be read. */
+/** The mean of the last three values, so that displayed numbers stay readable. */
 function now(values) {
   const last = values.slice(-3);
   return last.length ? last.reduce((sum, value) => sum + value, 0) / last.length : 0;
@@ -74,7 +74,7 @@ function remember(sample) {
   if (samples.length > ROOM + 1) samples.shift();
 }
 
-/** Rows of a table by key: kept, added, taken out. */
+/** Updates the rows of a table by key: keeps, adds and removes rows. */
 function rows(body, keys, create) {
   const known = new Map([...body.children].map((row) => [row.dataset.key, row]));
   for (const [key, row] of known) {
@@ -90,7 +90,7 @@ function rows(body, keys, create) {
     if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null);
     return row;
   });
-  // A row that changes its place must not lose the keyboard.
+  // Moving a row must not lose keyboard focus.
   if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
   return made;
 }
@@ -131,7 +131,7 @@ function showStages(stats) {
   const made = rows(body, stages.map((stage) => stage.name), createStage);
   stages.forEach((stage, place) => {
     const row = made[place];
-    // A source that mostly waits for frames to be due does not limit the run by its work.
+    // A source that mostly waits until frames are due does not limit the run.
     const isLimiting = stats.limiting_stage === stage.name;
     const isPaced = isLimiting && !stats.edges.some((edge) => edge.to === stage.name) && stage.wait_input_secs > stage.busy_secs;
     row.classList.toggle("limiting", isLimiting && !isPaced);
@@ -172,7 +172,7 @@ function createStream(key) {
 }
 
 function showStreams(stats) {
-  // Those that have ended come last, the latest first.
+  // Streams that have ended come last, most recent first.
   const streams = [...stats.streams].sort((a, b) => ENDED.has(a.state) - ENDED.has(b.state) || (ENDED.has(a.state) ? b.id - a.id : a.id - b.id));
   const open = streams.filter((stream) => !ENDED.has(stream.state)).length;
   const shown = streams.slice(0, open + MOST_ENDED);
@@ -239,7 +239,7 @@ function showSettings(settings) {
     const words = (value) => (isSwitch ? (value ? "on" : "off") : `${fine(value, step)}${setting.unit ? ` ${setting.unit}` : ""}`);
     const given = () => Number(isSwitch ? slider.checked : slider.value);
     setText(help, [setting.help, setting.unit && `in ${setting.unit}`, `initially ${isSwitch ? words(setting.initial) : Number(setting.initial.toPrecision(4))}`].filter(Boolean).join("; "));
-    // What is being moved is not pulled back.
+    // Do not reset a slider while the user drags it.
     if (!slider.pending) {
       if (isSwitch) slider.checked = setting.value !== 0;
       else slider.value = setting.value;
@@ -272,7 +272,7 @@ function showMessages(report) {
 
 function showOverview(report) {
   const { stats } = report;
-  // The width grows with the run, from a minute to five.
+  // The time range grows with the run, from one minute to five.
   const room = Math.min(ROOM, Math.max(60, samples.length));
   const rates = perSecond((sample) => sample.done);
   const top = rounded(Math.max(...rates, 0));
@@ -313,14 +313,14 @@ async function showGraph(limiting) {
   image.src = url;
   image.alt = `Graph of the pipeline${limiting ? `; ${limiting} limits the run` : ""}; the table below has the same data`;
   await image.decode().catch(() => {});
-  // It shrinks to fit, but stays legible; below that it can be scrolled.
+  // The image shrinks to fit but stays legible; below its minimum width it scrolls.
   image.style.minWidth = `${Math.min(GRAPH_WIDTH, image.naturalWidth)}px`;
   if (old.startsWith("blob:")) URL.revokeObjectURL(old);
 }
 
 function show(report) {
   tell(report.state === "failed" ? report.reasons.join("; ") : "");
-  // The last graph is that of the whole run.
+  // The last graph is fetched after the run has ended, to show all of it.
   if (["ended", "failed"].includes(report.state)) graphAt = 0;
   setState(report.state);
   remember(report.sample);
@@ -335,7 +335,7 @@ function show(report) {
   showGraph(report.stats.limiting_stage);
 }
 
-/** Sends a change; errors are shown and announced. */
+/** Sends a change; shows and announces errors. */
 async function send(method, path, value) {
   try {
     const body = value === undefined ? undefined : JSON.stringify(value);
