@@ -1,4 +1,4 @@
-//! The card's pictures against FFmpeg's on the host.
+//! Compares frames decoded on the GPU with frames decoded by FFmpeg on the CPU.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,17 +11,17 @@ use framerail_media::{MediaItem, MediaReader};
 use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, ReaderError};
 use serde_json::json;
 
-/// What to compare.
+/// Options of the comparison.
 #[derive(clap::Args)]
 pub(crate) struct Check {
-    /// Files.
+    /// Input files.
     clips: Vec<PathBuf>,
-    /// Compare no more than so many frames of each.
+    /// Maximum number of frames to compare per file.
     #[arg(long, default_value_t = 400)]
     frames: usize,
 }
 
-/// Differences between two decodes.
+/// Difference of two decodes.
 #[derive(Default)]
 struct Difference {
     frames: usize,
@@ -140,7 +140,7 @@ impl Difference {
     }
 }
 
-/// A component's code value.
+/// Code value of a component.
 fn sample(surface: &HostSurface, component: usize, column: usize, row: usize) -> anyhow::Result<u32> {
     let format: PixelFormat = surface.format();
     let Some(place) = format.color_components().get(component) else { anyhow::bail!("{format} has no component {component}") };

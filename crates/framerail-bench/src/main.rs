@@ -1,5 +1,5 @@
-//! Measures framerail on a CUDA card and checks it against the host. Each job prints one line of JSON as `bench/gpu/peers.py`
-//! does, so that `bench/gpu/run_all.py` can run them in turn.
+//! Benchmarks framerail on a CUDA GPU and checks its output against the CPU. Each job prints one line of JSON, like `bench/gpu/peers.py`,
+//! so that `bench/gpu/run_all.py` can run both.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -15,11 +15,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-/// Measures framerail on a CUDA card and checks it against the host.
+/// Benchmarks framerail on a CUDA GPU and checks its output against the CPU.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
-    /// Number of the card.
+    /// GPU ordinal.
     #[arg(long, global = true, default_value_t = 0)]
     card: u32,
     #[command(subcommand)]
@@ -28,23 +28,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Reads a file from start to end: every frame as planar RGB of 8 bits in device memory.
+    /// Reads a whole file: every frame as planar 8-bit RGB in device memory.
     Read(read::Read),
-    /// Opens a file and reads ten frames from anywhere in it, for each list of picks.
+    /// Opens a file and reads ten random frames, for each list of picks.
     Random(random::Random),
-    /// Opens a file and reads its first frame, again and again.
+    /// Opens a file and reads its first frame, repeatedly.
     Opens(opens::Opens),
     /// Times the steps of opening a file and reading its first frame.
     Steps(steps::Steps),
-    /// Opens, reads and closes files for a long time, and prints memory and handles.
+    /// Opens, reads and closes files for a long time, and prints memory use and open handles.
     Soak(soak::Soak),
-    /// Reads many streams at their own speed through one detector, and counts what is late.
+    /// Reads many streams in real time through one detector, and counts late results.
     Streams(streams::Streams),
-    /// Compares what the card decodes with what FFmpeg decodes on the host.
+    /// Compares frames decoded on the GPU with frames decoded by FFmpeg on the CPU.
     Check(check::Check),
-    /// Lists what the card decodes.
+    /// Lists what the GPU decodes.
     Card {
-        /// Ignored; for a like command line.
+        /// Ignored; keeps the command line uniform.
         #[arg(hide = true)]
         _clip: Option<PathBuf>,
     },

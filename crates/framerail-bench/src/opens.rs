@@ -1,4 +1,4 @@
-//! Open and first frame.
+//! Measures opening a file and reading its first frame.
 
 use std::{
     path::PathBuf,
@@ -13,18 +13,18 @@ use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
 use serde_json::json;
 
-/// How to open.
+/// Options of the `opens` job.
 #[derive(clap::Args)]
 pub(crate) struct Opens {
-    /// The file.
+    /// Input file.
     clip: PathBuf,
-    /// Threads that open files at once.
+    /// Number of threads that open files concurrently.
     #[arg(long, default_value_t = 1)]
     callers: u64,
-    /// Read the first frame in sequence, as a player does, instead of by its number.
+    /// Read the first frame sequentially, as a player does, instead of by index.
     #[arg(long)]
     in_sequence: bool,
-    /// Times in all.
+    /// Total number of opens.
     #[arg(long, default_value_t = 200)]
     count: u64,
 }

@@ -1,4 +1,4 @@
-//! Open and ten frames from anywhere.
+//! Measures opening a file and reading ten random frames.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
@@ -6,21 +6,21 @@ use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_reader::{DeviceClip, DeviceOptions, TensorOptions, TensorPictures};
 use serde_json::json;
 
-/// How to pick.
+/// Options of the `random` job.
 #[derive(clap::Args)]
 pub(crate) struct Random {
-    /// The file.
+    /// Input file.
     clip: PathBuf,
-    /// File of the picks: one list of frame numbers a line, as `peers.py --picks` prints them.
+    /// File with the picks: one list of frame indices per line, as printed by `peers.py --picks`.
     #[arg(long)]
     picks: PathBuf,
     /// Keep the clip open between requests.
     #[arg(long)]
     kept: bool,
-    /// Decoders side by side; chosen by default.
+    /// Number of parallel decoders; default: automatic.
     #[arg(long)]
     decoders: Option<usize>,
-    /// Rounds over all lists; the fastest is reported.
+    /// Passes over all lists; the fastest is reported.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
 }

@@ -1,4 +1,4 @@
-//! A file from start to end.
+//! Measures reading a whole file.
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -7,32 +7,32 @@ use framerail_media::{InputOptions, MediaItem, SideStreams};
 use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
 use serde_json::json;
 
-/// Bytes of tensors that are kept for reuse.
+/// Bytes of tensor memory kept for reuse.
 const KEEP_BYTES: usize = 8 << 30;
 
-/// How to read.
+/// Options of the `read` job.
 #[derive(clap::Args)]
 pub(crate) struct Read {
-    /// The file.
+    /// Input file.
     clip: PathBuf,
-    /// Decoders side by side; chosen by default.
+    /// Number of parallel decoders; default: automatic.
     #[arg(long)]
     decoders: Option<usize>,
-    /// Megabytes for frames decoded ahead; chosen by default.
+    /// Megabytes for frames decoded ahead; default: automatic.
     #[arg(long)]
     ahead: Option<u64>,
     /// Deliver NV12 surfaces instead of planar RGB.
     #[arg(long)]
     surfaces: bool,
-    /// Times; the first warms up and is not counted when there are several. The fastest is reported, as for the peers.
+    /// Number of passes; if there are several, the first one is a warm-up. The fastest is reported, as for the peers.
     #[arg(long, default_value_t = 3)]
     repeat: usize,
-    /// Files read at once, each by its own reader.
+    /// Number of files read concurrently, each by a separate reader.
     #[arg(long, default_value_t = 1)]
     side_by_side: usize,
 }
 
-/// How the job's options look for one clip.
+/// Input options for one clip.
 pub(crate) fn input(clip: &std::path::Path) -> InputOptions {
     InputOptions { side_streams: SideStreams::None, ..InputOptions::new(clip.to_string_lossy()) }
 }

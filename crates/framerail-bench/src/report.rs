@@ -1,11 +1,11 @@
-//! One line of JSON a job.
+//! Prints one line of JSON per job.
 
 use std::{path::Path, sync::Arc};
 
 use framerail_cuda::CudaDevice;
 use serde_json::{Map, Value, json};
 
-/// Prints what a job cost.
+/// Prints the result of a job.
 pub(crate) fn print(job: &str, clip: &Path, device: &Arc<CudaDevice>, count: u64, seconds: f64, more: Value) -> anyhow::Result<()> {
     let (free, total) = device.memory()?;
     let line = json!({

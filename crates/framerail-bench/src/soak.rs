@@ -1,4 +1,4 @@
-//! Opening, reading and closing files for a long time: memory and handles must not grow, and failures must be survived.
+//! Opens, reads and closes files for a long time: memory and handles must not grow, and errors must be survived.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,15 +11,15 @@ use framerail_media::MediaItem;
 use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorOptions, TensorPictures, TensorSize};
 use serde_json::json;
 
-/// What to read, and for how long.
+/// Options of the `soak` job.
 #[derive(clap::Args)]
 pub(crate) struct Soak {
-    /// Files, sound and unsound ones.
+    /// Input files, intact and damaged ones.
     clips: Vec<PathBuf>,
-    /// Minutes.
+    /// Duration in minutes.
     #[arg(long, default_value_t = 20.0)]
     minutes: f64,
-    /// Seconds between two lines of figures.
+    /// Seconds between reports.
     #[arg(long, default_value_t = 60)]
     every: u64,
 }
@@ -29,13 +29,13 @@ struct Counts {
     opened: u64,
     frames: u64,
     refused: u64,
-    /// Opened, but with an error where the file is damaged.
+    /// Opened, but with an error because the file is damaged.
     broken_off: u64,
     out_of_memory: u64,
 }
 
 impl Counts {
-    /// An error of a damaged file is what it should be; one of the card ends the soak.
+    /// Expects an error from a damaged file; GPU errors end the test.
     fn damaged(&mut self, error: ReaderError) -> Result<(), ReaderError> {
         match error {
             ReaderError::Cuda { .. } | ReaderError::Closed => Err(error),
@@ -81,7 +81,7 @@ impl Soak {
                 Some(Arc::new(TensorPictures::new(TensorOptions { size: TensorSize::Exact(224, 224), ..TensorOptions::default() }, pool)));
         }
         if round.is_multiple_of(17) {
-            // More than the card has: must be an error, and the next request must work.
+            // More than the GPU has: this must return an error, and the next request must work.
             let far_too_much = DevicePool::new(device, 0)?.buffer(1 << 42);
             anyhow::ensure!(far_too_much.is_err(), "4 TiB were allocated");
             counts.out_of_memory += 1;
@@ -103,7 +103,7 @@ impl Soak {
         match DeviceReader::open(&input, &options) {
             Ok(mut reader) => {
                 counts.opened += 1;
-                // Some are left in the middle.
+                // Stop some files halfway.
                 let most = if round % 4 == 1 { 7 } else { u64::MAX };
                 let mut frames = 0;
                 while frames < most {

@@ -1,4 +1,4 @@
-//! What opening a file and reading its first frame is made of.
+//! Times the steps of opening a file and reading its first frame.
 
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
@@ -9,12 +9,12 @@ use framerail_cuda::{
 use framerail_media::{BitstreamFilter, Input, InputOptions, PacketKind, ProbeEffort, bitstream_filter::parser_headers};
 use serde_json::{Map, Value, json};
 
-/// Which file.
+/// Options of the `steps` job.
 #[derive(clap::Args)]
 pub(crate) struct Steps {
-    /// The file: H.264 in MP4.
+    /// Input file: H.264 in MP4.
     clip: PathBuf,
-    /// Times.
+    /// Number of repetitions.
     #[arg(long, default_value_t = 50)]
     count: u32,
 }

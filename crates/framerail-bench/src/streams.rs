@@ -1,4 +1,4 @@
-//! Many streams at their own speed through one detector: how many, none late.
+//! Measures how many real-time streams one detector can process without late results.
 
 use std::{
     path::PathBuf,
@@ -16,31 +16,31 @@ use framerail_media::MediaItem;
 use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures, TensorSize};
 use serde_json::json;
 
-/// A result later than this after its frame was due is late: three frames at 30 a second.
+/// A result is late if it arrives this long after its frame was due: three frames at 30 frames/s.
 const LATE: Duration = Duration::from_millis(100);
-/// Frames of each stream that are not counted: memory is taken while they pass.
+/// Warm-up frames per stream, which are not counted: memory is allocated during them.
 const WARM_UP_FRAMES: u64 = 60;
-/// The longest that a frame waits for its batch to fill.
+/// Maximum time that a frame waits for its batch to fill.
 const MAX_WAIT: Duration = Duration::from_millis(10);
 
-/// How many streams.
+/// Options of the `streams` job.
 #[derive(clap::Args)]
 pub(crate) struct Streams {
-    /// The file that every stream reads.
+    /// Input file of every stream.
     clip: PathBuf,
-    /// Streams at once.
+    /// Number of concurrent streams.
     #[arg(long, default_value_t = 60)]
     streams: u32,
-    /// Frames a second of each.
+    /// Frames per second of each stream.
     #[arg(long, default_value_t = 30.0)]
     rate: f64,
-    /// Frames of each stream.
+    /// Number of frames per stream.
     #[arg(long, default_value_t = 600)]
     frames: u64,
-    /// The model's card.
+    /// Model name or model card.
     #[arg(long, default_value = "ssd300")]
     model: String,
-    /// Frames in one run of the model.
+    /// Frames per model run.
     #[arg(long, default_value_t = 32)]
     batch: usize,
 }
@@ -49,12 +49,12 @@ struct Due {
     frame: Frame,
     stream: u32,
     at: Instant,
-    /// When its reader gave it, after waiting for its instant.
+    /// When its reader delivered it, after waiting until it was due.
     sent: Instant,
     is_warm: bool,
 }
 
-/// One frame's way.
+/// Timing of one frame.
 #[derive(Clone, Copy)]
 struct Way {
     stream: u32,
@@ -71,7 +71,7 @@ impl Way {
     }
 }
 
-/// Where the late frames lost their time, and when.
+/// Summarises where and when late frames lost their time.
 fn account_for_late(ways: &[Way], start: Instant) -> serde_json::Value {
     let late: Vec<&Way> = ways.iter().filter(|way| way.is_warm && way.delay() > LATE).collect();
     let streams: std::collections::BTreeSet<u32> = late.iter().map(|way| way.stream).collect();
@@ -140,14 +140,14 @@ impl Streams {
         })
     }
 
-    /// Reads a stream at its own speed.
+    /// Reads a stream in real time.
     fn pace(&self, stream: u32, options: &DeviceOptions, sender: &Sender<Due>, ready: &Barrier) -> anyhow::Result<()> {
         let mut input = crate::read::input(&self.clip);
         input.stream = StreamId(stream);
         let opened = DeviceReader::open(&input, options);
         ready.wait();
         let mut reader = opened?;
-        // Streams do not beat together.
+        // Offsets the streams in time, so that their frames are not due at the same moment.
         let start = Instant::now() + Duration::from_secs_f64(f64::from(stream) / f64::from(self.streams) / self.rate);
         let mut count = 0;
         while count < self.frames {
@@ -170,7 +170,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Runs the model on what comes; gives each frame's way from its due instant to its boxes.
+    /// Runs the model on incoming frames; returns the timing of each frame from its due time to its boxes.
     fn detect(&self, detector: &mut Detector, frames: &Receiver<Due>) -> anyhow::Result<Vec<Way>> {
         let (mut ways, mut under_way) = (Vec::new(), std::collections::VecDeque::new());
         let mut is_open = true;

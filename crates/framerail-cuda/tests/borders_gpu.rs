@@ -1,6 +1,6 @@
-//! On a real card: contexts of other libraries stay current, and memory is never touched before its last use.
+//! Tests on a real GPU: contexts of other libraries stay current, and memory is never reused before its last use.
 //!
-//! Needs a card and its driver; says loudly when there is none.
+//! Needs a GPU and its driver; prints a warning if there is none.
 
 use std::{ptr, sync::Arc};
 
@@ -8,7 +8,7 @@ use cudarc::driver::sys;
 use framerail_core::PixelFormat;
 use framerail_cuda::{CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool, Uploads, nvdec, release_memory};
 
-/// The first card, or `None` with a loud word.
+/// The first GPU, or `None` with a warning.
 fn card() -> Option<Arc<CudaDevice>> {
     match CudaDevice::open(0) {
         Ok(device) => Some(device),
@@ -22,13 +22,13 @@ fn card() -> Option<Arc<CudaDevice>> {
 
 fn current() -> sys::CUcontext {
     let mut current = ptr::null_mut();
-    // SAFETY: an out value, with a driver that was started.
+    // SAFETY: an out value, with an initialised driver.
     let code = unsafe { sys::cuCtxGetCurrent(&mut current) };
     assert_eq!(code, sys::CUresult::CUDA_SUCCESS);
     current
 }
 
-/// Calls of every kind, their memory dropped at the end.
+/// Uses every kind of call, and drops all memory at the end.
 fn use_everything(device: &Arc<CudaDevice>) {
     device.memory().expect("a working card");
     let (stream, pool, pinned) =
@@ -54,7 +54,7 @@ fn use_everything(device: &Arc<CudaDevice>) {
 fn the_callers_context_is_current_again_after_every_call_and_drop() {
     let Some(device) = card() else { return };
     let (mut own, mut handle) = (ptr::null_mut(), 0);
-    // SAFETY: out values; a context of ours, destroyed below.
+    // SAFETY: out values; the context is ours and destroyed below.
     let made = unsafe {
         assert_eq!(sys::cuDeviceGet(&mut handle, 0), sys::CUresult::CUDA_SUCCESS);
         sys::cuCtxCreate_v2(&mut own, 0, handle)
@@ -71,7 +71,7 @@ fn the_callers_context_is_current_again_after_every_call_and_drop() {
     };
     assert!(on_a_thread.join().expect("no panic"), "a thread without a context has none afterwards");
     assert_eq!(current(), own);
-    // SAFETY: made above, and used by nothing any more.
+    // SAFETY: created above, and no longer used.
     assert_eq!(unsafe { sys::cuCtxDestroy_v2(own) }, sys::CUresult::CUDA_SUCCESS);
 }
 
@@ -83,7 +83,7 @@ fn page_locked_memory_is_not_handed_out_while_a_copy_uses_it() {
     let big = pool.buffer(64 << 20).expect("room");
     for round in 0_u8..8 {
         big.fill(round, &stream).expect("a working card");
-        // Dropped while its copy is queued; the next one gets the same memory.
+        // Dropped while its copy is queued; the next buffer gets the same memory.
         drop(Download::queue(&big, 0, 64 << 20, &pinned, &stream).expect("queued"));
         let mut next = pinned.buffer(64 << 20).expect("room");
         next.bytes_mut().fill(0xee);
@@ -103,7 +103,7 @@ fn memory_that_another_library_used_waits_for_streams_that_nobody_named() {
         ours.synchronize().expect("a working card");
         with_primary(|| {
             let mut theirs = ptr::null_mut();
-            // SAFETY: an out value, then a live stream, and two live buffers of this size. Destroying the stream finishes what it holds.
+            // SAFETY: an out value, then a live stream and two live buffers of this size. Destroying the stream finishes pending work.
             unsafe {
                 assert_eq!(sys::cuStreamCreate(&mut theirs, 1), sys::CUresult::CUDA_SUCCESS);
                 for _ in 0..64 {
@@ -124,10 +124,10 @@ fn memory_that_another_library_used_waits_for_streams_that_nobody_named() {
     }
 }
 
-/// Runs a call of the driver with the first card's primary context current.
+/// Runs a driver call with the first GPU's primary context current.
 fn with_primary<T>(call: impl FnOnce() -> T) -> T {
     let (mut context, mut before) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: out values; the primary context is kept by the device in use.
+    // SAFETY: out values; the open device retains the primary context.
     unsafe {
         sys::cuDevicePrimaryCtxRetain(&mut context, 0);
         sys::cuCtxGetCurrent(&mut before);
@@ -136,7 +136,7 @@ fn with_primary<T>(call: impl FnOnce() -> T) -> T {
     }
     let result = call();
     #[expect(clippy::disallowed_methods, reason = "as above")]
-    // SAFETY: what was current before.
+    // SAFETY: the context that was current before.
     unsafe {
         sys::cuCtxSetCurrent(before);
     }

@@ -1,4 +1,4 @@
-//! The kernels of augmentation, run on the host.
+//! Augmentation kernels, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -33,7 +33,7 @@ fn what_does_not_fit_is_refused() {
     let whole = AugmentParams::whole(16, 8);
     let job = RawAugmentJob { params: &[whole], input: 4096, output: 65536, scratch: 32768 };
     let refusal = |spec: AugmentSpec, job: RawAugmentJob<'_>| {
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         unsafe { augment_raw(&Emulator::default(), &spec, &job) }.expect_err("does not fit").to_string()
     };
     assert!(refusal(spec(0, 8), job).contains("pictures of 0x8"));

@@ -1,4 +1,4 @@
-//! The kernels that find boxes, run on the host.
+//! Box decoding kernels, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -51,7 +51,7 @@ fn settings_that_make_no_sense_are_refused() {
     ];
     for (decoder, outputs) in refused {
         let scratch = RawScratch { counters: 64, candidates: 64 };
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         let result = unsafe { decode_boxes_raw(&Emulator::default(), &decoder, &outputs, &scratch, 64) };
         assert!(result.is_err(), "{decoder:?} {outputs:?}");
     }

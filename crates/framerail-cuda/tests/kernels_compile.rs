@@ -1,4 +1,4 @@
-//! Every kernel compiles for the cards that are out there. Needs NVRTC, but no card.
+//! Checks that every kernel compiles for common GPUs. Needs NVRTC, but no GPU.
 
 use std::{path::PathBuf, process::Command};
 
@@ -7,7 +7,7 @@ use framerail_cuda::{kernels, nvrtc::nvrtc_version};
 /// Compute capabilities: A100, L4, H100.
 const ARCHITECTURES: [(u32, u32); 3] = [(8, 0), (8, 9), (9, 0)];
 
-/// The compiler that scripts/setup.sh installs.
+/// The compiler installed by scripts/setup.sh.
 fn installed() -> Option<PathBuf> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let home = std::env::var_os("FRAMERAIL_HOME").map_or(root.join(".framerail"), PathBuf::from);
@@ -22,11 +22,11 @@ fn every_kernel_compiles_for_every_architecture() {
         let library = installed().filter(|_| std::env::var_os("FRAMERAIL_NVRTC").is_none());
         framerail_testkit::require("nvrtc", library.is_some(), &format!("{reason}; make setup installs it"));
         let Some(library) = library else { return };
-        // The library is searched once per process: another process gets its path.
+        // The library is located once per process, so run another process with its path.
         let program = std::env::current_exe().expect("a running program");
         let test = "every_kernel_compiles_for_every_architecture";
         let mut command = Command::new(program);
-        // It looks for a second library by its name alone.
+        // NVRTC finds its second library by name only.
         let folder = library.parent().expect("a file in a folder");
         command.args(["--exact", test, "--nocapture"]).env("FRAMERAIL_NVRTC", &library).env("LD_LIBRARY_PATH", folder);
         assert!(command.status().expect("starts").success(), "see above");

@@ -1,4 +1,4 @@
-//! The conversion kernels, run on the host.
+//! Conversion kernels, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -80,7 +80,7 @@ fn jobs_that_do_not_fit_are_refused() {
         RawConvertJob { conversion: Conversion { sampling: Sampling::Filter(Resize::default()), ..conversion }, ..good },
     ];
     for job in refused {
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         assert!(unsafe { convert_raw(&emulator, &tensor, &[job]) }.is_err(), "{job:?}");
     }
 }

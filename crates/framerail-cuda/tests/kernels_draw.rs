@@ -1,4 +1,4 @@
-//! The kernels that paint and repack, run on the host.
+//! Drawing and repacking kernels, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -36,7 +36,7 @@ fn what_does_not_fit_is_refused() {
         assert!(draw_commands(&[RawDrawJob { picture, strokes: std::slice::from_ref(&stroke) }]).is_err(), "{stroke:?}");
     }
     for other in [RawPicture { format: PixelFormat::P010, ..picture }, RawPicture { width: 30, ..picture }] {
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         assert!(unsafe { repack_raw(&emulator, &picture, &other) }.is_err());
     }
 }

@@ -1,6 +1,6 @@
-//! The same kernels on a real card.
+//! The same kernel tests on a real GPU.
 //!
-//! Needs a card, its driver and NVRTC; says loudly when there is none.
+//! Needs a GPU, its driver and NVRTC; prints a warning if there is none.
 
 mod kernels_cases;
 
@@ -26,7 +26,7 @@ struct Gpu {
     pinned: PinnedPool,
 }
 
-/// The first card, or `None` with a loud word.
+/// The first GPU, or `None` with a warning.
 fn gpu() -> Option<Gpu> {
     let open = || -> Result<Gpu, framerail_cuda::CudaError> {
         let device: Arc<CudaDevice> = CudaDevice::open(0)?;
@@ -149,7 +149,7 @@ impl Card for Gpu {
     }
 }
 
-/// Frames a second of the usual jobs, with everything in device memory: `cargo test --test kernels_gpu -- --ignored --nocapture`.
+/// Frames per second of common jobs, with all data in device memory: `cargo test --test kernels_gpu -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints timings and checks nothing"]
 fn speed() {
@@ -233,7 +233,7 @@ fn print_augment_speed(gpu: &Gpu) {
     }
 }
 
-/// Queues a batch of 32 pictures 20 times.
+/// Queues a batch of 32 frames 20 times.
 fn print_speed(gpu: &Gpu, name: &str, batch: impl Fn()) {
     let (from, to) = (timed_event(gpu), timed_event(gpu));
     batch();

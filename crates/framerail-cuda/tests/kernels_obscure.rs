@@ -1,4 +1,4 @@
-//! The kernels that hide faces, run on the host.
+//! Hiding kernels, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -41,7 +41,7 @@ fn regions_that_do_not_fit_are_refused() {
     for region in refused {
         let regions = [region];
         let job = RawObscureJob { picture, regions: &regions };
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         assert!(unsafe { obscure_raw(&emulator, &[job], 4096, 8192) }.is_err(), "{regions:?}");
     }
 }

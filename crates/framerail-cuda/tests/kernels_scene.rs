@@ -1,4 +1,4 @@
-//! The kernel that counts brightness, run on the host.
+//! Histogram kernel, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -31,7 +31,7 @@ fn what_does_not_fit_is_refused() {
         RawHistogramJob { picture: RawPicture { pitches_bytes: [31; 4], ..picture }, plan },
     ];
     for job in refused {
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         assert!(unsafe { count_histograms_raw(&emulator, &[job], 4096) }.is_err(), "{job:?}");
     }
     assert!(read_histograms(2, &[0; 2 * HISTOGRAM_BYTES - 1]).is_err());

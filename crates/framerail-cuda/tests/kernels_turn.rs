@@ -1,4 +1,4 @@
-//! The kernel that turns pictures, run on the host.
+//! Rotation kernel, run on the host.
 
 mod emulation;
 mod kernels_cases;
@@ -30,7 +30,7 @@ fn what_cannot_be_turned_is_refused() {
         (nv12, Rotation::Half, wide),
     ];
     for (from, rotation, to) in refused {
-        // SAFETY: refused before anything is touched.
+        // SAFETY: rejected before memory is accessed.
         assert!(unsafe { turn_raw(&emulator, &from, rotation, &to) }.is_err(), "{from:?} {rotation:?} {to:?}");
     }
 }

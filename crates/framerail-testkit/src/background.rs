@@ -1,9 +1,9 @@
-//! What is drawn around a frame's code: a coloured gradient and a square, both moving.
+//! Draws the background of generated frames: a coloured gradient and a square, both moving.
 
 use crate::frame_code;
 
-/// Draws frame `number` as packed R, G, B (and alpha) into `out`, which it resizes. Rows of the second field of
-/// an interlaced picture show the moving things half a frame later.
+/// Draws frame `number` as packed R, G, B (and alpha) into `out`, resizing it. In interlaced frames, rows of the second field
+/// show the moving parts half a frame later.
 pub(crate) fn draw(out: &mut Vec<u8>, width: u32, height: u32, number: u64, alpha: bool, interlaced: bool) {
     out.clear();
     for y in 0..height {
@@ -23,7 +23,7 @@ pub(crate) fn draw(out: &mut Vec<u8>, width: u32, height: u32, number: u64, alph
 }
 
 fn moving(u: f64, v: f64, time: f64) -> [u8; 3] {
-    // The square crosses the margin above the code in 20 frames.
+    // The square crosses the margin above the frame code in 20 frames.
     let square = (time * 0.05).fract() * 0.8;
     if v < 0.16 && v > 0.02 && u >= square && u < square + 0.2 {
         return [240, 200, 40];

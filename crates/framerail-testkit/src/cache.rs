@@ -1,4 +1,4 @@
-//! Where generated files are kept, and how many processes make them side by side without seeing halves.
+//! Cache of generated files, safe for concurrent use by several processes.
 
 use std::{
     env, fs,
@@ -7,10 +7,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-/// Raised whenever the same description gives other files.
+/// Increase whenever the same description generates different files.
 const VERSION: u32 = 2;
 
-/// `target/testkit`, in the build folder of the running test; the system's temporary folder without one.
+/// `target/testkit` in the build folder of the running test, or the system's temporary folder.
 pub(crate) fn folder() -> PathBuf {
     let folder = target_folder().unwrap_or_else(env::temp_dir).join("testkit");
     fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
@@ -24,26 +24,26 @@ fn target_folder() -> Option<PathBuf> {
             return Some(folder);
         }
     }
-    // Test programs lie below the build folder, which Cargo marks.
+    // Test programs are inside the build folder, which Cargo marks.
     let program = env::current_exe().ok()?;
     let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
     marked.map(Path::to_path_buf)
 }
 
-/// 16 hexadecimal digits for a description of what is to be made.
+/// Hashes a description of a file to 16 hexadecimal digits.
 pub(crate) fn key(description: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("{VERSION}\n{}\n{description}", crate::tool::ffmpeg_version()));
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The same for a file's content.
+/// Hashes the content of a file.
 pub(crate) fn bytes_key(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The file or folder `name`, made by `make` if it is not there yet. `make` gets a fresh folder and returns
-/// what it made in it, which then appears under its name in one step.
+/// Returns the file or folder `name`, created by `make` if it does not exist. `make` gets an empty folder and returns
+/// the path of its result, which is then renamed to its final name atomically.
 pub(crate) fn once(name: &str, make: impl FnOnce(&Path) -> PathBuf) -> PathBuf {
     let folder = folder();
     let path = folder.join(name);

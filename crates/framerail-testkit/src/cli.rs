@@ -1,4 +1,4 @@
-//! Runs a program under test with a time limit, so that a hang fails one test loudly instead of stalling all.
+//! Runs a program under test with a time limit, so that a hang fails one test instead of blocking all.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a running program is looked at.
+/// Polling interval for a running program.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A program call to be: `Cli::new(env!("CARGO_BIN_EXE_framerail")).args(["probe", "in.mp4"]).run()`.
+/// Builder for a program call: `Cli::new(env!("CARGO_BIN_EXE_framerail")).args(["probe", "in.mp4"]).run()`.
 #[derive(Clone, Debug)]
 pub struct Cli {
     program: PathBuf,
@@ -24,7 +24,7 @@ pub struct Cli {
     time_limit: Duration,
 }
 
-/// What a program left behind.
+/// Result of a program call.
 #[derive(Clone, Debug)]
 pub struct CliOutput {
     /// Exit code; `None` when a signal ended it.
@@ -33,7 +33,7 @@ pub struct CliOutput {
     pub stdout: String,
     /// Standard error, invalid UTF-8 replaced.
     pub stderr: String,
-    /// Standard output as it came.
+    /// Standard output, unmodified.
     pub stdout_bytes: Vec<u8>,
     /// Wall time.
     pub elapsed: Duration,
@@ -41,7 +41,7 @@ pub struct CliOutput {
 }
 
 impl Cli {
-    /// A call without arguments, with nothing on standard input and a limit of 60 s.
+    /// A call without arguments, with empty standard input and a time limit of 60 s.
     pub fn new(program: impl AsRef<Path>) -> Self {
         Self {
             program: program.as_ref().to_path_buf(),
@@ -71,36 +71,36 @@ impl Cli {
         self
     }
 
-    /// Takes an environment variable away.
+    /// Removes an environment variable.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), None));
         self
     }
 
-    /// The folder in which it runs.
+    /// Sets the working directory.
     pub fn current_dir(self, folder: impl AsRef<Path>) -> Self {
         Self { folder: Some(folder.as_ref().to_path_buf()), ..self }
     }
 
-    /// What it reads on standard input.
+    /// Sets the contents of standard input.
     pub fn stdin(self, bytes: impl Into<Vec<u8>>) -> Self {
         Self { stdin: bytes.into(), ..self }
     }
 
-    /// The longest that it may take.
+    /// Sets the time limit.
     pub fn time_limit(self, time_limit: Duration) -> Self {
         Self { time_limit, ..self }
     }
 
-    /// Runs it to its end.
+    /// Runs the program to completion.
     ///
     /// # Panics
-    /// When it cannot start, or has not ended within the time limit: it is killed, and the message has its output.
+    /// When it cannot start or exceeds the time limit. It is killed then, and the message includes its output.
     pub fn run(&self) -> CliOutput {
         self.start().wait()
     }
 
-    /// Starts it without waiting.
+    /// Starts the program without waiting.
     pub fn start(&self) -> RunningCli {
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -116,7 +116,7 @@ impl Cli {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", self.program.display()));
         if let Some(mut stdin) = child.stdin.take() {
             let bytes = self.stdin.clone();
-            // The program may end without reading all.
+            // The program may exit without reading everything.
             thread::spawn(move || drop(stdin.write_all(&bytes)));
         }
         let stdout = Collector::start(child.stdout.take().expect("standard output is piped"));
@@ -125,7 +125,7 @@ impl Cli {
     }
 }
 
-/// A program that runs; killed when dropped.
+/// A running program; killed when dropped.
 pub struct RunningCli {
     child: Child,
     stdout: Collector,
@@ -136,7 +136,7 @@ pub struct RunningCli {
 }
 
 impl RunningCli {
-    /// Process number.
+    /// Process ID.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
@@ -160,7 +160,7 @@ impl RunningCli {
     /// Waits until standard error contains `text`.
     ///
     /// # Panics
-    /// When the program ends or the time limit passes before.
+    /// When the program ends or the time limit passes first.
     pub fn wait_for_stderr(&mut self, text: &str) {
         while !self.stderr.text().contains(text) {
             let ended = self.child.try_wait().expect("look at the program").is_some();
@@ -173,10 +173,10 @@ impl RunningCli {
         }
     }
 
-    /// Waits for the end.
+    /// Waits for the program to end.
     ///
     /// # Panics
-    /// When the time limit passes; the program is killed, and the message has its output.
+    /// When the time limit passes. The program is killed then, and the message includes its output.
     pub fn wait(mut self) -> CliOutput {
         let status = self.wait_status();
         let elapsed = self.started.elapsed();
@@ -225,14 +225,14 @@ impl Drop for RunningCli {
 }
 
 impl CliOutput {
-    /// Fails with the whole output unless the exit code is this one.
+    /// Fails with the whole output unless the exit code is `code`.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         assert!(self.code == Some(code), "wanted exit code {code}\n{self}");
         self
     }
 
-    /// Fails with the whole output unless it ended well.
+    /// Fails with the whole output unless the exit code is 0.
     #[track_caller]
     pub fn assert_success(&self) -> &Self {
         self.assert_code(0)
@@ -253,7 +253,7 @@ impl std::fmt::Display for CliOutput {
     }
 }
 
-/// Reads a pipe on a thread, so that a full pipe never stops the program.
+/// Reads a pipe on a thread, so that a full pipe never blocks the program.
 struct Collector {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: JoinHandle<()>,

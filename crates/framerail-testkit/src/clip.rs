@@ -1,4 +1,4 @@
-//! The description of a clip to generate, and the clip once made.
+//! Description of a clip to generate, and the generated clip.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use framerail_core::{ColorDescription, Rational, Rotation, TimeBase};
 
 use crate::{FacesSpec, cache, encode, tool};
 
-/// How pictures are compressed.
+/// Video codec.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -14,7 +14,7 @@ pub enum Codec {
     Hevc,
     Vp8,
     Vp9,
-    /// Through SVT-AV1.
+    /// Encoded with SVT-AV1.
     Av1,
     Mpeg2,
     Mpeg4,
@@ -27,7 +27,7 @@ pub enum Codec {
     RawVideo,
 }
 
-/// What holds the streams.
+/// Container format.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Container {
@@ -38,24 +38,24 @@ pub enum Container {
     Avi,
     Ts,
     Gif,
-    /// The codec's packets one after the other, without timestamps or index (H.264 and HEVC: Annex B).
+    /// The codec's packets one after another, without timestamps or index (Annex B for H.264 and HEVC).
     Elementary,
-    /// A folder of numbered pictures, `00000.png` or `00000.jpg` onwards; [`Clip::path`] is the folder.
+    /// A folder of numbered images, starting with `00000.png` or `00000.jpg`; [`Clip::path`] is the folder.
     Images,
 }
 
-/// How sound is compressed.
+/// Audio codec.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AudioCodec {
     Aac,
     Mp3,
-    /// 16 bits, little endian.
+    /// 16-bit little endian.
     Pcm,
     Opus,
 }
 
-/// How subtitles are stored.
+/// Subtitle codec.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SubtitleCodec {
@@ -63,18 +63,18 @@ pub enum SubtitleCodec {
     MovText,
 }
 
-/// What the pictures show.
+/// What the frames show.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// Each frame's number (see [`crate::frame_code`]) over a moving gradient.
     Numbers,
-    /// Faces on known paths; carries no numbers.
+    /// Faces on known paths, without frame numbers.
     Faces(FacesSpec),
 }
 
-/// A clip to generate. Starts as 16 frames of 160x120 H.264 4:2:0 at 25 frames/s in MP4, without sound.
+/// A clip to generate. Default: 16 frames of 160x120 H.264 4:2:0 at 25 frames/s in MP4, without audio.
 ///
-/// The same description is encoded once and kept in the build folder.
+/// Each description is encoded once and cached in the build folder.
 #[derive(Clone, Debug)]
 pub struct ClipSpec {
     pub(crate) width: u32,
@@ -141,7 +141,7 @@ impl Default for ClipSpec {
 }
 
 impl ClipSpec {
-    /// The default clip in another codec and container, in a pixel format that the codec takes.
+    /// The default clip in another codec and container, with a pixel format that the codec supports.
     pub fn new(codec: Codec, container: Container) -> Self {
         let pixel_format = match codec {
             Codec::Mjpeg => "yuvj420p",
@@ -154,7 +154,7 @@ impl ClipSpec {
         Self { codec, container, ..Self::default() }.pixel_format(pixel_format)
     }
 
-    /// Size in pixels, at least 64x48; what is stored, before any rotation.
+    /// Stored frame size in pixels, before rotation; at least 64x48.
     pub fn size(self, width: u32, height: u32) -> Self {
         Self { width, height, ..self }
     }
@@ -164,44 +164,44 @@ impl ClipSpec {
         Self { frames, ..self }
     }
 
-    /// Constant frame rate, frames per second as a fraction.
+    /// Constant frame rate in frames per second, as a fraction.
     pub fn frame_rate(self, num: i64, den: i64) -> Self {
         Self { frame_rate: Rational { num, den }, ..self }
     }
 
-    /// Variable frame rate: a PTS for every frame, rising, in ticks of `num/den` seconds. Also sets their number.
+    /// Variable frame rate: an increasing PTS for every frame, in ticks of `num/den` seconds. Also sets the number of frames.
     pub fn pts(self, num: i64, den: i64, ticks: &[i64]) -> Self {
         let time_base = TimeBase::new(num, den).expect("a time base above zero");
         assert!(ticks.windows(2).all(|pair| pair[0] < pair[1]), "PTS must rise: {ticks:?}");
         Self { frames: ticks.len() as u32, pts: Some((time_base, ticks.to_vec())), ..self }
     }
 
-    /// FFmpeg's name of the pixel format, also of those that framerail does not deliver (`pal8`, `yuvj420p`).
+    /// FFmpeg's name of the pixel format, including formats that framerail does not deliver (`pal8`, `yuvj420p`).
     pub fn pixel_format(self, name: impl ToString) -> Self {
         Self { pixel_format: name.to_string(), ..self }
     }
 
-    /// Frames from one keyframe to the next.
+    /// Distance between keyframes in frames.
     pub fn gop(self, gop: u32) -> Self {
         Self { gop, ..self }
     }
 
-    /// Consecutive B-frames at most.
+    /// Maximum number of consecutive B-frames.
     pub fn b_frames(self, b_frames: u32) -> Self {
         Self { b_frames, ..self }
     }
 
-    /// B-frames before a keyframe may refer to the GOP before it (H.264, HEVC; needs B-frames).
+    /// Lets B-frames before a keyframe refer to the previous GOP (H.264, HEVC; needs B-frames).
     pub fn open_gop(self) -> Self {
         Self { open_gop: true, ..self }
     }
 
-    /// Colour tags; samples are converted by the same matrix and range.
+    /// Colour tags; samples are converted with the same matrix and range.
     pub fn color(self, color: ColorDescription) -> Self {
         Self { color, ..self }
     }
 
-    /// Turn for display, stored as a display matrix (MP4, MOV).
+    /// Rotation for display, stored as a display matrix (MP4, MOV).
     pub fn rotation(self, rotation: Rotation) -> Self {
         Self { rotation, ..self }
     }
@@ -211,7 +211,7 @@ impl ClipSpec {
         Self { sample_aspect_ratio: Some(Rational { num, den }), ..self }
     }
 
-    /// Adds a sound track: its own tone pitch, as long as the pictures, with a language tag.
+    /// Adds an audio track as long as the video: a tone of distinct pitch, with a language tag.
     pub fn audio(mut self, codec: AudioCodec) -> Self {
         self.audio.push(codec);
         self
@@ -222,69 +222,69 @@ impl ClipSpec {
         Self { subtitles: Some(codec), ..self }
     }
 
-    /// Timestamps of all streams start here instead of at zero.
+    /// Start time of all streams; default: 0.
     pub fn start_offset_secs(self, start_offset_secs: f64) -> Self {
         Self { start_offset_secs, ..self }
     }
 
-    /// Interlaced, top field first: the second field's background is half a frame later, its number the same.
+    /// Interlaced, top field first: the second field's background is half a frame later, its number is the same.
     pub fn interlaced(self) -> Self {
         Self { interlaced: true, ..self }
     }
 
-    /// Written as to a pipe: no index and no duration (MKV, WebM), or fragmented (MP4, MOV).
+    /// Written as to a pipe: without index and duration (MKV, WebM), or fragmented (MP4, MOV).
     pub fn unseekable(self) -> Self {
         Self { unseekable: true, ..self }
     }
 
-    /// Header before the pictures, so that a file cut short still opens (MP4, MOV).
+    /// Header before the frames, so that a truncated file still opens (MP4, MOV).
     pub fn fast_start(self) -> Self {
         Self { fast_start: true, ..self }
     }
 
-    /// The whole clip this many times over, packets copied: for long clips that are quick to make. Numbers start
-    /// again each time. Without B-frames, edit list and sound only.
+    /// Repeats the whole clip by copying packets: for long clips that are quick to generate. Frame numbers start
+    /// again each time. Not with B-frames, edit list or audio.
     pub fn repeats(self, repeats: u32) -> Self {
         Self { repeats: repeats.max(1), ..self }
     }
 
-    /// Hides the first frames by an edit list, though their packets are there (MP4, MOV).
+    /// Hides the first frames with an edit list, while keeping their packets (MP4, MOV).
     pub fn edit_list_skip(self, frames: u32) -> Self {
         Self { edit_list_skip: frames, ..self }
     }
 
-    /// From frame `at` on, pictures have another size (MPEG-TS, elementary streams).
+    /// Changes the frame size from frame `at` on (MPEG-TS, elementary streams).
     pub fn size_change(self, at: u32, width: u32, height: u32) -> Self {
         Self { size_change: Some((at, width, height)), ..self }
     }
 
-    /// From frame `at` on, pictures have another pixel format (MPEG-TS, elementary streams; not together with another size).
+    /// Changes the pixel format from frame `at` on (MPEG-TS, elementary streams; not combined with a size change).
     pub fn pixel_format_change(self, at: u32, name: impl ToString) -> Self {
         Self { pixel_format_change: Some((at, name.to_string())), ..self }
     }
 
-    /// The container's title.
+    /// Title of the container.
     pub fn title(self, title: &str) -> Self {
         Self { title: Some(title.to_owned()), ..self }
     }
 
-    /// What the pictures show.
+    /// What the frames show.
     pub fn content(self, content: Content) -> Self {
         Self { content, ..self }
     }
 
-    /// Further options for the video encoder, as on FFmpeg's command line, such as `["-crf", "40"]`.
+    /// Further options for the video encoder, as on the ffmpeg command line, such as `["-crf", "40"]`.
     pub fn encoder_options(mut self, options: &[&str]) -> Self {
         self.encoder_options.extend(options.iter().map(|option| (*option).to_owned()));
         self
     }
 
-    /// FFmpeg's name of the pixel format asked for.
+    /// FFmpeg's name of the requested pixel format.
     pub fn pixel_format_name(&self) -> &str {
         &self.pixel_format
     }
 
-    /// Why this ffmpeg cannot make the clip, if so.
+    /// Why this ffmpeg cannot generate the clip, if so.
     pub fn unavailable(&self) -> Option<String> {
         if let Some(missing) = encode::encoders(self).find(|encoder| !tool::encoders().contains(*encoder)) {
             return Some(format!("this ffmpeg has no encoder {missing}"));
@@ -292,10 +292,10 @@ impl ClipSpec {
         encode::encoders(self).find(|encoder| !tool::works(encoder)).map(|crashes| format!("the encoder {crashes} of this ffmpeg crashes"))
     }
 
-    /// Encodes the clip, or finds it encoded.
+    /// Encodes the clip, or finds it in the cache.
     ///
     /// # Panics
-    /// When FFmpeg is missing or fails; the message has its command and what it said.
+    /// When FFmpeg is missing or fails; the message includes the command and its error output.
     pub fn make(&self) -> Clip {
         assert!(self.width >= 64 && self.height >= 48, "clips are 64x48 or larger, not {}x{}", self.width, self.height);
         assert!(self.frames > 0, "a clip has at least one frame");
@@ -314,13 +314,13 @@ impl ClipSpec {
         Clip { path: cache::once(&name, |work| encode::encode(self, work)), spec: self.clone() }
     }
 
-    /// The numbers that a player shows, in order.
+    /// The frame numbers that a player shows, in order.
     pub fn frame_numbers(&self) -> Vec<u64> {
         let once = u64::from(self.edit_list_skip)..u64::from(self.frames);
         (0..self.repeats).flat_map(|_| once.clone()).collect()
     }
 
-    /// When each shown frame is on screen, in seconds after the first.
+    /// Presentation time of each shown frame, in seconds after the first.
     pub fn relative_secs(&self) -> Vec<f64> {
         match &self.pts {
             Some((time_base, ticks)) => ticks.iter().map(|tick| time_base.seconds(tick - ticks[0])).collect(),
@@ -328,7 +328,7 @@ impl ClipSpec {
         }
     }
 
-    /// Length in seconds; the last frame of a variable rate is taken to last as long as the one before it.
+    /// Duration in seconds; with a variable rate, the last frame is assumed to last as long as the previous one.
     pub(crate) fn duration_secs(&self) -> f64 {
         match &self.pts {
             Some((time_base, ticks)) => {
@@ -341,7 +341,7 @@ impl ClipSpec {
     }
 }
 
-/// A clip that exists.
+/// A generated clip.
 #[derive(Clone, Debug)]
 pub struct Clip {
     path: PathBuf,
@@ -349,12 +349,12 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// The file; a folder for [`Container::Images`]. Shared by all tests: copy before changing it.
+    /// The file, or the folder for [`Container::Images`]. Shared by all tests: copy it before changing it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What FFmpeg's command line takes for it: the path, or the pattern of an image sequence.
+    /// Input argument for the ffmpeg command line: the path, or the pattern of an image sequence.
     pub fn ffmpeg_input(&self) -> PathBuf {
         match self.spec.container {
             Container::Images => self.path.join(encode::image_pattern(&self.spec)),
@@ -362,7 +362,7 @@ impl Clip {
         }
     }
 
-    /// What it was made from.
+    /// Its description.
     pub fn spec(&self) -> &ClipSpec {
         &self.spec
     }

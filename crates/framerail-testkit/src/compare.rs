@@ -1,4 +1,4 @@
-//! Pictures and sound against what FFmpeg's command line makes of the same file.
+//! Compares frames and audio with the output of the ffmpeg command line for the same file.
 
 use std::{
     fs::File,
@@ -11,36 +11,36 @@ use framerail_core::{Component, FramePool, HostSurface, PixelFormat};
 
 use crate::{probe, tool};
 
-/// How far samples may differ, in code values of 8 bits (deeper formats are scaled down).
+/// Allowed difference of samples, in 8-bit code values (higher bit depths are scaled down).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
-    /// Greatest absolute difference of any sample.
+    /// Maximum absolute difference of any sample.
     pub max: f64,
     /// Mean absolute difference over all samples.
     pub mean: f64,
 }
 
 impl Tolerance {
-    /// The same samples: decoded planes.
+    /// Identical samples, for decoded planes.
     pub const EXACT: Tolerance = Tolerance { max: 0.0, mean: 0.0 };
-    /// Two conversions from Y'CbCr to RGB that round in their own ways.
+    /// Two Y'CbCr to RGB conversions with different rounding.
     pub const CONVERTED: Tolerance = Tolerance { max: 2.0, mean: 0.6 };
     /// Two resamplers of the same kind.
     pub const RESIZED: Tolerance = Tolerance { max: 8.0, mean: 1.0 };
-    /// Encoded once more at good quality.
+    /// Re-encoded at good quality.
     pub const ENCODED: Tolerance = Tolerance { max: 64.0, mean: 3.0 };
 }
 
-/// How much two pictures differ, in code values of 8 bits.
+/// Difference of two frames, in 8-bit code values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Difference {
-    /// Greatest absolute difference of any sample.
+    /// Maximum absolute difference of any sample.
     pub max: f64,
     /// Mean absolute difference over all samples.
     pub mean: f64,
 }
 
-/// Compares two pictures of the same format and size, all components.
+/// Compares all components of two frames of the same format and size.
 ///
 /// # Panics
 /// When format or size differ.
@@ -69,7 +69,7 @@ pub fn difference(left: &HostSurface, right: &HostSurface) -> Difference {
     Difference { max: f64::from(max) * scale, mean: sum as f64 * scale / count.max(1) as f64 }
 }
 
-/// Fails unless two pictures are alike within a tolerance; `what` names them in the message.
+/// Fails unless two frames match within a tolerance; `what` names them in the message.
 pub fn assert_close(left: &HostSurface, right: &HostSurface, tolerance: Tolerance, what: &str) {
     let found = difference(left, right);
     assert!(
@@ -89,27 +89,27 @@ pub(crate) fn sample(row: &[u8], component: Component, sample_bytes: usize, x: u
     value >> component.shift
 }
 
-/// How FFmpeg is asked for reference pictures.
+/// Options for reference frames from FFmpeg.
 #[derive(Clone, Debug, Default)]
 pub struct ReferenceOptions {
-    /// Number among the file's video streams.
+    /// Index among the file's video streams.
     pub video_stream: usize,
-    /// Turn pictures as the display matrix says; otherwise they come as stored.
+    /// Whether to rotate frames according to the display matrix; default: as stored.
     pub autorotate: bool,
-    /// A filter graph, as for `-vf`.
+    /// A filter graph for `-vf`.
     pub filter: Option<String>,
-    /// Size of the delivered pictures, where the filter changes it.
+    /// Output size, if the filter changes it.
     pub size: Option<(u32, u32)>,
 }
 
-/// The pictures of the first video stream as FFmpeg decodes them, as stored (not turned), one at a time.
+/// The frames of the first video stream as decoded by FFmpeg, as stored (not rotated), one at a time.
 ///
-/// A format other than the stream's own is converted by swscale with its defaults.
+/// If `format` differs from the stream's format, swscale converts with its defaults.
 pub fn reference_planes(path: &Path, format: PixelFormat) -> ReferenceFrames {
     reference_planes_with(path, format, &ReferenceOptions::default())
 }
 
-/// The same with options. Pictures whose size changes in mid-stream are scaled to the first size, as FFmpeg does.
+/// Like [`reference_planes`], with options. If the size changes in mid-stream, FFmpeg scales frames to the first size.
 pub fn reference_planes_with(path: &Path, format: PixelFormat, options: &ReferenceOptions) -> ReferenceFrames {
     let stream = probe::ffprobe_stream(path, &format!("v:{}", options.video_stream));
     let turned = options.autorotate && stream.rotation_degrees % 180 == 90;
@@ -125,7 +125,7 @@ pub fn reference_planes_with(path: &Path, format: PixelFormat, options: &Referen
     }
     command.args(["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", full_range_name(format, &stream), "pipe:1"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    // A file, since nobody reads a pipe meanwhile.
+    // A file, because nothing reads a pipe meanwhile.
     let errors = tempfile::tempfile().expect("a temporary file");
     command.stderr(errors.try_clone().expect("a second handle of the file"));
     let mut child = command.spawn().unwrap_or_else(|error| tool::missing("ffmpeg", &error));
@@ -133,7 +133,7 @@ pub fn reference_planes_with(path: &Path, format: PixelFormat, options: &Referen
     ReferenceFrames { child, stdout, errors, delivered: 0, pool: FramePool::new(4), format, width, height }
 }
 
-/// FFmpeg's older names for full range: asking for the plain format would change the range of the samples.
+/// FFmpeg's legacy names for full range: requesting the plain format would change the range of the samples.
 fn full_range_name(format: PixelFormat, stream: &probe::ProbedStream) -> &str {
     match &stream.pixel_format {
         Some(name) if name.strip_prefix("yuvj").is_some_and(|rest| format.name() == format!("yuv{rest}")) => name,
@@ -141,7 +141,7 @@ fn full_range_name(format: PixelFormat, stream: &probe::ProbedStream) -> &str {
     }
 }
 
-/// Pictures from FFmpeg, in presentation order; panics when FFmpeg fails before the first. See [`reference_planes`].
+/// Frames from FFmpeg, in presentation order; panics if FFmpeg fails before the first. See [`reference_planes`].
 pub struct ReferenceFrames {
     child: Child,
     stdout: ChildStdout,
@@ -174,7 +174,7 @@ impl Iterator for ReferenceFrames {
 }
 
 impl ReferenceFrames {
-    /// Damaged files may end early; one that gives nothing at all is a mistake in the test.
+    /// Damaged files may end early; a file without any frame is a mistake in the test.
     fn check_end(&mut self) {
         let status = self.child.wait().expect("wait for ffmpeg");
         if self.delivered == 0 && !status.success() {
@@ -192,8 +192,8 @@ impl Drop for ReferenceFrames {
     }
 }
 
-/// MD5 of the packets' bytes of each stream that FFmpeg's specifier names (`a`, `v:0`, `s`), in file order.
-/// Equal hashes mean bit-equal packets; timestamps do not enter.
+/// MD5 of the packet data of each stream matched by FFmpeg's stream specifier (`a`, `v:0`, `s`), in file order.
+/// Equal hashes mean bit-equal packets; timestamps are not included.
 pub fn stream_hashes(path: &Path, specifier: &str) -> Vec<String> {
     let mut command = tool::ffmpeg();
     command.arg("-i").arg(path).arg("-map").arg(format!("0:{specifier}?"));

@@ -1,10 +1,10 @@
-//! One small clip for every codec, format and oddity that framerail promises to read.
+//! One small clip for every codec, format and special case that framerail supports.
 
 use framerail_core::{ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, Rotation};
 
 use crate::{AudioCodec, Clip, ClipSpec, Codec, Container, SubtitleCodec};
 
-/// Names and descriptions; names are `codec-oddity`. Nothing is encoded yet.
+/// Names and descriptions; names are `codec-case`. Nothing is encoded yet.
 pub fn corpus() -> Vec<(&'static str, ClipSpec)> {
     let mut clips = codecs();
     clips.extend(pixel_formats());
@@ -15,16 +15,16 @@ pub fn corpus() -> Vec<(&'static str, ClipSpec)> {
     clips
 }
 
-/// The corpus as far as this ffmpeg can encode it.
+/// The corpus, as far as this ffmpeg can encode it.
 #[derive(Debug)]
 pub struct Corpus {
-    /// Name and clip.
+    /// Names and clips.
     pub made: Vec<(&'static str, Clip)>,
-    /// Name and why it could not be made.
+    /// Names, and why they could not be generated.
     pub missing: Vec<(&'static str, String)>,
 }
 
-/// Makes the corpus; clips that this ffmpeg has no encoder for are also named on standard error.
+/// Generates the corpus; clips for which this ffmpeg has no encoder are also reported on standard error.
 pub fn make_corpus() -> Corpus {
     let mut corpus_made = Corpus { made: Vec::new(), missing: Vec::new() };
     for (name, spec) in corpus() {

@@ -1,4 +1,4 @@
-//! Files that are broken in known ways. Each is kept beside the clips; clips themselves stay whole.
+//! Files with known damage. They are cached next to the clips, which stay unchanged.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{AudioCodec, Container, cache, probe, tool};
 
-/// A copy that ends after this share of the bytes, 0 to 1.
+/// A copy truncated to this share of the bytes, 0 to 1.
 pub fn cut(path: &Path, share: f64) -> PathBuf {
     changed(path, &format!("cut {share}"), |bytes| {
         let len = (bytes.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
@@ -15,7 +15,7 @@ pub fn cut(path: &Path, share: f64) -> PathBuf {
     })
 }
 
-/// A copy without its first bytes, as a recording joined late.
+/// A copy without its first bytes, like a recording joined late.
 pub fn cut_start(path: &Path, share: f64) -> PathBuf {
     changed(path, &format!("cut start {share}"), |bytes| {
         let len = (bytes.len() as f64 * share.clamp(0.0, 1.0)).round() as usize;
@@ -23,8 +23,8 @@ pub fn cut_start(path: &Path, share: f64) -> PathBuf {
     })
 }
 
-/// A copy in which `count` bytes inside video packets are replaced by others, chosen by `seed`. The first packet
-/// and every packet's first 16 bytes stay whole, so that the damage is in picture data.
+/// A copy with `count` bytes inside video packets replaced, chosen by `seed`. The first packet
+/// and the first 16 bytes of every packet are kept, so that only picture data is damaged.
 pub fn flip_bytes(path: &Path, seed: u64, count: usize) -> PathBuf {
     let packets = probe::ffprobe_packets(path, "v:0");
     let inside: Vec<_> =
@@ -42,7 +42,7 @@ pub fn flip_bytes(path: &Path, seed: u64, count: usize) -> PathBuf {
     })
 }
 
-/// A copy in which these packets of the first video stream (by number in the file) are overwritten with noise.
+/// A copy in which the given packets of the first video stream (by index in the file) are overwritten with noise.
 pub fn wreck_packets(path: &Path, numbers: &[usize]) -> PathBuf {
     let packets = probe::ffprobe_packets(path, "v:0");
     changed(path, &format!("wreck {numbers:?}"), |bytes| {
@@ -58,32 +58,32 @@ pub fn wreck_packets(path: &Path, numbers: &[usize]) -> PathBuf {
     })
 }
 
-/// Kinds of damage that disks, cables and programs do, whatever the file holds.
+/// Damage as caused by disks, cables and programs, independent of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A run of 200 zero bytes: a bad sector in part.
+    /// 200 consecutive zero bytes: part of a bad sector.
     ShortZeros,
-    /// A run of 2,000 zero bytes.
+    /// 2,000 consecutive zero bytes.
     LongZeros,
-    /// Six runs of 120 zero bytes.
+    /// 120 consecutive zero bytes in six places.
     ManyZeros,
-    /// Ten bits are flipped.
+    /// Ten flipped bits.
     FewFlips,
-    /// A hundred bits are flipped.
+    /// A hundred flipped bits.
     ManyFlips,
-    /// 100 bytes are missing.
+    /// 100 missing bytes.
     ShortGap,
-    /// A tenth of the bytes is missing.
+    /// A tenth of the bytes missing.
     LongGap,
-    /// 100 random bytes stand between others.
+    /// 100 random bytes inserted.
     Inserted,
-    /// Two blocks of 512 bytes have changed places.
+    /// Two swapped blocks of 512 bytes.
     Swapped,
-    /// 1,000 bytes are random.
+    /// 1,000 random bytes.
     Noise,
-    /// The second half is missing.
+    /// The second half missing.
     Half,
-    /// 64 zero bytes behind the first kilobyte: where many formats keep headers.
+    /// 64 zero bytes after the first kilobyte, where many formats have headers.
     Headers,
 }
 
@@ -104,7 +104,7 @@ impl Kind {
         Kind::Headers,
     ];
 
-    /// The bytes with this damage at places that `seed` chooses, behind the first fifth.
+    /// Returns the bytes with this damage, at positions chosen by `seed` after the first fifth.
     pub fn applied(self, bytes: &[u8], seed: u64) -> Vec<u8> {
         let mut random = SplitMix(seed.wrapping_mul(31).wrapping_add(self as u64));
         let length = bytes.len();
@@ -146,17 +146,17 @@ impl Kind {
     }
 }
 
-/// A file of this name's extension with plain text inside.
+/// A text file with the given extension.
 pub fn text_file(extension: &str) -> PathBuf {
     written(&format!("text.{extension}"), b"This is not a video.\nIt only has a video's name.\n")
 }
 
-/// A file of this extension with nothing inside.
+/// An empty file with the given extension.
 pub fn empty_file(extension: &str) -> PathBuf {
     written(&format!("empty.{extension}"), b"")
 }
 
-/// One second of sound in a container that could hold video.
+/// One second of audio in a container that could hold video.
 pub fn sound_only(container: Container) -> PathBuf {
     let (format, extension, encoder) = match container {
         Container::Mp4 => ("mp4", "mp4", "aac"),
@@ -197,7 +197,7 @@ fn written(name: &str, bytes: &[u8]) -> PathBuf {
     })
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, the same everywhere.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, the same on all machines.
 struct SplitMix(u64);
 
 impl SplitMix {

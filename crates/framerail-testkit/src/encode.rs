@@ -1,4 +1,4 @@
-//! Turns a [`ClipSpec`] into a file: pictures drawn here, piped as raw video into FFmpeg's command line.
+//! Encodes a [`ClipSpec`]: draws frames and pipes them as raw video to the ffmpeg command line.
 
 use std::{
     fs,
@@ -36,7 +36,7 @@ pub(crate) fn video_encoder(spec: &ClipSpec) -> &'static str {
     }
 }
 
-/// The file name's extension; `None` for a folder.
+/// File name extension; `None` for a folder.
 pub(crate) fn extension(spec: &ClipSpec) -> Option<&'static str> {
     Some(match spec.container {
         Container::Mp4 => "mp4",
@@ -51,7 +51,7 @@ pub(crate) fn extension(spec: &ClipSpec) -> Option<&'static str> {
     })
 }
 
-/// FFmpeg's name of the raw format and the usual extension.
+/// FFmpeg's name of the raw format, and its usual extension.
 fn elementary(codec: Codec) -> (&'static str, &'static str) {
     match codec {
         Codec::H264 => ("h264", "h264"),
@@ -65,12 +65,12 @@ fn elementary(codec: Codec) -> (&'static str, &'static str) {
     }
 }
 
-/// File names of an image sequence, as FFmpeg writes patterns.
+/// File name pattern of an image sequence, in FFmpeg's syntax.
 pub(crate) fn image_pattern(spec: &ClipSpec) -> &'static str {
     if spec.codec == Codec::Mjpeg { "%05d.jpg" } else { "%05d.png" }
 }
 
-/// Makes the clip in an empty folder and returns its path there.
+/// Generates the clip in an empty folder and returns its path.
 pub(crate) fn encode(spec: &ClipSpec, work: &Path) -> PathBuf {
     let (at, second) = match (spec.size_change, &spec.pixel_format_change) {
         (Some((at, width, height)), _) => (at, ClipSpec { width, height, ..spec.clone() }),
@@ -84,7 +84,7 @@ pub(crate) fn encode(spec: &ClipSpec, work: &Path) -> PathBuf {
     let path = work.join("joined");
     fs::write(&path, joined).expect("write the joined parts");
     if spec.container == Container::Ts {
-        // Copied once more, so that packet counters run on across the seam.
+        // Copied once more, so that packet counters continue across the join.
         let path_whole = work.join("joined.ts");
         let mut command = tool::ffmpeg();
         command.args(["-copyts", "-i"]).arg(&path).args(["-map", "0", "-c", "copy", "-muxdelay", "0", "-muxpreload", "0"]).arg(&path_whole);
@@ -100,10 +100,10 @@ fn encode_whole(spec: &ClipSpec, work: &Path) -> PathBuf {
         let times = (spec.repeats - 1).to_string();
         path = remux(spec, work, &path, "repeated", &["-stream_loop", &times], &[]);
     }
-    // FFmpeg 5.1 stores a rotation only while copying streams.
+    // FFmpeg 5.1 stores a rotation only when copying streams.
     if spec.rotation.degrees() != 0 {
         assert!(matches!(spec.container, Container::Mp4 | Container::Mov), "only MP4 and MOV carry a rotation");
-        // Counter-clockwise here.
+        // FFmpeg's angle is counter-clockwise.
         let rotate = format!("rotate={}", 360 - spec.rotation.degrees());
         path = remux(spec, work, &path, "turned", &[], &["-metadata:s:v:0", &rotate]);
     }
@@ -201,7 +201,7 @@ fn srt_time(secs: f64) -> String {
     format!("{:02}:{:02}:{:02},{:03}", millis / 3_600_000, millis / 60_000 % 60, millis / 1000 % 60, millis % 1000)
 }
 
-/// FFmpeg's name of the encoder of a sound track.
+/// FFmpeg's name of the encoder of an audio track.
 fn audio_encoder(codec: AudioCodec) -> &'static str {
     match codec {
         AudioCodec::Aac => "aac",
@@ -211,7 +211,7 @@ fn audio_encoder(codec: AudioCodec) -> &'static str {
     }
 }
 
-/// Every encoder that a clip needs, of sound too.
+/// All encoders that a clip needs, including audio.
 pub(crate) fn encoders(spec: &ClipSpec) -> impl Iterator<Item = &'static str> {
     std::iter::once(video_encoder(spec)).chain(spec.audio.iter().map(|codec| audio_encoder(*codec)))
 }
@@ -336,7 +336,7 @@ fn color_options(command: &mut Command, spec: &ClipSpec) {
     }
 }
 
-/// The options of the container and the file itself; returns where the clip will be.
+/// Adds the options of the container and the output file; returns its path.
 fn output(command: &mut Command, spec: &ClipSpec, work: &Path, name: &str, first_frame: u32) -> PathBuf {
     let title = spec.title.as_ref().map(|title| format!("title={title}"));
     if let Some(title) = &title {

@@ -1,4 +1,4 @@
-//! Clips with a real face on known paths, for detection, hold and tracking.
+//! Clips with a real face on known paths, for tests of detection, hold and tracking.
 
 use framerail_core::{BBox, PixelFormat};
 
@@ -8,27 +8,27 @@ use crate::{
     real_clip,
 };
 
-/// Part of the first frame of `carphone_pristine.mp4` (176x144) that shows the head.
+/// The head in the first frame of `carphone_pristine.mp4` (176x144).
 const CROP: (u32, u32, u32, u32) = (44, 4, 84, 112);
-/// The face in that crop, as CenterFace sees it (mean over several places, score 0.9 at 1.5 times the size).
+/// The face in that crop, as detected by CenterFace (mean over several positions, score 0.9 at 1.5 times the size).
 const FACE: BBox = BBox { x1: 19.0, y1: 31.0, x2: 69.0, y2: 93.0 };
-/// Grey behind the faces, all three components.
+/// Grey background, the value of all three components.
 const BACKGROUND: u8 = 110;
 
-/// One face: where it is on each frame.
+/// The path of one face.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FacePath {
-    /// Left and top of the pasted picture on frame 0, in pixels.
+    /// Left and top of the pasted image on frame 0, in pixels.
     pub start: (f32, f32),
     /// Pixels to the right and down per frame.
     pub velocity: (f32, f32),
-    /// Magnification of the pasted picture (84x112 pixels at 1).
+    /// Scale of the pasted image (84x112 pixels at 1).
     pub scale: f32,
     /// Frames on which the face is not shown.
     pub hidden: Vec<u32>,
 }
 
-/// Faces over grey.
+/// Faces on a grey background.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FacesSpec {
     /// The faces; later ones cover earlier ones.
@@ -36,14 +36,14 @@ pub struct FacesSpec {
 }
 
 impl FacesSpec {
-    /// One face that crosses a 640x360 picture from left to right in about 50 frames, hidden on the given frames.
+    /// One face that crosses a 640x360 frame from left to right in about 50 frames, hidden on the given frames.
     pub fn crossing(hidden: &[u32]) -> Self {
         Self { faces: vec![FacePath { start: (20.0, 60.0), velocity: (8.0, 1.0), scale: 1.5, hidden: hidden.to_vec() }] }
     }
 
-    /// Where the faces are on a frame, in pixels; hidden ones are left out.
+    /// Boxes of the visible faces on a frame, in pixels.
     ///
-    /// A box from forehead to chin, as CenterFace draws it; its boxes differ from these by up to 3 pixels per
+    /// Each box spans forehead to chin, as in CenterFace; its detections differ from these boxes by up to 3 pixels per
     /// unit of `scale`.
     pub fn boxes(&self, frame: u32) -> Vec<BBox> {
         self.faces.iter().filter(|face| !face.hidden.contains(&frame)).map(|face| face.bbox(frame)).collect()
@@ -65,12 +65,12 @@ impl FacePath {
     }
 }
 
-/// A clip of 640x360 with faces as described, H.264 in MP4; `frames` long, 25 frames/s.
+/// A 640x360 clip with the given faces, H.264 in MP4, with `frames` frames at 25 frames/s.
 pub fn faces_clip(spec: &FacesSpec, frames: u32) -> Clip {
     ClipSpec::default().size(640, 360).frames(frames).content(Content::Faces(spec.clone())).make()
 }
 
-/// The picture that is pasted.
+/// The pasted image.
 pub(crate) struct Face {
     width: usize,
     height: usize,
@@ -107,7 +107,7 @@ impl Face {
         }
     }
 
-    /// Bilinear, clamped to the edge.
+    /// Interpolates bilinearly, clamped to the edge.
     fn sample(&self, x: f64, y: f64) -> [u8; 3] {
         let (x, y) = (x.clamp(0.0, self.width as f64 - 1.0), y.clamp(0.0, self.height as f64 - 1.0));
         let (x0, y0) = (x as usize, y as usize);

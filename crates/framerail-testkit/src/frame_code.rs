@@ -1,8 +1,8 @@
-//! The number that every generated frame shows, as black and white cells.
+//! The frame number that every generated frame shows, as black and white cells.
 //!
-//! A grid of 7 by 4 cells in the middle of the picture (x from 1/8 to 7/8, y from 3/16 to 13/16 of its size).
-//! The corner cells are anchors: top left white, the other three black; they give the two levels and the turn.
-//! The other 24 cells hold, row by row and high bit first, 16 bits of number and their CRC-8 (polynomial 0x07).
+//! A grid of 7 by 4 cells in the middle of the frame (x from 1/8 to 7/8, y from 3/16 to 13/16 of its size).
+//! The corner cells are anchors, top left white and the other three black; they define the two levels and the rotation.
+//! The other 24 cells hold, row by row and high bit first, a 16-bit number and its CRC-8 (polynomial 0x07).
 
 use framerail_core::{HostSurface, PixelFamily, Rotation};
 
@@ -14,28 +14,28 @@ const LEFT: f64 = 1.0 / 8.0;
 const TOP: f64 = 3.0 / 16.0;
 const CELL_WIDTH: f64 = (1.0 - 2.0 * LEFT) / COLUMNS as f64;
 const CELL_HEIGHT: f64 = (1.0 - 2.0 * TOP) / ROWS as f64;
-/// White anchor minus black anchors, as a share of the full range, that a code has at least.
+/// Minimum contrast of a code: white anchor minus black anchors, as a share of the full range.
 const MIN_CONTRAST: f64 = 0.25;
-/// Cells between these shares of white are undecided, and the code does not count.
+/// Cells with a share of white in this range are undecided, which makes the code invalid.
 const UNDECIDED: std::ops::RangeInclusive<f64> = 0.4..=0.6;
 
-/// A code found in a picture.
+/// A code found in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameCode {
-    /// The frame's number modulo 65,536.
+    /// The frame number modulo 65,536.
     pub number: u64,
-    /// The clockwise turn that the picture has undergone since it was drawn.
+    /// Clockwise rotation of the frame since it was drawn.
     pub turned: Rotation,
 }
 
-/// The number that an upright picture shows, modulo 65,536; `None` when there is none or its check fails.
+/// Reads the number in an upright frame, modulo 65,536; `None` if there is none or its CRC does not match.
 ///
-/// Reads luma (green where the samples are RGB) of any pixel format, in any size from about 32x24 up.
+/// Reads luma (or green, for RGB) of any pixel format, at any size from about 32x24 up.
 pub fn read_frame_number(surface: &HostSurface) -> Option<u64> {
     read_turned(surface, Rotation::None)
 }
 
-/// The number that a picture shows, whichever way it was turned.
+/// Reads the number in a frame with any rotation.
 pub fn read_frame_code(surface: &HostSurface) -> Option<FrameCode> {
     [Rotation::None, Rotation::Clockwise90, Rotation::Half, Rotation::Clockwise270]
         .into_iter()
@@ -56,7 +56,7 @@ pub(crate) fn is_white(number: u64, x: f64, y: f64) -> Option<bool> {
     Some(coded(number) >> (23 - bit) & 1 == 1)
 }
 
-/// Number and check in the low 24 bits.
+/// Number and CRC in the low 24 bits.
 fn coded(number: u64) -> u32 {
     let number = (number & 0xffff) as u16;
     u32::from(number) << 8 | u32::from(crc8(number))
@@ -97,7 +97,7 @@ fn read_turned(surface: &HostSurface, turned: Rotation) -> Option<u64> {
     (coded(number) == bits).then_some(number)
 }
 
-/// Mean of 5 by 5 points in the inner half of a cell, 0 to 1 of the format's range.
+/// Mean of 5 by 5 points in the inner half of a cell, as a share of the format's range.
 fn cell_level(surface: &HostSurface, turned: Rotation, cell: usize) -> f64 {
     let mut sum = 0.0;
     for point in 0..25 {
@@ -119,7 +119,7 @@ fn cell_level(surface: &HostSurface, turned: Rotation, cell: usize) -> f64 {
     sum / 25.0
 }
 
-/// Luma or green at a pixel, 0 to 1 of the format's range.
+/// Luma or green of a pixel, as a share of the format's range.
 fn luma(surface: &HostSurface, x: usize, y: usize) -> f64 {
     let format = surface.format();
     let component = format.components()[usize::from(format.family() == PixelFamily::Rgb)];
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use framerail_core::{FramePool, PixelFormat};
 
-    /// The code alone, in every component of a format.
+    /// The code without background, in every component of a format.
     fn drawn(format: PixelFormat, width: u32, height: u32, number: u64) -> HostSurface {
         let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
         let mut planes = surface.planes_mut().expect("sole holder");

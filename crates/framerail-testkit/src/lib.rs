@@ -1,10 +1,10 @@
-//! Media and comparisons for the tests of the other crates; a dev-dependency only.
+//! Generated media and comparisons for the tests of other crates; a dev-dependency only.
 //!
-//! [`ClipSpec`] describes a clip, [`ClipSpec::make`] has FFmpeg's command line encode it, once per build
-//! folder. Every frame shows its own number ([`read_frame_number`]), so that a test can tell exactly which
-//! frames came through and in which order. [`corpus()`] lists one clip per codec, format and oddity.
+//! [`ClipSpec`] describes a clip; [`ClipSpec::make`] encodes it with the ffmpeg command line, once per build
+//! folder. Every frame shows its number ([`read_frame_number`]), so that a test can verify which
+//! frames arrived and in which order. [`corpus()`] lists one clip per codec, format and special case.
 //!
-//! Everything here panics with a full account when something is wrong: a test has nobody to return errors to.
+//! All functions panic with a detailed message on errors, since tests cannot handle them.
 #![forbid(unsafe_code)]
 
 mod background;

@@ -1,25 +1,25 @@
-//! Small ONNX models whose answers follow from their picture by arithmetic, and their cards, for tests and examples.
+//! Small ONNX models with simple arithmetic results, and their model cards, for tests and examples.
 //!
-//! Written field by field as protocol buffers: the schema is `onnx.proto3` of the ONNX project.
+//! Written field by field as protocol buffers; the schema is `onnx.proto3` of the ONNX project.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A model and its card.
+/// A model and its model card.
 #[derive(Clone, Debug)]
 pub struct SampleModel {
-    /// Name of the model; its files are called after it.
+    /// Name of the model and of its files.
     pub name: &'static str,
     /// The ONNX file.
     pub onnx: Vec<u8>,
-    /// The card.
+    /// The model card.
     pub card: String,
 }
 
 impl SampleModel {
-    /// Writes both files into a folder and gives the card's path.
+    /// Writes both files into a folder and returns the path of the model card.
     pub fn save_in(&self, folder: &Path) -> PathBuf {
         let card = folder.join(format!("{}.toml", self.name));
         fs::write(folder.join(format!("{}.onnx", self.name)), &self.onnx).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -37,7 +37,7 @@ fn head(name: &str, summary: &str, rest: &str) -> String {
 
 const BYTES_TO_ONE: &str = "scale = 0.00392156862745098\n";
 
-/// Tells which of red, green and blue is strongest on average; its scores are the means of the channels, 0 to 1.
+/// Classifies an image by its strongest average colour; scores are the means of red, green and blue, 0 to 1.
 pub fn colour_classifier() -> SampleModel {
     let rest = format!(
         "labels = [\"red\", \"green\", \"blue\"]\n\n[input]\nwidth = 32\nheight = 32\nsampling = \"area\"\n{BYTES_TO_ONE}\n\
@@ -47,7 +47,7 @@ pub fn colour_classifier() -> SampleModel {
     SampleModel { name: "colour", onnx: mean_model(3), card }
 }
 
-/// The mean of red, green and blue as a vector of length 1.
+/// Returns the mean of red, green and blue as a unit vector.
 pub fn colour_embedding() -> SampleModel {
     let rest = format!(
         "\n[input]\nwidth = 32\nheight = 32\nsampling = \"area\"\n{BYTES_TO_ONE}\n[output.embedding]\noutput = \"mean\"\nnormalize = true\n"
@@ -55,7 +55,7 @@ pub fn colour_embedding() -> SampleModel {
     SampleModel { name: "likeness", onnx: mean_model(3), card: head("likeness", "the mean colour as a vector", &rest) }
 }
 
-/// Finds bright squares: each cell of 4x4 pixels whose mean luma is high is the middle of a box of 8x8. Inputs of all sizes.
+/// Detects bright squares: each 4x4 cell with a high mean luma is the centre of an 8x8 box. Accepts inputs of any size.
 pub fn spot_detector() -> SampleModel {
     let rest = format!(
         "labels = [\"spot\"]\n\n[input]\nmultiple_of = 4\nchannel_order = \"gray\"\n{BYTES_TO_ONE}\n\
@@ -65,7 +65,7 @@ pub fn spot_detector() -> SampleModel {
     let doubled = Field::new().bytes(1, "heat").bytes(1, "heat").bytes(2, "both").bytes(4, "Concat").bytes(5, integer_attribute("axis", 1));
     let scaled = Field::new().bytes(1, "both").bytes(1, "ones").bytes(2, "ratio").bytes(4, "Div");
     let size = Field::new().bytes(1, "ratio").bytes(1, "two").bytes(2, "size").bytes(4, "Mul");
-    // Sizes do not depend on the score: both / both is 1, but for black cells, which score nothing.
+    // Makes sizes independent of the score: both / both is 1, except for black cells, whose score is 0.
     let same = Field::new().bytes(1, "both").bytes(1, "tiny").bytes(2, "ones").bytes(4, "Max");
     let graph = [pooled, doubled, same, scaled, size].into_iter().fold(Field::new(), |graph, node| graph.bytes(1, node));
     let graph = graph
@@ -78,7 +78,7 @@ pub fn spot_detector() -> SampleModel {
     SampleModel { name: "spots", onnx: model(graph), card: head("spots", "bright squares", &rest) }
 }
 
-/// A mask of what is bright, in cells of 4x4 pixels of an input of 32x32.
+/// Segments bright areas, in 4x4 cells of a 32x32 input.
 pub fn bright_segmentation() -> SampleModel {
     let rest = format!(
         "labels = [\"bright\"]\n\n[input]\nwidth = 32\nheight = 32\nchannel_order = \"gray\"\n{BYTES_TO_ONE}\n\
@@ -92,13 +92,13 @@ pub fn bright_segmentation() -> SampleModel {
     SampleModel { name: "bright", onnx: model(graph), card: head("bright", "a mask of what is bright", &rest) }
 }
 
-/// Two points, always at a quarter and three quarters of the picture's width, and there where the picture is bright on average.
+/// Two landmarks, always at one and three quarters of the width; they are present if the image is bright on average.
 pub fn eye_landmarks() -> SampleModel {
     let rest = format!(
         "labels = [\"face\"]\nlandmarks = [\"left_eye\", \"right_eye\"]\n\n[input]\nwidth = 32\nheight = 32\nchannel_order = \"gray\"\n\
          {BYTES_TO_ONE}\n[output.landmarks]\noutput = \"points\"\nnormalized = true\npresence = \"mean\"\n"
     );
-    // 0 * mean + point, so that there is a row for each picture of the batch.
+    // 0 * mean + point yields one row per image of the batch.
     let zero = Field::new().bytes(1, "mean").bytes(1, "nothing").bytes(2, "zero").bytes(4, "Mul");
     let points = Field::new().bytes(1, "zero").bytes(1, "places").bytes(2, "points").bytes(4, "Add");
     let graph = Field::new()
@@ -127,13 +127,13 @@ fn mean_node() -> Field {
     Field::new().bytes(1, "image").bytes(2, "mean").bytes(4, "GlobalAveragePool")
 }
 
-/// The mean of each 4x4 pixels.
+/// Mean of each 4x4 cell.
 fn pool_node(output: &str) -> Field {
     let (kernel, steps) = (integers_attribute("kernel_shape", &[4, 4]), integers_attribute("strides", &[4, 4]));
     Field::new().bytes(1, "image").bytes(2, output).bytes(4, "AveragePool").bytes(5, kernel).bytes(5, steps)
 }
 
-/// A message, field by field.
+/// A protocol buffer message, built field by field.
 #[derive(Clone, Default)]
 struct Field(Vec<u8>);
 
@@ -170,17 +170,17 @@ impl AsRef<[u8]> for Field {
     }
 }
 
-/// `AttributeProto` of a whole number.
+/// `AttributeProto` with an integer.
 fn integer_attribute(name: &str, value: u64) -> Field {
     Field::new().bytes(1, name).number(3, value).number(20, 2)
 }
 
-/// `AttributeProto` of whole numbers.
+/// `AttributeProto` with integers.
 fn integers_attribute(name: &str, values: &[u64]) -> Field {
     values.iter().fold(Field::new().bytes(1, name), |field, value| field.number(8, *value)).number(20, 7)
 }
 
-/// `ValueInfoProto` of floats; negative dimensions are open.
+/// `ValueInfoProto` of floats; negative dimensions are dynamic.
 fn value_info(name: &str, dims: &[i64]) -> Field {
     let dim = |dim: &i64| if *dim < 0 { Field::new() } else { Field::new().number(1, *dim as u64) };
     let shape = dims.iter().fold(Field::new(), |shape, size| shape.bytes(1, dim(size)));

@@ -1,4 +1,4 @@
-//! What `ffprobe` says of streams, packets and frames.
+//! Queries streams, packets and frames with `ffprobe`.
 
 use std::path::Path;
 
@@ -7,32 +7,32 @@ use serde_json::Value;
 
 use crate::tool;
 
-/// A stream as its container and codec describe it.
+/// A stream, as reported by ffprobe.
 #[derive(Clone, Debug)]
 pub struct ProbedStream {
-    /// Number in the file.
+    /// Index in the file.
     pub index: u64,
     /// `video`, `audio`, `subtitle`, `data` or `attachment`.
     pub kind: String,
     /// FFmpeg's codec name.
     pub codec: String,
-    /// Width in pixels as stored; 0 unless video.
+    /// Stored width in pixels; 0 unless video.
     pub width: u32,
-    /// Height in pixels as stored; 0 unless video.
+    /// Stored height in pixels; 0 unless video.
     pub height: u32,
     /// FFmpeg's name of the pixel format.
     pub pixel_format: Option<String>,
-    /// Shape of one pixel, when stated.
+    /// Sample aspect ratio, if specified.
     pub sample_aspect_ratio: Option<Rational>,
-    /// FFmpeg's name of the matrix (`color_space`), when stated.
+    /// FFmpeg's name of the matrix (`color_space`), if specified.
     pub color_matrix: Option<String>,
-    /// `tv` or `pc`, when stated.
+    /// `tv` or `pc`, if specified.
     pub color_range: Option<String>,
-    /// FFmpeg's name, when stated.
+    /// FFmpeg's name of the primaries, if specified.
     pub color_primaries: Option<String>,
-    /// FFmpeg's name, when stated.
+    /// FFmpeg's name of the transfer characteristics, if specified.
     pub color_transfer: Option<String>,
-    /// `progressive`, `tt`, `bb`, `tb` or `bt`, when stated.
+    /// `progressive`, `tt`, `bb`, `tb` or `bt`, if specified.
     pub field_order: Option<String>,
     /// Seconds per tick.
     pub time_base: TimeBase,
@@ -40,11 +40,11 @@ pub struct ProbedStream {
     pub average_frame_rate: Option<Rational>,
     /// First timestamp in ticks, when known.
     pub start_pts: Option<i64>,
-    /// Length in seconds, when the header says it.
+    /// Duration in seconds, if the header has it.
     pub duration_secs: Option<f64>,
-    /// Number of frames, when the header says it.
+    /// Number of frames, if the header has it.
     pub frames: Option<u64>,
-    /// Clockwise degrees to turn for display, from the display matrix; 0 without one.
+    /// Rotation for display in degrees clockwise, from the display matrix; 0 without one.
     pub rotation_degrees: i64,
     /// `language` tag.
     pub language: Option<String>,
@@ -57,15 +57,15 @@ pub struct ProbedPacket {
     pub pts: Option<i64>,
     /// Decoding time in ticks.
     pub dts: Option<i64>,
-    /// Length in ticks.
+    /// Duration in ticks.
     pub duration: Option<i64>,
-    /// Bytes.
+    /// Size in bytes.
     pub size_bytes: u64,
-    /// Position of its first byte in the file, when the container tells.
+    /// Position of the first byte in the file, if the container reports it.
     pub position: Option<u64>,
     /// Whether decoding can start here.
     pub is_keyframe: bool,
-    /// Whether the decoder is told to throw the result away (edit lists).
+    /// Whether the decoder must discard the result (edit lists).
     pub is_discarded: bool,
 }
 
@@ -74,9 +74,9 @@ pub struct ProbedPacket {
 pub struct ProbedFrame {
     /// Presentation time in ticks.
     pub pts: Option<i64>,
-    /// FFmpeg's best guess at the PTS, worked out where it is missing.
+    /// FFmpeg's best-effort PTS, estimated if missing.
     pub best_effort_pts: Option<i64>,
-    /// Length in ticks.
+    /// Duration in ticks.
     pub duration: Option<i64>,
     /// `I`, `P`, `B` or `?`.
     pub picture_type: char,
@@ -88,11 +88,11 @@ pub struct ProbedFrame {
     pub height: u32,
     /// FFmpeg's name of the pixel format.
     pub pixel_format: String,
-    /// Bytes of its packet.
+    /// Size of its packet in bytes.
     pub size_bytes: u64,
-    /// Whether it has two fields.
+    /// Whether it is interlaced.
     pub is_interlaced: bool,
-    /// Whether the top field is first.
+    /// Whether the top field comes first.
     pub is_top_field_first: bool,
 }
 
@@ -101,7 +101,7 @@ pub fn ffprobe_streams(path: &Path) -> Vec<ProbedStream> {
     query(path, &["-show_streams"], "streams").iter().map(stream).collect()
 }
 
-/// The first stream that FFmpeg's specifier names, such as `v:0` or `a:1`.
+/// The first stream matched by FFmpeg's stream specifier, such as `v:0` or `a:1`.
 ///
 /// # Panics
 /// When there is none.
@@ -116,12 +116,12 @@ pub fn ffprobe_tag(path: &Path, name: &str) -> Option<String> {
     text(&format["format"]["tags"], name)
 }
 
-/// The packets of the streams that FFmpeg's specifier names, in file order.
+/// The packets of the streams matched by FFmpeg's stream specifier, in file order.
 pub fn ffprobe_packets(path: &Path, specifier: &str) -> Vec<ProbedPacket> {
     query(path, &["-show_packets", "-select_streams", specifier], "packets").iter().map(packet).collect()
 }
 
-/// The frames of the first video stream, as FFmpeg decodes them.
+/// The frames of the first video stream, as decoded by FFmpeg.
 pub fn ffprobe_frames(path: &Path) -> Vec<ProbedFrame> {
     query(path, &["-show_frames", "-select_streams", "v:0"], "frames").iter().map(frame).collect()
 }
@@ -141,7 +141,7 @@ fn text(value: &Value, key: &str) -> Option<String> {
     value[key].as_str().filter(|text| *text != "unknown" && *text != "N/A").map(str::to_owned)
 }
 
-/// Numbers come as JSON numbers or as text.
+/// Reads a number that is a JSON number or a string.
 fn number<T: std::str::FromStr>(value: &Value, key: &str) -> Option<T> {
     match &value[key] {
         Value::String(text) => text.parse().ok(),
@@ -177,7 +177,7 @@ fn stream(value: &Value) -> ProbedStream {
         start_pts: number(value, "start_pts"),
         duration_secs: number(value, "duration"),
         frames: number(value, "nb_frames"),
-        // FFmpeg counts counter-clockwise.
+        // FFmpeg's angle is counter-clockwise.
         rotation_degrees: (-turn.unwrap_or(0)).rem_euclid(360),
         language: text(&value["tags"], "language"),
     }

@@ -1,4 +1,4 @@
-//! The real clips that set-up installs.
+//! Real clips, installed by the setup script.
 
 use std::{env, path::PathBuf};
 
@@ -7,7 +7,7 @@ use std::{env, path::PathBuf};
 /// Looks in `$FRAMERAIL_HOME`, then for a `.framerail` above the crate under test.
 ///
 /// # Panics
-/// When the clip is not there.
+/// When the clip does not exist.
 pub fn real_clip(name: &str) -> PathBuf {
     let path = home().join("clips").join(name);
     assert!(path.is_file(), "the real clip {} is missing; run `make setup`", path.display());

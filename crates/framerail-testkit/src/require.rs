@@ -2,13 +2,14 @@
 
 use std::env;
 
-/// Names of tools that may be missing, separated by commas: `rtsp`, `mqtt`, `chromium`, `nvrtc`, `ffmpeg-SCHEME`, `ffmpeg-encoders`.
+/// Environment variable with a comma-separated list of tools that may be missing: `rtsp`, `mqtt`, `chromium`, `nvrtc`, `ffmpeg-SCHEME`,
+/// `ffmpeg-encoders`.
 pub const ALLOW_MISSING: &str = "FRAMERAIL_ALLOW_MISSING";
 
-/// Whether the tool was `found`; a test returns early on `false`, which is reported on standard error.
+/// Returns whether the tool was `found`; on `false`, which is reported on standard error, the test returns early.
 ///
 /// # Panics
-/// When it was not found and [`ALLOW_MISSING`] does not name it, so that no test passes without having run.
+/// When it was not found and [`ALLOW_MISSING`] does not list it, so that no test passes without running.
 pub fn require(name: &str, found: bool, install: &str) -> bool {
     if found {
         return true;

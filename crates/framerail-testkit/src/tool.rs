@@ -1,4 +1,4 @@
-//! Runs `ffmpeg` and `ffprobe`; every failure is a panic that shows the command and what it said.
+//! Runs `ffmpeg` and `ffprobe`; failures panic with the command and its error output.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// The first line of `ffmpeg -version`: part of every cache key.
+/// The first line of `ffmpeg -version`; part of every cache key.
 pub(crate) fn ffmpeg_version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| {
@@ -16,7 +16,7 @@ pub(crate) fn ffmpeg_version() -> &'static str {
     })
 }
 
-/// Names of the encoders that this ffmpeg has.
+/// Names of the encoders in this ffmpeg.
 pub(crate) fn encoders() -> &'static BTreeSet<String> {
     static ENCODERS: OnceLock<BTreeSet<String>> = OnceLock::new();
     ENCODERS.get_or_init(|| {
@@ -33,19 +33,19 @@ pub(crate) fn encoders() -> &'static BTreeSet<String> {
     })
 }
 
-/// Whether an encoder that is there also works: builds of SVT-AV1 crash on some processors.
+/// Whether an available encoder works: some builds of SVT-AV1 crash on some CPUs.
 pub(crate) fn works(encoder: &str) -> bool {
     static CRASHES: OnceLock<bool> = OnceLock::new();
     let crashes = || {
         let mut command = ffmpeg();
         command.args(["-f", "lavfi", "-i", "color=size=160x120:rate=25", "-frames:v", "2", "-c:v", encoder, "-f", "null", "-"]);
-        // Ended by a signal, as opposed to an error, which a test should see.
+        // Killed by a signal; an error exit is reported by the test instead.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.code().is_none())
     };
     encoder != "libsvtav1" || !*CRASHES.get_or_init(crashes)
 }
 
-/// `ffmpeg` with the options that every call shares.
+/// `ffmpeg` with the options common to all calls.
 pub(crate) fn ffmpeg() -> Command {
     ffmpeg_version();
     let mut command = Command::new("ffmpeg");
@@ -53,21 +53,21 @@ pub(crate) fn ffmpeg() -> Command {
     command
 }
 
-/// `ffprobe` printing JSON.
+/// `ffprobe` with JSON output.
 pub(crate) fn ffprobe() -> Command {
     let mut command = Command::new("ffprobe");
     command.args(["-hide_banner", "-loglevel", "fatal", "-print_format", "json"]);
     command
 }
 
-/// Runs to the end and returns standard output.
+/// Runs a command and returns its standard output.
 pub(crate) fn run(mut command: Command) -> Vec<u8> {
     command.stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| missing(&command.get_program().to_string_lossy(), &error));
     checked(&command, output).stdout
 }
 
-/// Runs to the end while `feed` writes its standard input.
+/// Runs a command while `feed` writes its standard input.
 pub(crate) fn run_fed(mut command: Command, feed: impl FnOnce(&mut dyn Write) + Send) {
     let mut child = command
         .stdin(Stdio::piped())
@@ -79,7 +79,7 @@ pub(crate) fn run_fed(mut command: Command, feed: impl FnOnce(&mut dyn Write) + 
         scope.spawn(move || {
             let mut stdin = std::io::BufWriter::new(stdin.expect("standard input is piped"));
             feed(&mut stdin);
-            // A tool that stopped early says why on standard error.
+            // If the tool stopped early, its standard error has the reason.
             let _ = stdin.flush();
         });
         child.wait_with_output().expect("wait for ffmpeg")

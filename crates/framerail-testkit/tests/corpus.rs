@@ -1,4 +1,4 @@
-//! Every clip of the corpus against its own description, as FFmpeg's command line sees it.
+//! Checks every clip of the corpus against its description with the ffmpeg command line.
 
 use framerail_core::{FieldOrder, HostSurface, PixelFormat, Rotation};
 use framerail_testkit::{

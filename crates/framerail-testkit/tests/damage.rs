@@ -1,4 +1,4 @@
-//! Damaged files are damaged as described, and nowhere else.
+//! Checks that damaged files are damaged as described, and nowhere else.
 
 use std::{fs, path::Path, process::Command};
 

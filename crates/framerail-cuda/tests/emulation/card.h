@@ -1,4 +1,4 @@
-// Stands in for a card: blocks run one after another, threads of a block take turns at barriers. Loads are checked for bounds.
+// Emulates a GPU: blocks run one after another, the threads of a block take turns at barriers. Loads are bounds-checked.
 #include <cmath>
 #include <csetjmp>
 #include <cstdint>
@@ -33,11 +33,11 @@ template <typename T> static T atomicAdd(T *at, T value) {
     return old;
 }
 
-// Threads of the running block.
+// Threads of the current block.
 struct Fiber {
     ucontext_t context;
     std::unique_ptr<char[]> stack;
-    // Turns after the first: jumps cost no system call.
+    // Switches after the first use jumps, which need no system call.
     jmp_buf turn;
     bool started, done;
 };
@@ -90,7 +90,7 @@ static void run_block() {
     }
 }
 
-// Returns how many loads lay outside of the ranges.
+// Returns the number of loads outside the ranges.
 extern "C" uint64_t framerail_run(void (*kernel)(const void *), const void *parameters, const uint32_t *grid, const uint32_t *block,
                                   const uint64_t *ranges, uint64_t range_count) {
     kernel_function = kernel;

@@ -1,4 +1,4 @@
-//! Kernels compiled as host C++ and run in place of a card's.
+//! Kernels compiled as host C++ and run on the CPU.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ type Run = unsafe extern "C" fn(*const c_void, *const c_void, *const u32, *const
 
 static LIBRARIES: LazyLock<Mutex<HashMap<&'static str, Arc<libloading::Library>>>> = LazyLock::new(Mutex::default);
 
-/// A card made of the host; knows which memory may be read.
+/// A GPU emulated on the host; knows which memory may be read.
 #[derive(Default)]
 pub struct Emulator {
     readable: Mutex<Vec<u64>>,
@@ -49,12 +49,12 @@ fn compiled(source: &'static KernelSource) -> PathBuf {
 }
 
 impl Emulator {
-    /// Lets kernels read a range.
+    /// Allows kernels to read a range.
     pub fn allow(&self, start: u64, bytes: usize) {
         self.readable.lock().expect("no panic").extend([start, start + bytes as u64]);
     }
 
-    /// The addresses of a picture, whose planes may be read up to their last sample.
+    /// The addresses of a frame, whose planes may be read up to their last sample.
     pub fn picture(&self, surface: &HostSurface) -> RawPicture {
         let mut picture = RawPicture {
             format: surface.format(),
@@ -73,7 +73,7 @@ impl Emulator {
 }
 
 impl Emulator {
-    /// The same for a picture that is written to.
+    /// The addresses of a frame that is written.
     pub fn writable(&self, surface: &mut HostSurface) -> RawPicture {
         let mut picture = self.picture(surface);
         let planes = surface.format().planes();
@@ -93,14 +93,14 @@ impl Runner for Emulator {
         launch: Launch,
         parameters: *const c_void,
     ) -> Result<(), CudaError> {
-        // Blocks keep their place in globals of the library: one kernel at a time.
+        // The library keeps block positions in globals: run one kernel at a time.
         let mut libraries = LIBRARIES.lock().expect("no panic");
         // SAFETY: our own code, without initialisers.
         let load = || Arc::new(unsafe { libloading::Library::new(compiled(source)) }.expect("just compiled"));
         let library = Arc::clone(libraries.entry(source.name).or_insert_with(load));
         let (grid, block) = (launch.grid, launch.block);
         let readable = self.readable.lock().expect("no panic");
-        // SAFETY: the function has this signature in `card.h`; kernels take a reference to their parameters, which the caller vouches for.
+        // SAFETY: the function has this signature in `card.h`; kernels take a reference to their parameters, which the caller guarantees.
         let violations = unsafe {
             let run: libloading::Symbol<'_, Run> = library.get(b"framerail_run\0").expect("in card.h");
             let function: libloading::Symbol<'_, *const c_void> = library.get(kernel.as_bytes()).expect("a kernel of this name");
@@ -112,10 +112,10 @@ impl Runner for Emulator {
     }
 }
 
-/// Bytes around an output that no kernel may touch.
+/// Bytes around an output that no kernel may write.
 const GUARD: usize = 64;
 
-/// Memory whose surroundings are watched.
+/// Memory between guard bytes.
 pub struct Guarded {
     memory: Vec<u8>,
     start: usize,
@@ -141,7 +141,7 @@ impl Guarded {
         self.memory.as_mut_ptr() as u64 + self.start as u64
     }
 
-    /// The bytes; panics when one around them changed.
+    /// The bytes; panics if a guard byte changed.
     pub fn take(self) -> Vec<u8> {
         let (start, end) = (self.start, self.start + self.bytes);
         assert!(self.memory[..start].iter().chain(&self.memory[end..]).all(|byte| *byte == 0x5a), "written beyond the output");
@@ -159,7 +159,7 @@ impl Card for Emulator {
     ) -> Vec<u8> {
         let bytes = tensor.picture_bytes();
         let mut out = Guarded::new(bytes * pictures.len());
-        // Numbers of eight bytes, so that tables start where they must.
+        // 64-bit elements, so that tables are aligned.
         let mut kept: Vec<Vec<u64>> = Vec::new();
         let jobs = pictures.iter().zip(conversions).zip(0_u64..).map(|((picture, conversion), index)| {
             let tables = TableBytes::new(conversion, (picture.width(), picture.height()), tone).map(|tables| {
@@ -178,7 +178,7 @@ impl Card for Emulator {
             }
         });
         let jobs: Vec<RawConvertJob> = jobs.collect();
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { convert_raw(self, tensor, &jobs) }.expect("fitting sizes");
         out.take()
     }
@@ -189,7 +189,7 @@ impl Card for Emulator {
         let mut scratch = Guarded::new(obscure_scratch_bytes(&jobs).expect("fitting regions"));
         let rasters = obscure_rasters(&jobs);
         self.allow(rasters.as_ptr() as u64, rasters.len());
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { obscure_raw(self, &jobs, scratch.address(), rasters.as_ptr() as u64) }.expect("fitting regions");
         scratch.take();
     }
@@ -205,7 +205,7 @@ impl Card for Emulator {
         counters.zero();
         let mut results = Guarded::new(decoder.result_bytes(batch));
         let scratch = RawScratch { counters: counters.address(), candidates: candidates.address() };
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { decode_boxes_raw(self, decoder, &outputs, &scratch, results.address()) }.expect("fitting outputs");
         counters.take();
         candidates.take();
@@ -216,10 +216,10 @@ impl Card for Emulator {
         let jobs = pictures.iter_mut().zip(strokes).map(|(picture, strokes)| RawDrawJob { picture: self.writable(picture), strokes });
         let jobs: Vec<RawDrawJob<'_>> = jobs.collect();
         let commands = draw_commands(&jobs).expect("fitting strokes");
-        // Numbers of eight bytes, so that it starts where commands must.
+        // 64-bit elements, so that the commands are aligned.
         let aligned: Vec<u64> = commands.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
         self.allow(aligned.as_ptr() as u64, commands.len());
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { draw_raw(self, &jobs, aligned.as_ptr() as u64) }.expect("fitting strokes");
     }
 
@@ -231,7 +231,7 @@ impl Card for Emulator {
         let jobs: Vec<RawHistogramJob> = pictures.iter().map(job).collect();
         let mut counts = Guarded::new(pictures.len() * HISTOGRAM_BYTES);
         counts.zero();
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { count_histograms_raw(self, &jobs, counts.address()) }.expect("fitting plans");
         read_histograms(pictures.len(), &counts.take()).expect("whole counts")
     }
@@ -239,7 +239,7 @@ impl Card for Emulator {
     fn repacked(&self, picture: &HostSurface) -> HostSurface {
         let format = repacked_format(picture.format()).expect("a format with a counterpart");
         let mut out = FramePool::new(1).surface(format, picture.width(), picture.height()).expect("size in range");
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { repack_raw(self, &self.picture(picture), &self.writable(&mut out)) }.expect("fitting formats");
         out
     }
@@ -248,7 +248,7 @@ impl Card for Emulator {
         let (width, height) =
             if rotation.swaps_sides() { (picture.height(), picture.width()) } else { (picture.width(), picture.height()) };
         let mut out = FramePool::new(1).surface(picture.format(), width, height).expect("size in range");
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { turn_raw(self, &self.picture(picture), rotation, &self.writable(&mut out)) }.expect("a format that can be turned");
         out
     }
@@ -261,7 +261,7 @@ impl Card for Emulator {
         self.allow(aligned.address(), input.len());
         self.allow(scratch.address(), augment_scratch_bytes(spec, params));
         let job = RawAugmentJob { params, input: aligned.address(), output: output.address(), scratch: scratch.address() };
-        // SAFETY: live host memory, for a card that is the host.
+        // SAFETY: live host memory, for the host emulation.
         unsafe { augment_raw(self, spec, &job) }.expect("fitting numbers");
         scratch.take();
         output.take()

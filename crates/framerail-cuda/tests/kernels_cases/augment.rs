@@ -1,11 +1,11 @@
-//! Augmentation against framerail-vision.
+//! Compares augmentation with framerail-vision.
 
 use framerail_core::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, Erasure, GaussianBlur, Region, TensorLayout};
 use framerail_vision::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 
 use super::{Card, Noise};
 
-/// Most that an element may be off, as a part of the range from black to white.
+/// Maximum difference of an element, as a share of the range from black to white.
 const TOLERANCE: f32 = 1e-5;
 
 const LAYOUTS: [TensorLayout; 2] = [TensorLayout::Tchw, TensorLayout::Thwc];
@@ -21,7 +21,7 @@ fn normalised(input: BatchSpec, output: BatchSpec) -> AugmentSpec {
     }
 }
 
-/// Slopes with noise, so that resizing matters.
+/// Gradients with noise, so that resizing matters.
 fn pictures(noise: &mut Noise, batch: &BatchSpec, count: usize) -> Vec<u8> {
     let bytes: Vec<u8> = (0..batch.pixels() * 3 * count).map(|index| ((index as u32 * 3 % 256 + noise.below(256)) / 2) as u8).collect();
     match batch.dtype {
@@ -46,7 +46,7 @@ fn elements(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     }
 }
 
-/// Runs both and compares; rounding may fall to either side.
+/// Runs both and compares them, allowing for rounding.
 fn check(card: &dyn Card, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) {
     let mut expected = vec![0; spec.output.picture_bytes() * params.len()];
     Augmenter::new(*spec).expect("valid").apply(params, input, &mut expected).expect("fitting");
@@ -71,7 +71,7 @@ fn check(card: &dyn Card, spec: &AugmentSpec, params: &[AugmentParams], input: &
     }
 }
 
-/// Every operation alone and all together.
+/// Every operation alone, and all together.
 fn operations(crop: Region) -> Vec<AugmentParams> {
     let plain = AugmentParams { crop, ..AugmentParams::whole(1, 1) };
     let steps = [ColorStep::Hue(-0.31), ColorStep::Saturation(1.6), ColorStep::Contrast(1.4), ColorStep::Brightness(0.9)];

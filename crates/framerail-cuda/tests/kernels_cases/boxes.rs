@@ -1,4 +1,4 @@
-//! Boxes out of model outputs against the plainest way of getting them.
+//! Compares box decoding with a simple reference implementation.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use framerail_cuda::kernels::{Activation, BoxDecoder, BoxFamily, BoxForm, Pictur
 
 use super::{Card, Noise, convert::half};
 
-/// Numbers as a tensor's bytes, and what they are once stored.
+/// Numbers as a tensor's bytes, and their values after storing.
 struct Numbers {
     bytes: Vec<u8>,
     values: Vec<f32>,
@@ -19,7 +19,7 @@ impl Numbers {
         if dtype == DType::F32 {
             return Self { bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(), values };
         }
-        // Cut off, not rounded: any value will do.
+        // Truncated instead of rounded: any value will do.
         let bits = values.iter().map(|value| {
             let (bits, exponent) = (value.to_bits(), (value.to_bits() >> 23 & 255) as i32 - 112);
             let magnitude = if exponent <= 0 { 0 } else { (exponent as u32) << 10 | (bits >> 13 & 1023) };
@@ -31,7 +31,7 @@ impl Numbers {
     }
 }
 
-/// A box above the threshold, before it is known whether its numbers are numbers.
+/// A box above the threshold, before non-finite ones are removed.
 #[derive(Clone, Debug)]
 struct Candidate {
     score: f32,
@@ -56,7 +56,7 @@ fn activated(activation: Activation, row: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Sorted, suppressed and cut, as detectors on the host do it.
+/// Sorts, suppresses and truncates, like detectors on the host.
 fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> PictureBoxes {
     let passing = |score: f32| score > decoder.confidence_threshold || score.is_nan();
     let finite =
@@ -67,7 +67,7 @@ fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> PictureBoxes {
     good.truncate(5000);
     let detection = |c: &Candidate| {
         let mut detection = Detection::new(c.bbox, c.score, Label { id: c.class, name: Arc::from("thing") });
-        // The index rides along.
+        // Carries the index along.
         detection.track_id = Some(u64::from(c.index));
         detection.landmarks = c.landmarks.clone();
         detection
@@ -86,7 +86,7 @@ fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> PictureBoxes {
     PictureBoxes { boxes: detections.iter().map(found).collect(), non_finite: bad.len() as u32, over_limit, over_max_detections }
 }
 
-/// Almost all boxes are the same, in the same order, but for roundings of exponentials.
+/// Nearly all boxes must match in order; rounding of exponentials may cause differences.
 fn compare(found: &[PictureBoxes], expected: &[PictureBoxes], what: &str) {
     let (mut same, mut total) = (0, 0);
     for (found, expected) in found.iter().zip(expected) {
@@ -181,13 +181,13 @@ pub fn anchors_become_boxes(card: &dyn Card) {
 
 pub fn heatmaps_become_boxes(card: &dyn Card) {
     let mut noise = Noise(42);
-    // The last has more candidates than are written down: the best must be found again.
+    // The last case has more candidates than are stored: the kernel must find the best ones again.
     for (dtype, columns, rows, threshold, y_first, exponential_size, landmarks) in
         [(DType::F32, 40, 30, 0.9, true, true, 5), (DType::F16, 25, 61, 0.8, false, false, 2), (DType::F32, 96, 64, 0.05, true, true, 0)]
     {
         let (classes, batch, cells) = (2_u32, 2_u32, (columns * rows) as usize);
         let family = BoxFamily::Heatmap { columns, rows, stride: 4.0, cell_origin: 0.5, y_first, exponential_size };
-        // Few survive where there are many, so that the host's imitation is done soon.
+        // Where there are many candidates, let few survive, so that the reference finishes quickly.
         let iou_threshold = if threshold < 0.1 { 0.01 } else { 0.45 };
         let decoder = BoxDecoder { iou_threshold, ..decoder(family, classes, landmarks, threshold) };
         let mut numbers = |channels: usize, low: f32, high: f32| {

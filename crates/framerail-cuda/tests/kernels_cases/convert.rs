@@ -1,4 +1,4 @@
-//! Conversion against framerail-vision.
+//! Compares conversion with framerail-vision.
 
 use framerail_core::{
     BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorTransfer, DType, HostSurface, PixelAspect, PixelFormat, Resize, ResizeFilter,
@@ -13,14 +13,14 @@ fn conversion(plan: &ConversionPlan, value_shift: u32) -> Conversion {
     Conversion { value_shift, ..plan.conversion() }
 }
 
-/// A half-precision number.
+/// Converts a half-precision number.
 pub fn half(bits: u16) -> f32 {
     let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
     let magnitude = if exponent == 0 { mantissa * 2f32.powi(-24) } else { (mantissa + 1024.0) * 2f32.powi(exponent - 25) };
     if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
-/// A tensor's elements as numbers.
+/// Converts a tensor's elements to numbers.
 fn numbers(bytes: &[u8], dtype: DType) -> Vec<f32> {
     match dtype {
         DType::U8 => bytes.iter().map(|byte| f32::from(*byte)).collect(),
@@ -31,7 +31,7 @@ fn numbers(bytes: &[u8], dtype: DType) -> Vec<f32> {
     }
 }
 
-/// Values as they are, stretched to a size.
+/// Stretches to a size without normalisation.
 fn plain((width, height): (u32, u32), channel_order: ChannelOrder, layout: TensorLayout) -> Preprocess {
     Preprocess { width, height, fit: Fit::Stretch, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
 }
@@ -44,13 +44,13 @@ fn preprocessor(spec: Preprocess, sampling: Sampling) -> Preprocessor {
     Preprocessor::new(spec).expect("valid").with_sampling(sampling)
 }
 
-/// What an element may differ by, for its type.
+/// Allowed difference of an element, by type.
 fn tolerance(dtype: DType, sampling: Sampling, value: f32) -> f32 {
     match dtype {
         DType::U8 => 0.0,
         DType::F16 => value.abs() / 2048.0 + 1e-6,
         DType::Bf16 => value.abs() / 256.0 + 1e-6,
-        // Sums over areas are not added up in the same order everywhere.
+        // The order of summation over areas may differ.
         _ if sampling == Sampling::Area => value.abs() * 1e-5 + 1e-4,
         _ => value.abs() * 1e-6 + 1e-6,
     }
@@ -98,7 +98,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         let mut preprocessor = preprocessor(spec, sampling);
         let plan = preprocessor.plan(width, height, format, &color, PixelAspect::SQUARE, Some(crop)).expect("crop in range");
         let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(dtype));
-        // The host decodes to planes what NV12 holds.
+        // The host decodes to planar formats instead of NV12.
         let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
         let mut expected = vec![f32::NAN; spec.elements()];
         let mapping = preprocessor.run_crop(&frame(host, color), crop, &mut expected).expect("host frame");
@@ -108,7 +108,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let expected = if dtype == DType::U8 { expected.round_ties_even() } else { *expected };
             let off = (found - expected).abs();
-            // A tie may round the other way.
+            // A tie may be rounded the other way.
             let area_tie = if sampling == Sampling::Area && dtype == DType::U8 { 1.0 } else { 0.0 };
             assert!(off <= tolerance(dtype, sampling, expected) + area_tie, "{}: element {index} is {found}, not {expected}", what());
             exact += usize::from(off == 0.0 || dtype == DType::F16 || dtype == DType::Bf16);
@@ -119,7 +119,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
     assert!(exact * 1000 > total * 950, "{exact} of {total} elements are equal");
 }
 
-/// Tensors of the host and of a card from the same options: the one test that holds both together for readers.
+/// Compares tensors of the host and a GPU for the same options: the one test that ties both together for readers.
 pub fn filters_equal_the_host_for_every_format_size_and_type(card: &dyn Card) {
     let mut noise = Noise(17);
     let formats = [
@@ -175,14 +175,14 @@ pub fn filters_equal_the_host_for_every_format_size_and_type(card: &dyn Card) {
     }
 }
 
-/// A card's tensor against that of the host: within 1 of 255, and nearly always equal.
+/// Compares a GPU's tensor with the host's: within 1 of 255, and nearly always equal.
 fn check_against_host(card: &dyn Card, options: &TensorOptions, picture: HostSurface, color: ColorDescription, what: &str) {
     let (width, height, format) = (picture.width(), picture.height(), picture.format());
     let plan = options.plan(width, height, format, &color, PixelAspect::SQUARE).expect("valid");
     let tensor = options.tensor_spec(width, height);
     let tone = options.tone_curves(&color);
     let found = card.convert_with(std::slice::from_ref(&picture), &[plan.conversion()], tone.as_ref(), &tensor);
-    // The host decodes to planes what NV12 holds.
+    // The host decodes to planar formats instead of NV12.
     let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
     let mut expected = vec![0; options.picture_bytes(width, height)];
     TensorConverter::new(*options).expect("valid").convert(&frame(host, color), &mut expected).expect("host frame");
@@ -192,7 +192,7 @@ fn check_against_host(card: &dyn Card, options: &TensorOptions, picture: HostSur
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let mut off = (found - expected).abs() / unit;
         if options.channel_order == ChannelOrder::Hsv {
-            // Hue turns, and greys have any: colours that differ by one are compared as colours elsewhere.
+            // Hue wraps around, and grey has any hue: colours that differ by one are compared as RGB elsewhere.
             off = if off > 1.0 { 0.0 } else { off };
         }
         assert!(off <= 1.0, "{what}: {format} {width}x{height} {options:?} {color:?}: element {index} is {found}, not {expected}");

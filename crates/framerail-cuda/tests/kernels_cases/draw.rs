@@ -1,4 +1,4 @@
-//! Painting and repacking against framerail-vision and plain copies.
+//! Compares drawing with framerail-vision, and repacking with plain copies.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What every card must do alike, the host's imitation of one included.
+//! Test cases shared by the GPU and its host emulation.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -16,40 +16,40 @@ use framerail_core::{
 };
 use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
 
-/// Runs kernels on host memory.
+/// Runs kernels on host memory, by copying or emulation.
 pub trait Card {
-    /// A batch of pictures, one after the other.
+    /// Converts a batch; the tensors follow one another.
     fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
         self.convert_with(pictures, conversions, None, tensor)
     }
 
-    /// The same with curves of tone mapping.
+    /// Like `convert`, with tone-mapping curves.
     fn convert_with(&self, pictures: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec)
     -> Vec<u8>;
 
-    /// The boxes of a batch of model outputs; empty ones are not there.
+    /// The boxes of a batch of model outputs; empty tensors count as absent.
     fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes>;
 
-    /// Paints strokes, a list for each picture.
+    /// Draws strokes, one list per frame.
     fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]);
 
-    /// The picture with its chroma split or joined.
+    /// Splits or joins the chroma of a frame.
     fn repacked(&self, picture: &HostSurface) -> HostSurface;
 
-    /// The picture turned clockwise.
+    /// Rotates a frame clockwise.
     fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface;
 
-    /// Hides faces, a list for each picture.
+    /// Hides regions, one list per frame.
     fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]);
 
-    /// Brightness in bins, by framerail-vision's plan.
+    /// Brightness histograms with framerail-vision's plan.
     fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram>;
 
-    /// A batch augmented.
+    /// Augments a batch.
     fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8>;
 }
 
-/// A copy in memory of its own.
+/// A copy that shares no memory.
 pub fn copied(surface: &HostSurface) -> HostSurface {
     surface.copied(&FramePool::new(1)).expect("a size that is in use")
 }
@@ -67,13 +67,13 @@ pub fn codes(surface: &HostSurface, component: usize) -> Vec<u16> {
     rows.map(code).collect()
 }
 
-/// A frame around a surface.
+/// Wraps a surface in a frame.
 pub fn frame(surface: HostSurface, color: ColorDescription) -> Frame {
     let (_width, _height) = (surface.width(), surface.height());
     Frame { color, ..Frame::of(surface) }
 }
 
-/// Numbers that look random and are the same on every run.
+/// Pseudo-random numbers, the same on every run.
 pub struct Noise(pub u64);
 
 impl Noise {
@@ -88,12 +88,12 @@ impl Noise {
         low + (high - low) * (self.below(1 << 20) as f32 / (1 << 20) as f32)
     }
 
-    /// One of some.
+    /// A random element.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u32) as usize]
     }
 
-    /// A picture of smooth shapes and noise over every code.
+    /// A frame of smooth shapes and noise over all code values.
     pub fn picture(&mut self, format: PixelFormat, width: u32, height: u32) -> HostSurface {
         let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
         let mut planes = surface.planes_mut().expect("fresh memory");
@@ -115,7 +115,7 @@ impl Noise {
         surface
     }
 
-    /// Colour tags.
+    /// Random colour tags.
     pub fn color(&mut self) -> ColorDescription {
         use framerail_core::{ColorMatrix, ColorRange};
         let matrix = self.pick(&[ColorMatrix::Unspecified, ColorMatrix::Bt601, ColorMatrix::Bt709, ColorMatrix::Bt2020]);
@@ -124,7 +124,7 @@ impl Noise {
     }
 }
 
-/// The same picture with its chroma in planes of their own: NV12 as yuv420p, P010 as yuv420p10.
+/// The same frame with separate chroma planes: NV12 as yuv420p, P010 as yuv420p10.
 pub fn planar(surface: &HostSurface) -> HostSurface {
     let (format, shift) = match surface.format() {
         PixelFormat::Nv12 => (PixelFormat::Yuv420p, 0),

@@ -1,4 +1,4 @@
-//! Hiding faces against framerail-vision.
+//! Compares hiding with framerail-vision.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn mask(noise: &mut Noise, bbox: BBox) -> AttributeValue {
     AttributeValue::Mask(Arc::new(InstanceMask::new(bbox.scaled(1.2), columns, rows, coverage).expect("a finite box")))
 }
 
-/// Samples that differ between two pictures, and the most by which one does.
+/// Number of samples that differ between two frames, and the maximum difference.
 fn difference(found: &HostSurface, expected: &HostSurface) -> (usize, u32) {
     let (mut count, mut most) = (0, 0);
     for component in 0..found.format().components().len() {
@@ -124,7 +124,7 @@ pub fn many_regions_of_many_pictures_take_several_launches(card: &dyn Card) {
     }
     card.obscure(&mut found, &regions);
     for (found, expected) in found.iter().zip(&expected) {
-        // Thirty blurs on top of each other add up their roundings.
+        // Rounding errors of thirty stacked blurs add up.
         assert!(difference(found, expected).1 <= 2);
     }
 }

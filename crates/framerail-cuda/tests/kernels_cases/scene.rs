@@ -1,4 +1,4 @@
-//! Brightness in bins against framerail-vision.
+//! Compares brightness histograms with framerail-vision.
 
 use framerail_core::{HostSurface, PixelFormat};
 use framerail_vision::histogram;

@@ -1,4 +1,4 @@
-//! Quarter turns against their definition.
+//! Checks quarter turns against their definition.
 
 use framerail_core::{PixelFormat, Rotation};
 
