@@ -6,7 +6,7 @@ use crate::PixelFormat;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
-    /// A device name that is not `cpu`, `cuda`, `cuda:N` or several such as `cuda:0,1`.
+    /// An unknown device name; known are `cpu`, `cuda`, `cuda:N`, `cuda:all` and lists such as `cuda:0,1`.
     #[error("unknown device '{given}'; use cpu, cuda, cuda:N, or several as cuda:0,1 or cuda:all")]
     UnknownDevice {
         /// The text to parse.

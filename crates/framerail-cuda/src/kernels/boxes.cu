@@ -322,7 +322,7 @@ KERNEL(find_candidates, BoxesParams) {
     }
 }
 
-// A larger key is better; equal scores rank by ascending index. Keys are unique.
+// A larger key ranks first; equal scores rank by ascending index. Keys are unique.
 DEVICE u64 key_of(const Candidate &candidate) { return (u64)bits_of(candidate.score) << 32 | (0xffffffffu - candidate.index); }
 
 // The key of the candidate with exactly `wanted - 1` better ones, found byte by byte from the top.

@@ -60,7 +60,7 @@ DEVICE float float_of(u32 bits) {
 #endif
 }
 
-// A load from memory that this kernel writes to.
+// Loads from memory that this kernel also writes.
 template <typename T> DEVICE T load_changing(const T *at) {
 #ifdef FRAMERAIL_EMULATION
     return __ldg(at);

@@ -237,7 +237,7 @@ DEVICE void resample_bytes(const ConvertParams &p, const Picture &picture, const
     }
 }
 
-// Full-range RGB to OpenCV's 8-bit HSV: hue in half degrees, 0 to 179; saturation and value 0 to 255.
+// Full-range RGB to OpenCV's 8-bit HSV: hue in units of 2 degrees, 0 to 179; saturation and value 0 to 255.
 DEVICE void to_hsv(float *value) {
     int red = (int)to_byte(value[0]), green = (int)to_byte(value[1]), blue = (int)to_byte(value[2]);
     int most = red > green ? red : green, least = red < green ? red : green;
