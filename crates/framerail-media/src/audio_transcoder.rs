@@ -547,7 +547,7 @@ impl SampleQueue {
     }
 
     fn push(&mut self, frame: &AvFrame) -> Result<(), MediaError> {
-        // SAFETY: the frame has the queue's format and as many samples as it says.
+        // SAFETY: the frame has the queue's format and as many samples as it states.
         let code = unsafe { ffi::av_audio_fifo_write(self.fifo.as_ptr(), frame.extended_data.cast(), frame.nb_samples) };
         if code < 0 { Err(av::error("memory for audio", code)) } else { Ok(()) }
     }

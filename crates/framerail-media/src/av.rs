@@ -230,7 +230,7 @@ impl AvPacket {
     /// The payload of a packet that was allocated here and is not shared.
     pub(crate) fn data_mut(&mut self) -> &mut [u8] {
         let (data, size) = (self.data, usize::try_from(self.size).unwrap_or(0));
-        // SAFETY: reading the count of a valid buffer; with one holder, and self borrowed exclusively, nobody else reads it.
+        // SAFETY: reading the count of a valid buffer; with one holder, and self borrowed exclusively, nothing else reads it.
         unsafe {
             if data.is_null() || self.buf.is_null() || ffi::av_buffer_is_writable(self.buf) == 0 {
                 return &mut [];

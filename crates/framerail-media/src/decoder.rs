@@ -416,7 +416,7 @@ impl Decoder {
             .collect()
     }
 
-    /// Converts the received picture to a core frame; `None` if it is unusable.
+    /// Converts the received frame to a core frame; `None` if it is unusable.
     fn deliver(&mut self) -> Result<Option<Frame>, MediaError> {
         let frame = std::mem::replace(&mut self.frame, AvFrame::new());
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);

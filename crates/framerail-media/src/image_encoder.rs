@@ -79,7 +79,7 @@ impl ImageEncoder {
         }
         self.pts += 1;
         let mut packet = AvPacket::new();
-        // SAFETY: an open encoder, a valid picture and an owned packet.
+        // SAFETY: an open encoder, a valid frame and an owned packet.
         let code = unsafe {
             let sent = ffi::avcodec_send_frame(context.as_mut_ptr(), picture.as_ptr());
             let received = ffi::avcodec_receive_packet(context.as_mut_ptr(), packet.as_mut_ptr());

@@ -102,7 +102,7 @@ impl IndexSink {
     }
 
     fn flush(&mut self) -> &mut State {
-        // SAFETY: both are alive as long as self, and nobody else refers to the state between FFmpeg's calls.
+        // SAFETY: both are alive as long as self, and nothing else refers to the state between FFmpeg's calls.
         unsafe {
             ffi::avio_flush(self.context);
             &mut *self.state

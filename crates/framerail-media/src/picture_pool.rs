@@ -28,7 +28,8 @@ const STALE_EVERY: u64 = 256;
 /// Alignment of planes, and how far FFmpeg's SIMD code may read past a plane.
 const ALIGN_BYTES: usize = 64;
 const OVERREAD_BYTES: usize = 16 + ALIGN_BYTES;
-/// Range of the offsets at which frames start in a page: with equal offsets, their rows would compete for the same cache lines.
+/// Extra distance between frames, so that they start at different offsets in a page: their rows would otherwise compete for the
+/// same cache lines.
 const COLOR_BYTES: usize = 3 * ALIGN_BYTES;
 const PAGE_BYTES: usize = 4096;
 

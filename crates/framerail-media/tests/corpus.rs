@@ -1,4 +1,4 @@
-//! Every codec and oddity of the corpus: frames that carry their number arrive in order, and survive writing.
+//! Every codec and special case of the corpus: frames that show their number arrive in order, and survive writing.
 
 mod common;
 
@@ -8,7 +8,7 @@ use framerail_media::{MediaItem, MediaReader, MediaWriter, WriterOptions};
 use framerail_testkit::{corpus, read_frame_code};
 
 fn numbers(frames: &[framerail_core::Frame]) -> Vec<Option<u64>> {
-    // Turned clips show their code turned: what is coded upright, a player turns.
+    // Rotated clips have a rotated code: frames that are coded upright are rotated by a player.
     frames.iter().map(|frame| Some(read_frame_code(frame.surface.host().ok()?)?.number)).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Sources that are no files give what the file gives.
+//! Custom sources deliver the same as files.
 
 mod common;
 
@@ -32,7 +32,7 @@ fn frames(options: &InputOptions) -> Vec<(i64, Vec<u8>)> {
     read(options).frames.iter().map(|frame| (frame.pts.0, samples(frame))).collect()
 }
 
-/// Gives a few bytes at a time.
+/// Returns a few bytes at a time.
 struct Short<R>(R, usize);
 
 impl<R: Read> Read for Short<R> {
@@ -113,7 +113,7 @@ fn a_value_that_cannot_seek_gives_what_a_pipe_gives() {
         let mut input = Input::open(&InputOptions { side_streams: SideStreams::None, ..stream() }).expect("readable");
         assert!(matches!(input.seek_packet(&index, 20), Err(MediaError::Unsupported { .. })), "{name}");
     }
-    // Its index comes last, where a pipe has nothing to go back to.
+    // Its index comes last, and a pipe cannot seek back.
     let back = CustomSource::stream("back.mp4", File::open(at(&folder, "back.mp4")).expect("clip"));
     assert!(!matches!(refused(&InputOptions::of_custom(back)), MediaError::Io { .. }));
     let once = InputOptions::of_custom(CustomSource::stream("once", File::open(at(&folder, "a.ts")).expect("clip")));
@@ -122,7 +122,7 @@ fn a_value_that_cannot_seek_gives_what_a_pipe_gives() {
     assert!(matches!(again, MediaError::Unsupported { .. }) && again.to_string().contains("was read before"), "{again}");
 }
 
-/// What a source does from byte `after` on.
+/// Behaviour of a source from byte `after` on.
 #[derive(Clone, Copy)]
 enum Fault {
     Fail,
@@ -131,10 +131,10 @@ enum Fault {
     Wait,
 }
 
-/// How often a source has begun to wait.
+/// Number of times that a source started to wait.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// A file that goes wrong.
+/// A file that fails.
 struct Faulty {
     bytes: Arc<[u8]>,
     after: usize,
@@ -197,7 +197,7 @@ fn a_sources_own_words_come_out() {
             let source = |after| CustomSource::new(Faulty { bytes: Arc::clone(&bytes), after, fault, is_seekable });
             let error = Input::open(&alone(source(0))).err().expect("refused");
             assert!(matches!(&error, MediaError::Io { path, .. } if path == "faulty") && error.to_string().contains(words), "{error}");
-            // What came before the fault is delivered, then the fault is told, again and again.
+            // Data before the fault is delivered; then every read reports the fault.
             let mut input = Input::open(&alone(source(bytes.len() - 100_000))).expect("opens");
             let mut packets = 0;
             let error = loop {
@@ -238,7 +238,7 @@ fn waiting_for_a_source_ends() {
     }
 }
 
-/// Counts what is open.
+/// Counts open sources.
 struct Counted(Arc<AtomicUsize>, Arc<[u8]>);
 
 struct CountedReader(Arc<AtomicUsize>, Cursor<Arc<[u8]>>);
@@ -297,12 +297,12 @@ fn what_is_no_media_is_named() {
     let cut = CustomSource::bytes("a.mp4", bytes[..bytes.len() / 2].to_vec());
     let error = refused(&InputOptions::of_custom(cut));
     assert!(matches!(error, MediaError::Damaged { .. }), "{error}");
-    // A list in memory does not get at files.
+    // A playlist in memory cannot open files.
     let list = format!("ffconcat version 1.0\nfile '{}'\n", at(&folder, "a.mp4").display());
     let mut options = InputOptions::of_custom(CustomSource::bytes("list.ffconcat", list));
     options.format_options = vec![("safe".into(), "0".into())];
     assert!(Input::open(&options).is_err());
-    // The name names nothing: neither a file nor a folder of pictures.
+    // The name is not used to find a file or a folder of images.
     let bytes = CustomSource::bytes(folder.path().to_string_lossy(), bytes);
     assert_eq!(pts(&read(&InputOptions::of_custom(bytes)).frames).len(), 25);
 }

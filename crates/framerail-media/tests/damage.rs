@@ -1,6 +1,6 @@
-//! Damaged files: as many frames as FFmpeg gives, every loss counted, and nothing intact called damaged.
+//! Damaged files: as many frames as FFmpeg returns, every loss counted, and no damage reported for intact files.
 //!
-//! `FRAMERAIL_DAMAGE_SEEDS` makes the corpus larger: seeds for each container and kind of damage.
+//! `FRAMERAIL_DAMAGE_SEEDS` sets the number of seeds for each container and kind of damage.
 
 mod common;
 
@@ -20,7 +20,7 @@ use framerail_testkit::damage::Kind;
 const FRAMES: usize = 30;
 const SOURCE: &str = "-f lavfi -i testsrc2=size=128x96:rate=25:duration=1.2";
 
-/// A file name, how FFmpeg makes it, and whether its container states how many frames it has.
+/// A file name, FFmpeg's arguments for it, and whether its container states the number of frames.
 const CLIPS: [(&str, &str, bool); 14] = [
     ("h264.mp4", "-pix_fmt yuv420p -c:v libx264 -g 10 -bf 2 -movflags +faststart", true),
     ("fragments.mp4", "-pix_fmt yuv420p -c:v libx264 -g 10 -movflags frag_keyframe+empty_moov", false),
@@ -38,7 +38,7 @@ const CLIPS: [(&str, &str, bool); 14] = [
     ("ffv1.mkv", "-pix_fmt yuv420p -c:v ffv1 -level 3 -slicecrc 1", true),
 ];
 
-/// Damage that these decoders and containers have no means to see: samples without checksums, streams without counts.
+/// Damage that these decoders and containers cannot detect: samples without checksums, streams without counts.
 fn may_go_unseen(name: &str, kind: Kind) -> bool {
     let is_cut_or_gap = matches!(kind, Kind::Half | Kind::ShortGap | Kind::LongGap);
     match name {
@@ -131,7 +131,7 @@ fn loss_without_a_word_is_counted_in_every_container() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Where boxes of this kind stand in a file, and their lengths.
+/// Positions and lengths of the boxes of this kind in a file.
 fn boxes(bytes: &[u8], kind: &[u8; 4]) -> Vec<(usize, usize)> {
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
     bytes.windows(4).enumerate().filter(|(at, name)| *at >= 4 && name == kind).map(|(at, _)| (at - 4, number(at - 4))).collect()
@@ -162,15 +162,15 @@ fn a_fragment_that_is_missing_or_broken_is_counted() {
     let runs = boxes(&intact, b"trun");
     let (frames, damage) = changed(&|bytes| bytes[runs[3].0..runs[3].0 + runs[3].1].fill(0));
     assert!(frames == 25 && damage.frames_lost == 5 && damage.container_errors > 0, "{damage:?}");
-    // FFmpeg passes over the rest of the file.
+    // FFmpeg skips the rest of the file.
     let (frames, damage) = changed(&|bytes| bytes[moofs[4].0..moofs[4].0 + 16].fill(0xff));
     assert!(frames == 20 && damage.frames_lost == 10 && damage.container_errors > 0, "{damage:?}");
-    // Nothing behind the last fragment says what was in it.
+    // Nothing after the last fragment shows what was in it.
     let (frames, damage) = changed(&|bytes| bytes[moofs[5].0..moofs[5].0 + 16].fill(0));
     assert!(frames == 25 && damage.ended_early.is_some(), "{damage:?}");
     let (frames, damage) = changed(&|bytes| drop(bytes.drain(moofs[5].0 + 60..moofs[5].0 + 160)));
     assert!(frames == 25 && damage.is_any(), "{damage:?}");
-    // A pause, and numbers that follow rules of their writer.
+    // A pause, and fragment numbers by the writer's own rules.
     let times = boxes(&intact, b"tfdt");
     let later = |bytes: &mut Vec<u8>| times[3..].iter().for_each(|(at, length)| bytes[at + length - 3] += 4);
     let (frames, damage) = changed(&later);
@@ -186,7 +186,7 @@ fn an_intact_file_with_bytes_behind_its_end_is_not_called_damaged() {
     for (name, arguments, _) in CLIPS {
         ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
         let mut bytes = fs::read(at(&folder, name)).expect("made");
-        // Padding of a recorder, and a foreign tag.
+        // A recorder's padding, and an unknown tag.
         for tail in [&[0; 1_500][..], &b"TAG of some other program"[..]] {
             bytes.extend_from_slice(tail);
             let padded = at(&folder, &format!("padded-{name}"));
@@ -262,7 +262,7 @@ fn an_mp4_with_chapters_is_intact() {
     }
 }
 
-/// Answers requests with the whole file, and closes without having stated a length.
+/// Answers requests with the whole file, and closes the connection without having stated a length.
 fn serve_without_length(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -327,7 +327,7 @@ fn animations_are_read_whole_whatever_they_are_called() {
         let secs: Vec<f64> = contents.frames.iter().map(|frame| frame.seconds()).collect();
         assert!(secs.iter().enumerate().all(|(n, secs)| (secs - secs_of(n)).abs() < 0.011), "{to}: {secs:?}");
     }
-    // A still image stays one.
+    // A still image is still read as one.
     ffmpeg(folder.path(), &format!("{SOURCE} -frames:v 1 -c:v libwebp still.webp"));
     assert_eq!(common::read(&options(&at(&folder, "still.webp"))).frames.len(), 1);
 }
@@ -348,7 +348,7 @@ fn a_cut_animated_webp_gives_what_it_holds_and_counts_the_rest() {
     if let Ok(mut reader) = MediaReader::open(&options(&at(&folder, "broken.webp")), &FramePool::new(2)) {
         let contents = read_on(&mut reader);
         assert!(contents.damage.is_any() || contents.frames.len() == FRAMES, "{:?}", contents.damage);
-        // Frames whose own headers are gone cannot be counted.
+        // Frames whose own headers are missing cannot be counted.
         assert!(contents.frames.len() as u64 + contents.damage.frames_lost >= FRAMES as u64 - 2, "{:?}", contents.damage);
     }
 }
@@ -362,7 +362,7 @@ fn what_is_too_large_is_refused_with_the_limit() {
     let error = MediaReader::open(&settings, &FramePool::new(2)).err().expect("refused");
     assert!(matches!(error, MediaError::TooLarge { width: 320, height: 200, .. }), "{error}");
     assert!(error.to_string().contains("limit is 1 MB"), "{error}");
-    // A valid header of a picture that FFmpeg does not decode for its size.
+    // A valid header with a frame size that FFmpeg does not decode.
     ffmpeg(folder.path(), "-f lavfi -i color=size=64x48 -frames:v 1 -update 1 -pix_fmt rgb24 small.png");
     let mut bytes = fs::read(at(&folder, "small.png")).expect("made");
     bytes[16..20].copy_from_slice(&20_000u32.to_be_bytes());
@@ -442,7 +442,7 @@ fn the_orientation_of_png_is_applied() {
     assert!(common::samples(&contents.frames[0]) == theirs && !contents.damage.is_any(), "{:?}", contents.damage);
 }
 
-/// One of the tests' images with an EXIF orientation of 6, and what it is called.
+/// A PNG image with EXIF orientation 6.
 fn turned_png(folder: &tempfile::TempDir) -> Vec<u8> {
     ffmpeg(folder.path(), "-f lavfi -i testsrc=size=64x48 -frames:v 1 -update 1 -pix_fmt rgb24 upright.png");
     let upright = fs::read(at(folder, "upright.png")).expect("made");
@@ -479,7 +479,7 @@ fn mirrored_display_matrices_are_applied_as_ffmpeg_does() {
     let (tkhd, _) = boxes(&plain, b"tkhd")[0];
     for (name, a, d) in [("left.mp4", -1i32, 1i32), ("up.mp4", 1, -1), ("turned.mp4", -1, -1)] {
         let mut bytes = plain.clone();
-        // The first and the fifth number of the matrix, with 16 bits behind the point.
+        // The first and the fifth number of the matrix, in 16.16 fixed point.
         [(48, a), (64, d)].iter().for_each(|(at, one)| bytes[tkhd + at..tkhd + at + 4].copy_from_slice(&(one << 16).to_be_bytes()));
         fs::write(at(&folder, name), bytes).expect("written");
         let ours: Vec<u8> = common::read(&options(&at(&folder, name))).frames.iter().flat_map(common::samples).collect();
@@ -488,7 +488,7 @@ fn mirrored_display_matrices_are_applied_as_ffmpeg_does() {
     }
 }
 
-/// A colour profile of 256 bytes, as far as FFmpeg looks at it.
+/// A colour profile of 256 bytes, valid as far as FFmpeg checks it.
 fn icc_profile() -> Vec<u8> {
     let mut profile: Vec<u8> = (0..=255).collect();
     profile[..4].copy_from_slice(&256u32.to_be_bytes());
@@ -517,7 +517,7 @@ fn the_colour_profile_of_avif_is_kept() {
         bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
     };
     let more = property.len() + 1;
-    // The image's place in the file comes before its length, at the end of the box.
+    // In the box, the image's position precedes its length, at the end.
     [(meta, more), (iloc + 22, more), (iprp, more), (ipco, property.len()), (ipma, 1)].into_iter().for_each(|(at, more)| add(at, more));
     bytes[ipma + 18] += 1;
     bytes.insert(ipma + ipma_bytes, 5);

@@ -1,4 +1,4 @@
-//! Decoded frames equal FFmpeg's: number, PTS, samples, rotation, selection.
+//! Decoded frames equal FFmpeg's: count, PTS, samples, rotation, selection.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{at, ffmpeg, folder, options, output, probed_pts, pts, read, samples
 use framerail_core::{ColorMatrix, ColorRange, FrameStatus, PixelFormat, Rational, Rotation};
 use framerail_media::{MediaReader, RotationPolicy};
 
-/// Reads a clip and compares with FFmpeg's raw video in the format of delivery.
+/// Reads a clip and compares it with FFmpeg's raw video in the delivered format.
 fn assert_equals_ffmpeg(folder: &tempfile::TempDir, name: &str, format: PixelFormat) {
     let contents = read(&options(&at(folder, name)));
     assert_eq!(contents.frames[0].surface.host().expect("host").format(), format, "{name}");
@@ -45,7 +45,7 @@ fn codecs_equal_ffmpeg() {
 }
 
 fn assert_equals_ffmpeg_but_range(folder: &tempfile::TempDir, name: &str, format: PixelFormat) {
-    // prores decodes 4444 to 12 bits only when asked; MJPEG's full-range format has the same samples.
+    // FFmpeg decodes ProRes 4444 to 12 bits only on request; MJPEG's full-range format has the same samples.
     if name == "prores4444.mov" {
         let contents = read(&options(&at(folder, name)));
         assert_eq!(contents.frames.len(), 25);

@@ -1,4 +1,4 @@
-//! What packets say of themselves is true: checked by decoding with and without them.
+//! Facts read from packets are correct: checked by decoding with and without the packets.
 
 mod common;
 
@@ -48,8 +48,8 @@ fn decode<'a>(setup: &DecoderSetup, packets: impl Iterator<Item = &'a InputPacke
     frames
 }
 
-/// Decodes without the disposable packets, and from every exact random access point on. Returns how many packets were
-/// disposable and what random access there was after the first packet.
+/// Decodes without the disposable packets, and from every exact random access point on. Returns the number of disposable packets
+/// and the kinds of random access after the first packet.
 fn check(name: &str, stream: &Stream) -> (usize, Vec<RandomAccess>) {
     let Stream { setup, packets, facts } = stream;
     let whole = decode(setup, packets.iter());
@@ -161,7 +161,7 @@ fn intra_refresh_is_no_exact_start() {
 #[test]
 fn facts_hold_for_the_corpus() {
     for (name, spec) in corpus() {
-        // Other sizes in mid-stream come out of a decoder in order, but not sorted by PTS alone.
+        // With size changes in mid-stream, a decoder returns frames in order, but their PTS alone do not sort them.
         if spec.unavailable().is_some() || name.contains("images") {
             continue;
         }

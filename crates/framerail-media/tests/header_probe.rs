@@ -1,4 +1,4 @@
-//! Opening by the header alone gives the same stream and the same frames as opening with everything read.
+//! Opening with the header alone results in the same stream and frames as full probing.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Sources that are damaged, cut off, something else, or silent.
+//! Sources that are damaged, truncated, of another kind, or silent.
 
 mod common;
 
@@ -60,7 +60,7 @@ fn cut_files_give_what_they_hold() {
                     let frames = contents.frames.len();
                     assert!(percent != 99 || frames >= 90, "{name} {percent}: {frames}");
                     assert!(percent != 50 || (20..90).contains(&frames), "{name} {percent}: {frames}");
-                    // A transport stream has no length to miss, and 1% of an AVI is its index.
+                    // A transport stream states no length, and 1% of an AVI is its index.
                     let is_unseen = name.ends_with(".ts") || (name.ends_with(".avi") && percent == 99);
                     assert!(is_unseen || contents.damage.ended_early.is_some(), "{name} {percent}: {:?}", contents.damage);
                 }
@@ -98,7 +98,7 @@ fn flipped_bytes_are_survived_and_counted() {
         let sound = fs::read(at(&folder, name)).expect("clip");
         for round in 0..6 {
             let mut bytes = sound.clone();
-            // First in the payload only, then anywhere, headers included.
+            // First in the payload only, then anywhere, including headers.
             let first = if round < 3 { bytes.len() / 3 } else { 0 };
             for _ in 0..20 {
                 let place = first + random() % (bytes.len() - first);
@@ -152,7 +152,7 @@ fn a_blocked_read_ends_on_cancel() {
     let options = options(&path);
     let cancel = options.cancel.clone();
     let canceller = std::thread::spawn(move || {
-        // Opens once the reader has opened its end, and writes nothing.
+        // Opens when the reader has opened its end, and writes nothing.
         let silent = fs::OpenOptions::new().write(true).open(path).expect("a reader");
         cancel.cancel();
         silent

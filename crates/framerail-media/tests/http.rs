@@ -1,4 +1,4 @@
-//! Files on a web server, read in ranges.
+//! Files on a web server, read in byte ranges.
 
 mod common;
 
@@ -20,17 +20,17 @@ use framerail_media::{
 use framerail_testkit::{ClipSpec, Codec, Container};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// How a server behaves.
+/// Behaviour of a server.
 #[derive(Clone)]
 struct Manner {
     has_ranges: bool,
-    /// A part's answer does not say how long the whole is.
+    /// Partial responses do not state the size of the whole file.
     hides_size: bool,
-    /// Answers to cut in the middle, from the first on.
+    /// Number of responses, from the first on, that break off in the middle.
     cuts: usize,
-    /// Answers with this status, from the first on.
+    /// Responses with this status, from the first on.
     refusals: (usize, &'static str),
-    /// The entity tag changes after so many answers.
+    /// The entity tag changes after this many responses.
     changes_after: usize,
 }
 
@@ -50,7 +50,7 @@ impl Server {
         let (log, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
         let (bytes, answers, own_log, own_connections) =
             (Arc::new(bytes), Arc::new(AtomicUsize::new(0)), Arc::clone(&log), Arc::clone(&connections));
-        // Ends with the test's process.
+        // Runs until the test process ends.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 own_connections.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ fn source(url: &str, options: &HttpOptions) -> InputOptions {
     InputOptions { side_streams: SideStreams::None, ..InputOptions::of_custom(source) }
 }
 
-/// Answers requests until the connection ends.
+/// Answers requests until the connection closes.
 fn serve(stream: impl Read + Write, bytes: &[u8], manner: &Manner, answers: &AtomicUsize, log: &Mutex<Vec<String>>) {
     let mut stream = BufReader::new(stream);
     loop {
@@ -159,7 +159,7 @@ fn a_server_gives_what_the_file_gives() {
     for place in index.keyframes() {
         assert_eq!(input.seek_packet(&index, place).expect("sought"), 0);
     }
-    // The whole file is one block, and one source's readers share it.
+    // The whole file is one block, shared by all readers of the source.
     assert_eq!(server.requests().len(), 1, "{:?}", server.requests());
     assert_eq!(input.info().name, "clip");
 }
@@ -217,7 +217,7 @@ fn errors_say_what_the_server_said() {
     assert!(matches!(forbidden, MediaError::Io { .. }) && forbidden.to_string().contains("403 Forbidden"), "{forbidden}");
     let empty = refused(&Server::start(Vec::new(), GOOD, None).source());
     assert!(empty.to_string().contains("empty"), "{empty}");
-    // Nobody there: the port was free a moment ago.
+    // Nothing listens there: the port was free a moment ago.
     let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port();
     let nobody = refused(&source(&format!("http://127.0.0.1:{port}/a.mp4"), &HttpOptions::default()));
     assert!(nobody.to_string().contains("refused"), "{nobody}");

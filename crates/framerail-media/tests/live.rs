@@ -1,4 +1,4 @@
-//! Joining a stream in the middle, as one does with cameras.
+//! Joining a stream in mid-GOP, as with cameras.
 
 mod common;
 
@@ -34,7 +34,7 @@ fn what_comes_before_the_first_keyframe_is_left_out_and_counted() {
 
 #[test]
 fn devices_are_read_through_the_library_that_is_loaded_for_them() {
-    // No camera is there in tests; FFmpeg's generator of pictures comes from the same library, by the same way.
+    // Tests have no camera; FFmpeg's test source comes from the same library and takes the same path.
     let generator = InputOptions { format: Some("lavfi".into()), ..InputOptions::new("testsrc2=size=160x96:rate=25:duration=1") };
     let read = read(&generator);
     assert_eq!((read.frames.len(), read.frames[0].width, read.frames[0].height), (25, 160, 96));

@@ -1,4 +1,4 @@
-//! Hostile input: what playlists, scripts and manifests may open, and what is refused.
+//! Hostile input: which resources playlists, scripts and manifests may open, and which are refused.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn frames(options: &InputOptions) -> usize {
     read(options).frames.len()
 }
 
-/// A private clip of 10 frames, and a folder that an attacker fills.
+/// A private clip of 10 frames, and a folder that an attacker controls.
 fn private() -> (tempfile::TempDir, tempfile::TempDir, String) {
     let (private, public) = (folder(), folder());
     ffmpeg(private.path(), "-f lavfi -i testsrc2=size=64x48:rate=10:duration=1 -pix_fmt yuv420p -c:v libx264 -g 5 -f mpegts private.ts");
@@ -63,7 +63,7 @@ fn playlists_under_other_names_are_refused() {
             assert!(named || name.ends_with(".jpg") || name.ends_with(".mkv") || kind == "DASH", "{kind} as {name}: {error}");
         }
     }
-    // The user says so.
+    // The user allows it.
     write("movie.mp4", &playlist("own.ts"));
     assert_eq!(frames(&InputOptions { format: Some("hls".into()), ..options(&at(&public, "movie.mp4")) }), 10);
 }
@@ -130,18 +130,18 @@ fn concat_scripts_open_their_folder_alone() {
         let error = refused(&options(&script));
         assert!(error.contains("it names"), "{outside}: {error}");
     }
-    // A playlist in disguise within a script.
+    // A disguised playlist inside a script.
     fs::write(&script, "ffconcat version 1.0\nfile list.mp4\n").expect("written");
     assert!(MediaReader::open(&options(&script), &FramePool::new(2)).is_err());
     fs::write(&script, format!("ffconcat version 1.0\nfile '{path}'\n")).expect("written");
     assert_eq!(frames(&InputOptions { allow: OUTSIDE, ..options(&script) }), 10);
 }
 
-/// A web server on loopback: answers each path by a function.
+/// A web server on loopback that answers each path with a function.
 fn serve(answer: impl Fn(&str, u16) -> (&'static str, Vec<u8>, Option<String>) + Send + 'static) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("address").port();
-    // Ends with the test's process.
+    // Runs until the test process ends.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut reader = BufReader::new(stream);
@@ -185,7 +185,7 @@ fn a_playlist_from_a_server_opens_http_alone() {
     for bad in ["tcp.m3u8", "to-file.ts", "none.ts"] {
         assert!(MediaReader::open(&url(bad), &FramePool::new(2)).is_err(), "{bad}");
     }
-    // A playlist on the disk that names the server.
+    // A local playlist that refers to the server.
     let list = at(&public, "list.m3u8");
     fs::write(&list, playlist(&format!("http://127.0.0.1:{port}/own.ts"))).expect("written");
     assert!(refused(&options(&list)).contains("allow=network"));
@@ -212,10 +212,10 @@ fn encrypted_segments_are_read_from_disk_and_server() {
     assert_eq!(frames(&InputOptions::new(format!("http://127.0.0.1:{port}/coded.m3u8"))), direct);
 }
 
-/// A movie whose samples are taken from another file: its data reference is an alias of the Macintosh with an absolute path.
+/// A movie with its samples in another file: its data reference is a Macintosh alias with an absolute path.
 fn movie_that_refers_to(movie: &[u8], path: &str) -> Vec<u8> {
     let mut alias = vec![0; 10];
-    // Name of the volume, of the file, how far it is from here, and other things.
+    // Name of the volume, of the file, number of directory levels, and other fields.
     alias.extend([0; 28 + 12 + 64 + 16 + 4 + 16]);
     let length = u16::try_from(path.len()).expect("a short path");
     alias.extend([18u16.to_be_bytes(), length.to_be_bytes()].concat());
@@ -237,7 +237,7 @@ fn movie_that_refers_to(movie: &[u8], path: &str) -> Vec<u8> {
 #[test]
 fn references_in_a_movie_are_not_followed() {
     let (private, public, _) = private();
-    // The index lies behind the samples, so that it can grow. Without samples of its own a movie shows only what it refers to.
+    // The index lies behind the samples, so that it can grow. A movie without samples shows only what it refers to.
     ffmpeg(private.path(), "-i private.ts -c copy private.mov");
     let mut movie = fs::read(at(&private, "private.mov")).expect("a clip");
     let index = movie.windows(4).position(|bytes| bytes == b"moov").expect("an index") - 4;

@@ -1,4 +1,4 @@
-//! One stream decoded in pieces, by one decoder that is flushed or by several side by side: the same frames.
+//! Decodes one stream in pieces, by one flushed decoder or by several in parallel: the frames are the same.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn packets(input: &mut Input) -> Vec<InputPacket> {
     std::iter::from_fn(|| input.next_packet().expect("no fatal error")).collect()
 }
 
-/// Frames of a piece; the decoder is left as it is after the end.
+/// Decodes the frames of a piece; leaves the decoder drained.
 fn decode(decoder: &mut Decoder, packets: &[InputPacket]) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut take = |decoder: &mut Decoder| {
@@ -61,7 +61,7 @@ fn a_flushed_decoder_starts_anywhere_and_others_beside_it() {
         assert!(pieces.len() >= 3, "{name}: {} pieces", pieces.len());
         drop(input);
 
-        // Backwards, so that nothing can be carried over from one piece to the next.
+        // In reverse order, so that no state of a piece helps the next one.
         let mut decoder = Decoder::open_with(&setup, &FramePool::new(2)).expect("decodable");
         let mut flushed: Vec<Vec<(i64, Vec<u8>)>> = Vec::new();
         for piece in pieces.iter().rev() {
@@ -126,7 +126,7 @@ fn frames_in_memory_of_a_pool_are_those_of_ffmpegs_own() {
     ];
     let (folder, pool) = (folder(), PicturePool::new());
     for (name, encoder) in ENCODERS.iter().chain(&MORE) {
-        // Neither side is a multiple of a macroblock's.
+        // Neither side is a multiple of the macroblock size.
         ffmpeg(
             folder.path(),
             &format!("-f lavfi -i testsrc2=size=238x174:rate=25:duration=1 -pix_fmt yuv420p -strict unofficial -c:v {encoder} {name}"),
@@ -144,7 +144,7 @@ fn frames_in_memory_of_a_pool_are_those_of_ffmpegs_own() {
             assert!(found.len() == 25 && contents(&found) == expected, "{name}");
             pooled.flush();
         }
-        // What is held outlives decoder and pool.
+        // Frames outlive the decoder and the pool.
         let held = decode(&mut pooled, &packets);
         drop(pooled);
         assert!(contents(&held) == expected, "{name}");

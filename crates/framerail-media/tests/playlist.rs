@@ -1,4 +1,4 @@
-//! A playlist whose disk gets full: what could be played stays playable, and the failure is told.
+//! A playlist on a disk that becomes full: the written part stays playable, and the failure is reported.
 
 mod common;
 
@@ -17,7 +17,7 @@ fn a_full_disk_is_told_and_the_last_good_playlist_stays() {
     let hls = HlsOptions { segment: Duration::from_secs(1), ..HlsOptions::default() };
     let options_of_writer = WriterOptions { hls, low_latency: true, ..WriterOptions::default() };
     let mut writer = MediaWriter::create(&path, &options_of_writer, reader.info()).expect("made");
-    // The third segment goes where there is no room.
+    // The third segment goes to a full device.
     symlink("/dev/full", folder.path().join("cam-00002.ts.tmp")).expect("linked");
     let mut failure = None;
     while let (None, Some(item)) = (&failure, reader.next().expect("sound")) {

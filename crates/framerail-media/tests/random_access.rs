@@ -1,4 +1,4 @@
-//! Any packet can be gone to, and the container's own index equals a scan.
+//! Seeking to any packet works, and the container's own index equals a scan.
 
 mod common;
 
@@ -10,7 +10,7 @@ fn alone(path: &std::path::Path) -> InputOptions {
     InputOptions { side_streams: SideStreams::None, ..options(path) }
 }
 
-/// Payloads of the video from here on.
+/// Payloads of the remaining video packets.
 fn rest(input: &mut Input, most: usize) -> Vec<(Option<i64>, Vec<u8>)> {
     let mut packets = Vec::new();
     while packets.len() < most
@@ -23,7 +23,7 @@ fn rest(input: &mut Input, most: usize) -> Vec<(Option<i64>, Vec<u8>)> {
     packets
 }
 
-/// Goes to keyframes back and forth; returns packets passed on the way.
+/// Seeks to keyframes back and forth; returns the number of packets passed on the way.
 fn check(name: &str, options: &InputOptions) -> u64 {
     let mut input = Input::open(options).expect("readable");
     let whole = rest(&mut input, usize::MAX);
@@ -54,7 +54,7 @@ fn every_keyframe_of_the_corpus_is_found() {
         if spec.unavailable().is_none() {
             let clip = spec.make();
             let passed = check(name, &options(clip.path()));
-            // Elementary streams have neither times nor an index: they are read from the start.
+            // Elementary streams have neither timestamps nor an index: they are read from the start.
             assert!(passed == 0 || name.contains("annexb"), "{name}: {passed} packets passed");
             let header = InputOptions { probe: ProbeEffort::Header, ..alone(clip.path()) };
             assert_eq!(check(name, &header) == 0, passed == 0, "{name}");

@@ -1,5 +1,5 @@
-//! Times of what is read and written: files start at zero and last as long as their content, whatever the source's clock did. ffprobe
-//! is the judge.
+//! Times of read and written files: files start at zero and last as long as their content, whatever the source's clock did.
+//! Checked with ffprobe.
 
 mod common;
 
@@ -9,12 +9,12 @@ use common::{at, copy, ffmpeg, folder, options, output, read};
 use framerail_media::{Quality, WriterOptions};
 use tempfile::TempDir;
 
-/// The packets of one kind in a file, as ffprobe says them, in seconds.
+/// The packets of one kind in a file according to ffprobe, in seconds.
 #[derive(Debug, Default)]
 struct Stream {
-    /// Presentation times in ascending order.
+    /// PTS in ascending order.
     pts: Vec<f64>,
-    /// Where the last ends.
+    /// End of the last packet.
     end: f64,
 }
 
@@ -23,7 +23,7 @@ impl Stream {
         self.pts.first().copied().unwrap_or(f64::NAN)
     }
 
-    /// Times since the first.
+    /// Times relative to the first.
     fn relative(&self) -> Vec<f64> {
         self.pts.iter().map(|pts| pts - self.first()).collect()
     }
@@ -81,7 +81,7 @@ fn join(folder: &TempDir, parts: &[&str], to: &str) {
     fs::write(at(folder, to), bytes).expect("written");
 }
 
-/// Clips whose times are odd, made from `a.mp4`.
+/// Clips with unusual times, made from `a.mp4`.
 fn odd_clips(folder: &TempDir) -> Vec<&'static str> {
     source(folder);
     let make = |arguments: &str| ffmpeg(folder.path(), arguments);
@@ -99,7 +99,7 @@ fn odd_clips(folder: &TempDir) -> Vec<&'static str> {
     vec!["a.mp4", "late.ts", "wraps.ts", "audio_later.mp4", "audio_first.mkv", "tail.mkv", "edit_list.mp4", "negative.mov", "variable.mp4"]
 }
 
-/// What is written has the source's frames and audio at the same distances, starts at zero and ends where they end.
+/// Checks that the output has the source's frames and audio at the same distances, starts at zero and ends where they end.
 fn check(folder: &TempDir, from: &str, containers: &[&str]) {
     let theirs = probed(&at(folder, from));
     let decoded = read(&options(&at(folder, from)));
@@ -119,10 +119,10 @@ fn check_written(folder: &TempDir, from: &str, container: &str, theirs: &Probed,
     assert!(close(&ours.audio.relative(), &theirs.audio.relative(), 2e-3), "{what}");
     let relation = ours.video.first() - ours.audio.first() - (frames[0] - theirs.audio.first());
     assert!(relation.abs() < 2e-3, "audio is off by {relation}: {what}");
-    // Decoding begins two frames before presentation; audio of AAC a frame before what is heard.
+    // DTS start two frames before PTS; AAC audio starts a frame before its first audible sample.
     assert!((-0.001..0.085).contains(&ours.start), "{what}");
     let end = |probed: &Probed, first: f64| probed.video.end.max(probed.audio.end) - first;
-    // Blocks of Matroska do not state how long they last, the file does.
+    // Matroska's blocks do not state their duration, but the file does.
     let our_end = if container == "mkv" { ours.duration - ours.video.first() } else { end(&ours, ours.video.first()) };
     let length = our_end - end(theirs, frames[0]);
     assert!(length.abs() < 0.045, "longer by {length}: {what}");
@@ -180,7 +180,7 @@ fn joined_recordings_are_one() {
             assert_eq!((joined.video.pts.len(), joined.audio.pts.len()), (25 * parts, single.audio.pts.len() * parts), "{what}");
             assert_eq!(report.timestamps_repaired, 0, "the reader has joined them: {what}");
             assert!(joined.video.longest_gap() < 0.12 && joined.audio.longest_gap() < 0.12, "{what}");
-            // Each part's frames are as far from its audio as in the first.
+            // In each part, the distance of frames and audio is that of the first part.
             let relations: Vec<f64> =
                 (0..parts).map(|part| joined.video.pts[part * 25] - joined.audio.pts[part * single.audio.pts.len()]).collect();
             assert!(relations.iter().all(|relation| (relation - relations[0]).abs() < 2e-3), "{relations:?} {what}");
@@ -190,7 +190,7 @@ fn joined_recordings_are_one() {
     }
 }
 
-/// Place and time of each tag of a stream (8 audio, 9 video) in an FLV file.
+/// Position and time of each tag of a stream (8 audio, 9 video) in an FLV file.
 fn flv_tags(bytes: &[u8], kind: u8) -> Vec<(usize, u32)> {
     let (mut tags, mut place) = (Vec::new(), 13);
     while let Some(header) = bytes.get(place..place + 11) {
@@ -243,7 +243,7 @@ fn one_damaged_timestamp_moves_one_packet() {
             }
         }
     }
-    // A clock that is set back for all streams and stays there.
+    // A clock that is set back permanently for all streams.
     let mut bytes = intact.clone();
     for (place, time) in flv_tags(&intact, 8).into_iter().chain(flv_tags(&intact, 9)).filter(|(_, time)| *time >= 500) {
         set_flv_time(&mut bytes, place, time - 300);
@@ -280,7 +280,7 @@ fn the_last_frame_is_shown_as_long_as_it_was() {
     }
 }
 
-/// AVI has no times for audio: silence stands for what is missing, also where FFmpeg begins with the first packet.
+/// AVI stores no audio timestamps: gaps are filled with silence, also where FFmpeg starts with the first packet.
 #[test]
 fn audio_that_begins_late_stays_late_in_avi() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! Pictures, probe, keyframes, deinterlacing.
+//! Images, probing, keyframes, deinterlacing.
 
 mod common;
 

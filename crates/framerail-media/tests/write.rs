@@ -1,4 +1,4 @@
-//! What is written equals what was read: PTS, sound, tags, chapters, rotation; files appear only when complete.
+//! Written files equal their source: PTS, audio, tags, chapters, rotation; files appear only when complete.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn stream_hash(folder: &tempfile::TempDir, name: &str, stream: &str) -> String {
     text("ffmpeg", folder, &format!("-i {name} -map {stream} -c copy -f streamhash -hash md5 -"))
 }
 
-/// 40 frames at uneven times, with sound, chapters, tags and subtitles.
+/// 40 frames at uneven times, with audio, chapters, tags and subtitles.
 fn variable_rate_clip(folder: &tempfile::TempDir) {
     fs::write(at(folder, "subs.srt"), "1\n00:00:00,100 --> 00:00:00,900\nHello\n").expect("written");
     fs::write(
@@ -56,7 +56,7 @@ fn variable_rate_sound_and_chapters_survive() {
         assert_eq!(text("ffprobe", &folder, &format!("-v error -show_entries format_tags=title -of csv=p=0 {to}")).trim(), "Two chapters");
         let language =
             text("ffprobe", &folder, &format!("-v error -select_streams a:1 -show_entries stream_tags=language -of csv=p=0 {to}"));
-        // QuickTime has codes of its own, and none for "deu".
+        // QuickTime has its own language codes, and none for "deu".
         assert!(to == "a.mov" || ["deu", "ger"].contains(&language.trim()), "{to}: {language}");
         assert_eq!(report.warnings.iter().any(|line| line.contains("subrip")), to == "b.mp4", "{:?}", report.warnings);
     }
@@ -80,7 +80,7 @@ fn sound_and_video_keep_their_relation() {
         let (video, sound) = (first(to, "v:0"), first(to, "a:0"));
         let relation = first(from, "v:0") - first(from, "a:0");
         assert!((video - sound - relation).abs() < 2e-3, "{from} to {to}: {video} {sound}");
-        // What encoders of audio put before its start lies before zero where a container holds that, as in the source.
+        // Encoder delay of audio has negative times if the container supports them, as in the source.
         let start = if to == "whole2.mp4" { video } else { sound };
         assert!(start.abs() < 1e-3, "{from} to {to} starts at {start}");
         assert!(report.warnings.is_empty(), "{:?}", report.warnings);
@@ -143,7 +143,7 @@ fn every_usual_codec_writes_every_frame() {
     }
 }
 
-/// Every container that only counts frames, and one that stamps them: a fine time base of the input must not become their frame rate.
+/// All containers that only count frames, and one with timestamps: a fine time base of the input must not become their frame rate.
 #[test]
 fn containers_that_count_frames_keep_the_rate() {
     let folder = folder();
@@ -168,7 +168,7 @@ fn containers_that_count_frames_keep_the_rate() {
 #[test]
 fn a_variable_rate_keeps_its_length_in_containers_that_count_frames() {
     let folder = folder();
-    // Frames 0 to 9, 20 to 29 and 35 of 25 in a second.
+    // Frames 0 to 9, 20 to 29 and 35 at 25 frames/s.
     ffmpeg(
         folder.path(),
         "-f lavfi -i testsrc2=size=96x64:rate=25:duration=2 -vf select='lt(n\\,10)+between(n\\,20\\,29)+eq(n\\,35)' -fps_mode vfr \
@@ -178,7 +178,7 @@ fn a_variable_rate_keeps_its_length_in_containers_that_count_frames() {
         let report = copy(&options(&at(&folder, "vfr.mkv")), &at(&folder, name), &WriterOptions::default()).expect(name);
         assert_eq!((report.frames, report.frames_repeated), (21, 15), "{name}: {:?}", report.warnings);
         if name == "a.ogv" {
-            // An equal frame of Theora is an empty packet, which FFmpeg does not give as a frame.
+            // Theora stores an identical frame as an empty packet, for which FFmpeg returns no frame.
             assert_eq!(probed_pts(&at(&folder, name)).last(), Some(&35), "{name}");
         } else {
             let shown = text("ffprobe", &folder, &format!("-v error -count_frames -show_entries stream=nb_read_frames -of csv=p=0 {name}"));
@@ -293,7 +293,7 @@ fn a_writer_that_is_dropped_leaves_nothing() {
     assert_eq!(fs::read_dir(folder.path()).expect("folder").count(), 1);
 }
 
-/// The kinds of the boxes of a file, outermost only.
+/// The kinds of a file's top-level boxes.
 fn boxes(path: &std::path::Path) -> Vec<String> {
     let bytes = fs::read(path).expect("there");
     let (mut kinds, mut rest) = (Vec::new(), bytes.as_slice());
@@ -311,7 +311,7 @@ fn a_crash_safe_file_becomes_the_ordinary_one() {
     variable_rate_clip(&folder);
     ffmpeg(folder.path(), "-i vfr.mp4 -map 0:v -map 0:a -c:v copy -c:a pcm_s16le -timecode 01:00:00:00 -write_tmcd 1 pcm.mov");
     ffmpeg(folder.path(), "-i vfr.mp4 -map 0:v -map 0:a:0 -c copy -f mpegts annexb.ts");
-    // Fragments without a text begin with an empty one, which the ordinary file does not have.
+    // Fragments without text begin with an empty one, which the regular file does not have.
     fs::write(at(&folder, "texts.srt"), "1\n00:00:00,300 --> 00:00:00,900\nHello\n\n2\n00:00:02,500 --> 00:00:02,900\nWorld\n")
         .expect("written");
     ffmpeg(
@@ -323,13 +323,13 @@ fn a_crash_safe_file_becomes_the_ordinary_one() {
     for (from, to) in pairs {
         let (plain, safe) = (format!("plain.{to}"), format!("safe.{to}"));
         for (name, crash_safe) in [(&plain, false), (&safe, true)] {
-            // This encoder gives the same bytes each time.
+            // This encoder is deterministic.
             let options_of_writer = WriterOptions { crash_safe, overwrite: true, threads: 1, ..with_codec("mpeg4") };
             let report = copy(&options(&at(&folder, from)), &at(&folder, name), &options_of_writer).expect("written");
             assert!(!report.warnings.iter().any(|line| line.contains("fragments")), "{from}: {:?}", report.warnings);
         }
         assert_eq!(boxes(&at(&folder, &safe)), ["ftyp", "moov", "mdat"], "{from} to {to}");
-        // Packets of each stream, as they lie in the file: fragments hold a second of one after the other.
+        // Packets of each stream in file order: fragments hold a second of each stream, one stream after the other.
         let shown = |name: &str| {
             let show = "-show_streams -show_chapters -show_format -show_packets -show_data_hash md5 -of compact";
             let text = text("ffprobe", &folder, &format!("-v error {show} {name}"));
@@ -362,19 +362,19 @@ fn what_is_on_the_disk_of_a_crash_safe_file_can_be_played_at_any_moment() {
             if ![60, 101, 149].contains(&written) {
                 continue;
             }
-            // As it would be found after `kill -9`.
+            // The file as it would be after `kill -9`.
             let partial = fs::read_dir(folder.path()).expect("folder").map(|entry| entry.expect("there").path());
             let partial =
                 partial.into_iter().find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".out.partial")));
             let copied = at(&folder, &format!("killed-{name}"));
             fs::copy(partial.expect("there"), &copied).expect("copied");
             let found = read(&options(&copied)).frames.len();
-            // A fragment, and what is on its way into the next; a cluster of Matroska is up to five seconds.
+            // One fragment, and the unwritten part of the next one; a Matroska cluster lasts up to five seconds.
             let lost = if name == "out.mkv" { 130 } else { 30 };
             assert!(found > 0 && found + lost >= written, "{name}: {found} of {written}");
             ffmpeg(folder.path(), &format!("-v error -i killed-{name} -f null -"));
         }
-        // A writer that fails keeps it under a name that people see.
+        // A writer that fails keeps the file under a visible name.
         let kept = writer.keep_unfinished().expect("playable");
         assert!(kept.ends_with(name.replace("out.", "out.unfinished.")), "{}", kept.display());
         assert_eq!(read(&options(&kept)).frames.len(), 150, "{name}");
@@ -398,11 +398,11 @@ fn probed_pts_of_written_files_agree_with_ffprobe() {
     assert_eq!(pts(&read(&options(&at(&folder, "out.mp4"))).frames), probed_pts(&at(&folder, "out.mp4")));
 }
 
-/// A stream whose range, matrix or shape changes on the way keeps what it began with; samples are converted, not passed as they are.
+/// A stream whose range, matrix or aspect ratio changes keeps its initial one; samples are converted, not passed unchanged.
 #[test]
 fn changes_of_range_matrix_and_shape_are_converted() {
     let folder = folder();
-    // White in limited range (235), then white in full range (255) of another matrix.
+    // White in limited range (235), then white in full range (255) with another matrix.
     let grey = "-f lavfi -i color=white:size=96x64:rate=25:duration=0.4 -c:v libx264 -g 1 -bf 0 -vf";
     let tags = |range: &str, matrix: &str| format!("-color_range {range} -colorspace {matrix}");
     let limited = format!("{grey} scale=out_range=tv,format=yuv420p {} -f mpegts limited.ts", tags("tv", "bt709"));

@@ -1,4 +1,4 @@
-//! Clips made by the `ffmpeg` command, and its answers to compare with.
+//! Clips made by the `ffmpeg` command, and its output for comparison.
 #![allow(dead_code)]
 
 use std::{
@@ -20,7 +20,7 @@ pub fn ffmpeg(folder: &Path, arguments: &str) {
     assert!(status.success(), "ffmpeg {arguments}");
 }
 
-/// What a command of the FFmpeg family prints.
+/// The output of an FFmpeg command.
 pub fn output(program: &str, folder: &Path, arguments: &str) -> Vec<u8> {
     let output = Command::new(program)
         .current_dir(folder)
@@ -31,12 +31,12 @@ pub fn output(program: &str, folder: &Path, arguments: &str) -> Vec<u8> {
     output.stdout
 }
 
-/// A folder that is removed with the test.
+/// A folder that is removed after the test.
 pub fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("temporary folder")
 }
 
-/// Everything that a reader gives.
+/// All items of a reader.
 pub struct Contents {
     pub frames: Vec<Frame>,
     pub packets: Vec<Packet>,
@@ -66,7 +66,7 @@ pub fn read_on(reader: &mut MediaReader) -> Contents {
     Contents { frames, packets, damage: reader.damage() }
 }
 
-/// PTS of a file's frames as ffprobe says them, in presentation order.
+/// PTS of a file's frames according to ffprobe, in presentation order.
 pub fn probed_pts(path: &Path) -> Vec<i64> {
     let text = output(
         "ffprobe",
@@ -99,7 +99,7 @@ pub fn at(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     folder.path().join(name)
 }
 
-/// Reads a source and writes all of it.
+/// Reads a source and writes everything.
 pub fn copy(input: &InputOptions, output: &Path, options: &WriterOptions) -> Result<WriteReport, MediaError> {
     let mut reader = MediaReader::open(input, &FramePool::new(8))?;
     let mut writer = MediaWriter::create(output, options, reader.info())?;
