@@ -5,12 +5,12 @@
 //! description = "Covers faces."    # optional
 //! device = "auto"                  # optional: auto, cpu, cuda, cuda:N, or several as cuda:0,1; stages may override it
 //!
-//! [serve]                          # optional: runs are watched over HTTP
+//! [serve]                          # optional: HTTP monitoring
 //! address = "127.0.0.1:8080"
 //!
 //! [[stage]]
-//! use = "read"                     # which stage
-//! args = ["in.mp4"]                # what stands without a key in a pipeline text
+//! use = "read"                     # type of the stage
+//! args = ["in.mp4"]                # positional arguments
 //! start = 5                        # every other key is an option
 //!
 //! [[stage]]

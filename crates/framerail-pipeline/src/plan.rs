@@ -16,8 +16,7 @@ pub struct LinkContext {
     pub packets_wanted: bool,
     /// Whether a stage downstream copies the video packets, which a source then passes on in addition to its frames.
     pub video_packets_wanted: bool,
-    /// Whether a stage downstream combines frames of several streams by timestamp: files are then read concurrently, none ahead of the
-    /// others.
+    /// Whether a stage downstream combines frames of several streams by timestamp: files are then read concurrently and in step.
     pub streams_in_step: bool,
     /// Whether a stage downstream, on any branch, reads pixels. If none does, frames need not carry them.
     pub pixels_wanted: bool,

@@ -203,8 +203,7 @@ impl Plan {
         }
     }
 
-    /// Inserts a copy between a stage and its parent, or connects the stage to a copy that a sibling already has. Returns the new index of
-    /// the stage.
+    /// Inserts a copy between a stage and its parent, or reuses the copy of a sibling. Returns the new index of the stage.
     fn insert_copy(&mut self, index: usize, device: Device, context: &LinkContext) -> Result<usize, Diagnostic> {
         let Some(parent) = self.stages.get(index).and_then(|stage| stage.parent) else { return Ok(index) };
         let Some(given) = self.stages.get(parent).and_then(|parent| parent.output.clone()) else { return Ok(index) };

@@ -297,8 +297,8 @@ impl StageContext {
         self.ledger.syncs.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Reports the bytes of device memory currently used by this worker, pools included. The statistics show the peak of the sum over
-    /// all workers of the stage.
+    /// Reports the bytes of device memory currently used by this worker, pools included. The statistics show the peak over all workers
+    /// of the stage together.
     pub fn memory(&self, device: Device, bytes: u64) {
         let mut memory = self.ledger.memory.lock();
         let used = memory.entry(device.to_string()).or_default();

@@ -141,8 +141,7 @@ pub struct StreamPolicy {
     pub latency: Option<Duration>,
     /// Buffered frames per stream. Default: 2, or 8 for live and paced streams.
     pub buffer: Option<usize>,
-    /// What happens when a stream fails. Default: `Retry` for live streams, `End` for others added during the run, `Fail` for the initial
-    /// ones.
+    /// What happens when a stream fails. Default: `Retry` for live streams, `End` for others added during the run, otherwise `Fail`.
     pub on_error: Option<OnStreamError>,
     /// Settings for `Retry`.
     pub retry: RetryPolicy,

@@ -82,8 +82,7 @@ pub struct ClipLoaderOptions {
     /// How sources are read. Each item names its input, and each clip is decoded by one thread. With a GPU, its engines decode and
     /// clips are made in its memory; streams that it cannot decode are decoded on the host.
     pub reader: ReaderOptions,
-    /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed; other policies select clip number `clip` of the
-    /// item.
+    /// Which clips are taken: [`ClipPolicy::Random`] draws one clip by the item's seed; other policies use the item's `clip` number.
     pub sampling: ClipSampling,
     /// A clip that would start at most this many frames after a keyframe starts at the keyframe instead. This decodes less, but makes
     /// starts at keyframes more frequent than others. Only for clips by frame numbers.

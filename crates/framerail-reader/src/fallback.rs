@@ -1,5 +1,4 @@
-//! If a decoder rejects a stream midway, FFmpeg decodes the rest on the host from the same packets. Each frame is delivered exactly once,
-//! whichever decoder made it.
+//! If a decoder rejects a stream midway, FFmpeg decodes the rest on the host from the same packets. Each frame is delivered exactly once.
 //!
 //! A decoder rejects a stream with [`ReaderError::NotOnDevice`]. If that happens before its first frame, the error goes to the caller,
 //! which may open the whole stream on another decoder.
@@ -208,8 +207,7 @@ pub trait PacketDecoder {
     /// Sends the next packet, or `None` at the end.
     ///
     /// # Errors
-    /// Any error that ends the reading. After [`ReaderError::NotOnDevice`], only [`PacketDecoder::take`] is called, for the frames already
-    /// decoded.
+    /// Any error that ends the reading. After [`ReaderError::NotOnDevice`], only [`PacketDecoder::take`] is called, for finished frames.
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError>;
 
     /// Returns the finished frames in display order, each with the PTS of its packet if known.

@@ -99,8 +99,7 @@ impl Drop for HostBuffer {
         let mut kept = self.home.kept.lock();
         let is_alike = kept.buffers.first().is_none_or(|other| other.len() == memory.len());
         kept.others = if is_alike { 0 } else { kept.others + 1 };
-        // After a change of batch or frame size, buffers of the old size are released. One odd size is tolerated: the last batch is often
-        // smaller.
+        // After a change of batch or frame size, old buffers are released. One odd size is tolerated: the last batch is often smaller.
         if kept.others > 1 {
             *kept = Kept::default();
         }

@@ -40,8 +40,7 @@ pub enum OutputOptions {
     /// Converted by libswscale, bit-identical to `ffmpeg -pix_fmt rgb24` (or bgr24, gray, rgba; with 16 bits rgb48, gray16, rgba64).
     /// Original size, host only.
     Swscale(TensorOptions),
-    /// The decoded planes, one after the other without padding: `[T, 1, 1, bytes]`; [`crate::HostTensor::planes`] has their positions. Host
-    /// only.
+    /// The decoded planes without padding: `[T, 1, 1, bytes]`; [`crate::HostTensor::planes`] returns their positions. Host only.
     Yuv,
 }
 
@@ -57,8 +56,8 @@ pub enum IndexPolicy {
     /// From the container if that is exact, otherwise by reading every packet once, otherwise by decoding once.
     #[default]
     Exact,
-    /// From the header's constant frame rate, without a scan: frame n is the one on screen at n / rate. Wrong for variable frame rates and
-    /// incorrect headers.
+    /// From the header's frame rate, without a scan: frame n is the one on screen at n / rate.
+    /// Wrong for variable frame rates and incorrect headers.
     Approximate,
 }
 

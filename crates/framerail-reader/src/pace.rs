@@ -65,8 +65,7 @@ impl Pace {
         self.ahead.adapts && !was_awaited && self.lower(decoding, taken)
     }
 
-    /// Wanted pieces: the decoding time of a piece over the time in which the caller consumes one, plus one. At most half are given up at
-    /// once.
+    /// Wanted pieces: decoding time of a piece over the time in which the caller consumes one, plus one. At most halved per piece.
     fn lower(&mut self, decoding: Duration, taken: Duration) -> bool {
         let ratio = decoding.as_secs_f64() / taken.as_secs_f64().max(1e-9);
         let needed = if ratio < self.wanted as f64 { ratio.ceil() as usize + 1 } else { self.wanted };

@@ -48,8 +48,7 @@ pub trait PieceOutput<P> {
 pub enum PieceEnd {
     /// Its frames are those of a decode from the start.
     Complete,
-    /// It is damaged: from the next frame on, only a decoder that has processed the earlier packets outputs the frames of a decode from the
-    /// start.
+    /// It is damaged: the remaining frames of a decode from the start need a decoder that has processed the earlier packets.
     NeedsContext,
 }
 
@@ -75,7 +74,7 @@ pub struct Ahead {
     pub workers: usize,
     /// Maximum number of frames that wait for their turn.
     pub frames: usize,
-    /// Whether the numbers of workers and waiting frames adapt to the pace of the caller, up to these limits, or always use them in full.
+    /// Whether the numbers of workers and waiting frames adapt to the caller's pace. If `false`, the limits above are always used in full.
     pub adapts: bool,
 }
 

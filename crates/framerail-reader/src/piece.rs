@@ -73,7 +73,7 @@ impl PieceCutter {
         let packet = PiecePacket { packet, facts, tag, is_shown };
         if let Some(next) = &mut self.next {
             if pts.is_some_and(|pts| pts < next.start_pts) {
-                // Leading: shown by the previous piece; this piece decodes it only for frames that refer to it. Leading frames marked as
+                // Leading: shown by the open piece; the next piece decodes it only for frames that refer to it. Leading frames marked as
                 // needing earlier frames are only referred to by others of that kind.
                 if facts.leading != Leading::NeedsEarlier {
                     next.packets.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
@@ -91,7 +91,7 @@ impl PieceCutter {
                 return Ok(Some(piece));
             }
             (RandomAccess::OpenGop, Some(start_pts)) if starts_piece => {
-                // The previous piece decodes it too, for leading frames that may follow.
+                // The open piece decodes it too, for leading frames that may follow.
                 self.open.push(PiecePacket { packet: packet.packet.share()?, is_shown: false, facts, tag });
                 self.next = Some(Next { start_pts, packets: vec![packet] });
             }
@@ -116,7 +116,7 @@ impl PieceCutter {
 
     fn complete(&mut self) -> Option<Piece> {
         let next = self.next.take()?;
-        // Without leading frames, the previous piece does not need the random access point.
+        // Without leading frames, the open piece does not need the random access point.
         let start_tag = next.packets.first().map(|first| first.tag);
         if self.open.last().map(|last| last.tag) == start_tag {
             self.open.pop();

@@ -35,8 +35,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
         Self { source, decoder, groups: VecDeque::new() }
     }
 
-    /// Frames by number, visiting each GOP once; `None` when they cannot be decoded in pieces. Frames that the decoder does not output are
-    /// missing from the map.
+    /// Frames by number, visiting each GOP once; `None` when they cannot be decoded in pieces. The map lacks frames that were not decoded.
     ///
     /// # Errors
     /// The errors of the decoders; the value cannot be used afterwards.

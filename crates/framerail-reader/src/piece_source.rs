@@ -180,8 +180,7 @@ impl PieceSource {
         self.changes_headers
     }
 
-    /// Whether a packet that is not wanted may be skipped. When references are missing, decoders use whatever data is available, so every
-    /// packet is kept.
+    /// Whether an unwanted packet may be skipped. When references are missing, decoders use any available data, so nothing is skipped.
     pub(crate) fn may_leave_out(&self, facts: PacketFacts) -> bool {
         self.is_whole_start && facts.is_disposable()
     }

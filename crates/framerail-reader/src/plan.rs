@@ -57,8 +57,7 @@ pub(crate) struct Sequence {
     pub(crate) frame_bytes: u64,
     /// Memory for decoders and waiting frames, in bytes.
     pub(crate) memory_bytes: u64,
-    /// Minimum number of decoders worth using: 2 for a file that is read alone, 1 for files decoded in parallel, which share memory this
-    /// way.
+    /// Minimum number of decoders worth using: 2 for a file that is read alone, 1 for files that are read in parallel and share memory.
     pub(crate) least: usize,
 }
 

@@ -82,8 +82,7 @@ impl Drop for Thread {
 }
 
 impl<T: Send + 'static, E: From<ReaderError> + Send + 'static> Prefetching<T, E> {
-    /// Starts to open a source and to read up to `items` frames and packets ahead. `cancel` must be the token that `open` gives to its
-    /// input.
+    /// Starts to open a source and to read up to `items` frames and packets ahead. `open` must pass `cancel` to its input.
     pub fn begin(items: usize, cancel: &CancelToken, open: impl FnOnce() -> Result<(Box<dyn FrameSource>, T), E> + Send + 'static) -> Self {
         let (say, opened) = sync_channel(1);
         let (give, items) = sync_channel::<Item>(items.max(1));

@@ -388,8 +388,7 @@ impl VideoReader {
         Ok(frames)
     }
 
-    /// Reads the first frame of a source without building its index, if that would require reading the whole source. `None` for other
-    /// cases.
+    /// Reads the first frame without building the index, if that would require reading the whole source. `None` in other cases.
     fn read_first_alone(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Option<Vec<FrameInfo>>, Fault> {
         let is_cheap = self.metadata.container.starts_with("mov") || self.options.cache != IndexCache::None;
         let is_first = !numbers.is_empty() && numbers.iter().all(|number| *number == 0);

@@ -60,8 +60,7 @@ fn every_clip_gives_the_frames_of_the_host() {
             let frames = host.num_frames().expect("an index");
             assert_eq!(reader.num_frames().expect("an index"), frames, "{name}");
             let is_exact = EXACT.contains(&host.metadata().codec.as_str());
-            // The inverse transforms of older standards may differ, and prediction accumulates the error; the bars of another frame differ
-            // by 200.
+            // Inverse transforms of older standards may differ, and prediction accumulates the error; the bars of another frame differ by 200.
             let (most, mean) = if is_exact || reader.metadata().fallback.is_some() { (2, 0.5) } else { (40, 1.0) };
             let is_within = |apart: &[(u8, f64)]| apart.iter().all(|(at_most, in_mean)| *at_most <= most && *in_mean <= mean);
             let mut compare = |numbers: &[usize]| {

@@ -1,5 +1,4 @@
-//! If a decoder rejects a stream midway, the host decodes the rest: each frame is delivered once and equals that of a decode from the
-//! start.
+//! If a decoder rejects a stream midway, the host decodes the rest: each frame comes once and equals that of a full decode.
 
 use std::{collections::VecDeque, ops::Range, path::Path, sync::Arc};
 

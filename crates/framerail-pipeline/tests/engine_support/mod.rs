@@ -43,8 +43,7 @@ pub fn info(request: &StreamRequest) -> Arc<StreamInfo> {
     })
 }
 
-/// Panics; nothing is printed after [`hush_panics_on_purpose`] was called. Other panics are still printed, so that test failures can be
-/// read.
+/// Panics without output, once [`hush_panics_on_purpose`] was called. Other panics are still printed, so that failures can be read.
 pub fn panic_on_purpose() -> ! {
     panic!("on purpose")
 }
