@@ -33,7 +33,7 @@ const STREAM_TAGS: &[&str] = &["language", "handler_name", "timecode"];
 /// Containers with their own interleaving rules.
 const OWN_INTERLEAVING: &[&str] = &["mxf", "mxf_d10", "mxf_opatom", "gxf"];
 
-/// Fragments of about a second each, with the file's index after the first one, when later streams are known.
+/// Fragments, with the file's index after the first one, when the first packets of all streams are known.
 const FRAGMENTS: &str = "+delay_moov+default_base_moof";
 /// Length of a fragment in microseconds, for the muxer.
 const FRAGMENT_MICROS: &str = "1000000";

@@ -123,7 +123,7 @@ impl InputOptions {
         }
     }
 
-    /// The kind of animation, if the source's first bytes show one that FFmpeg would not detect.
+    /// The kind of moving image, if the source's first bytes show one that FFmpeg would not detect as such.
     pub(crate) fn moving(&self, interrupt: &std::sync::Arc<crate::interrupt::Interrupt>) -> Option<Moving> {
         if self.format.is_some() {
             return None;
