@@ -223,7 +223,7 @@ def test_doctor_and_the_command_line(capsys):
     assert found["ffmpeg"]["version"] and "h264" in found["ffmpeg"]["decoders"]
     assert "ffmpeg" in capsys.readouterr().out
     said = subprocess.run([sys.executable, "-m", "framerail", "--version"], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == f"framerail {fr.__version__}"
+    assert said.startswith(f"framerail {fr.__version__} (FFmpeg ")
 
 
 def test_detections_are_checked():
