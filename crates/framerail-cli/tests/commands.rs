@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use common::{Place, carphone};
+use common::{Place, carphone, home};
 use framerail_testkit::{AudioCodec, ClipSpec, damage, ffprobe_packets, stream_hashes};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn help_shows_commands_examples_and_exit_codes() {
     for words in ["blur-faces", "inspect", "doctor", "Examples:", "Exit codes:", "130  interrupted"] {
         assert!(help.stdout.contains(words), "'{words}' is missing\n{help}");
     }
-    for command in ["run", "blur-faces", "inspect", "probe", "join", "doctor", "completions", "man"] {
+    for command in ["run", "blur-faces", "inspect", "probe", "join", "card", "doctor", "completions", "man"] {
         let help = place.framerail().args([command, "--help"]).run();
         help.assert_success();
         assert!(help.stdout.contains("Usage: framerail"), "{help}");
@@ -40,7 +40,7 @@ fn the_reference_of_commands_is_current() {
     let mut page =
         "# Command line\n\nThe output of `--help`. After a change: `UPDATE_DOCS=1 cargo test -p framerail-cli --test commands`.\n"
             .to_owned();
-    for command in ["", "run", "blur-faces", "inspect", "probe", "join", "doctor", "completions", "man"] {
+    for command in ["", "run", "blur-faces", "inspect", "probe", "join", "card", "doctor", "completions", "man"] {
         let arguments: &[&str] = if command.is_empty() { &[] } else { &[command] };
         let title = format!("framerail {command}");
         page += &format!("\n## {}\n\n```text\n{}\n```\n", title.trim_end(), help(arguments));
@@ -195,4 +195,24 @@ fn completions_know_the_commands() {
     let script = Place::new().framerail().args(["completions", "bash"]).run();
     script.assert_success();
     assert!(script.stdout.contains("blur-faces"), "{script}");
+}
+
+#[test]
+fn a_card_is_written_for_a_model_and_tried() {
+    let place = Place::new();
+    place.copy(&home().join("models/centerface.onnx"), "faces.onnx");
+    let written = place.framerail().args(["card", "faces.onnx", "--try"]).arg(carphone()).run();
+    written.assert_success();
+    for words in ["faces.onnx -> faces.toml", "heatmap: scores", "unknown: input.channel_order", "detections in 120 frames", "faces.png"] {
+        assert!(written.stderr.contains(words), "'{words}' is missing\n{written}");
+    }
+    let card = fs::read_to_string(place.path("faces.toml")).expect("written");
+    assert!(card.contains("# UNKNOWN: ") && card.contains("file = \"faces.onnx\""), "{card}");
+    assert!(fs::read(place.path("faces.png")).expect("written").starts_with(b"\x89PNG"));
+    // Nothing is replaced without a word, and what is not recognised is listed.
+    place.framerail().args(["card", "faces.onnx"]).run().assert_code(4).assert_stderr_contains("faces.toml");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/skin.onnx"), place.path("skin.onnx")).expect("copied");
+    place.framerail().args(["card", "skin.onnx", "-o", "a.txt"]).run().assert_code(2).assert_stderr_contains(".toml");
+    place.framerail().args(["card", "none.onnx"]).run().assert_code(5).assert_stderr_contains("none.onnx");
+    place.framerail().args(["card", "skin.onnx"]).run().assert_success();
 }

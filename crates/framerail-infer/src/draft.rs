@@ -107,6 +107,10 @@ struct Guess {
     thresholds: String,
     /// Letterbox, unless the family's exports are known to stretch.
     stretch: bool,
+    /// Whether the model takes frames of every size, whatever the file fixes.
+    any_size: bool,
+    /// What values 0 to 255 are multiplied by, where the family's exports are known.
+    scale: Option<&'static str>,
     unknown: Vec<String>,
 }
 
@@ -122,6 +126,9 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
     let last = |output: &Declared| sizes(output).last().copied().flatten();
     let shapes = || outputs.iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
     if let Some(found) = per_stride(file, image) {
+        return Ok(found);
+    }
+    if let Some(found) = heatmap(file, image) {
         return Ok(found);
     }
     if let (Some(boxes), Some(scores)) = (named("pred_boxes"), named("logits").or(named("pred_logits"))) {
@@ -175,6 +182,41 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
         }
         _ => Err(format!("its outputs are of no family that is recognised; see docs/models.md and write the card by hand: {}", shapes())),
     }
+}
+
+/// CenterNet and CenterFace: grids of scores, sizes, offsets, and landmarks where there are some.
+fn heatmap(file: &OnnxFile, image: &Image) -> Option<Guess> {
+    let outputs = file.outputs();
+    let channels: Vec<Option<i64>> = outputs.iter().map(sizes).filter(|dims| dims.len() == 4).map(|dims| dims[1]).collect();
+    let (count, points) = match channels[..] {
+        [Some(count), Some(2), Some(2)] => (count, 0),
+        [Some(count), Some(2), Some(2), Some(points)] if points % 2 == 0 => (count, points / 2),
+        _ => return None,
+    };
+    let [scores, size, offset, ..] = outputs else { return None };
+    let columns = sizes(scores).last().copied().flatten();
+    let stride = image.size.zip(columns).map_or(4, |((width, _), columns)| (width / columns.max(1)).max(1));
+    let is_face = count == 1 && points == 5;
+    let mut found =
+        Guess { family: "heatmap: a grid of scores, with sizes and offsets".into(), stretch: true, any_size: true, ..Guess::default() };
+    found.head = if is_face { format!("labels = [\"face\"]\nlandmarks = {FACE_POINTS}\n") } else { classes(file, count) };
+    found.output = format!(
+        "[output.heatmap]\nheatmap = {}\nsize = {}\noffset = {}\nstride = {stride}.0\n",
+        quoted(&scores.name),
+        quoted(&size.name),
+        quoted(&offset.name)
+    );
+    if let (true, Some(landmarks)) = (is_face, outputs.get(3)) {
+        found.family = "heatmap: scores, sizes, offsets and landmarks of faces, as CenterFace has them".into();
+        let _ = write!(found.output, "landmarks = {}\naxes = \"yx\"\nsize_coding = \"exp\"\ncell_origin = 0.5\n", quoted(&landmarks.name));
+        found.thresholds = "confidence = 0.2\niou = 0.3\n".into();
+        found.scale = Some("1.0");
+    } else {
+        found
+            .unknown
+            .push("output.heatmap.size_coding, axes, cell_origin: as in the code that decodes the outputs; landmarks are left out".into());
+    }
+    Some(found)
 }
 
 /// SCRFD and YuNet: outputs for strides 8, 16 and 32.
@@ -414,7 +456,8 @@ fn write(file: &OnnxFile, place: &Path, image: &Image, guess: &Guess) -> String 
         guess.head,
         quoted(&image.name)
     );
-    match image.size {
+    match image.size.filter(|_| !guess.any_size) {
+        None if guess.any_size => text.push_str("multiple_of = 32\n"),
         Some((width, height)) => drop(writeln!(text, "width = {width}\nheight = {height}")),
         None => text.push_str("width = 640\nheight = 640\nmultiple_of = 32\n"),
     }
@@ -422,7 +465,9 @@ fn write(file: &OnnxFile, place: &Path, image: &Image, guess: &Guess) -> String 
     let order = if image.channels == 1 { "gray" } else { "rgb" };
     let _ = writeln!(text, "channel_order = \"{order}\"");
     if !image.is_bytes {
-        text.push_str("# element = (value * scale - mean) / std, with value 0 to 255\nscale = 0.00392156862745098\n");
+        text.push_str("# element = (value * scale - mean) / std, with value 0 to 255\nscale = ");
+        text.push_str(guess.scale.unwrap_or("0.00392156862745098"));
+        text.push('\n');
     }
     let _ = write!(text, "\n{}", guess.output);
     if !guess.thresholds.is_empty() {
@@ -471,6 +516,9 @@ mod tests {
         OnnxFile::parse(bytes, "some/model.onnx".as_ref()).expect("sound")
     }
 
+    /// Outputs by name and shape.
+    type Outputs<'a> = &'a [(&'a str, &'a [i64])];
+
     const IMAGE: (&str, &[i64]) = ("images", &[1, 3, 640, 640]);
 
     fn drafted(outputs: &[(&str, &[i64])], names: &str) -> (CardDraft, ModelCard) {
@@ -484,7 +532,11 @@ mod tests {
         let scrfd: Vec<(String, Vec<i64>)> =
             [12800, 3200, 800].iter().flat_map(|rows| [1, 4, 10].map(|values| (format!("{rows}x{values}"), vec![*rows, values]))).collect();
         let scrfd: Vec<(&str, &[i64])> = scrfd.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
-        let cases: [(&[(&str, &[i64])], &str); 11] = [
+        let cases: [(Outputs<'_>, &str); 12] = [
+            (
+                &[("537", &[10, 1, 160, 160]), ("538", &[10, 2, 160, 160]), ("539", &[10, 2, 160, 160]), ("540", &[10, 10, 160, 160])],
+                "stride = 4.0",
+            ),
             (&[("output0", &[1, 84, 8400])], "anchor_free"),
             (&[("output", &[1, 25200, 85])], "objectness = true"),
             (&[("output0", &[1, 56, 8400])], "landmark_values = 3"),

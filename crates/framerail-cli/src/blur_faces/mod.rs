@@ -5,7 +5,7 @@ mod ffmpeg_config;
 mod jobs;
 mod model;
 mod reports;
-mod sheet;
+pub mod sheet;
 mod tally;
 
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub mod card;
 pub mod completions;
 pub mod doctor;
 pub mod inspect;
