@@ -2,7 +2,8 @@
 # Runs framerail with programs that read videos (python/tests/test_ecosystem.py). They are installed into an environment on top of the readers'
 # one, which has PyTorch, torchvision and TorchCodec.
 #
-#   scripts/test_ecosystem.sh [ARG..]       with arguments of pytest
+#   scripts/test_ecosystem.sh [ARG..]           with arguments of pytest
+#   scripts/test_ecosystem.sh models [ARG..]    families of models beside their references instead (python/tests/test_models.py)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,4 +19,6 @@ if [[ ! -f $home/stamps/ecosystem-venv || $(<"$home/stamps/ecosystem-venv") != "
     echo "$home"/readers-venv/lib/python3*/site-packages >"$(echo "$environment"/lib/python3*/site-packages)/readers.pth"
     printf '%s\n' "$stamp" >"$home/stamps/ecosystem-venv"
 fi
-scripts/test_python.sh ecosystem-venv python/tests/test_ecosystem.py python/tests/test_compat.py "$@"
+files=(python/tests/test_ecosystem.py python/tests/test_compat.py)
+[[ ${1:-} != models ]] || { files=(python/tests/test_models.py) && shift; }
+scripts/test_python.sh ecosystem-venv "${files[@]}" "$@"

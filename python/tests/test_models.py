@@ -1,0 +1,282 @@
+"""Model families beside the code that they come from: the same boxes from an export with random weights, on the same input.
+
+`make test-models` runs it. Each test exports a model in the test's own environment, runs it by a card, and compares with the reference's own
+post-processing. FRAMERAIL_MODELS_TABLE=FILE writes the table of docs/models.md.
+"""
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+import framerail as fr
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+torchvision = pytest.importorskip("torchvision")
+
+SIDE = 256
+#: Family, reference, boxes, largest difference of boxes in pixels and of scores.
+rows = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    yield
+    path = os.environ.get("FRAMERAIL_MODELS_TABLE")
+    if path and rows:
+        lines = ["| family | reference | boxes | largest difference in pixels | in score |", "|---|---|---|---|---|"]
+        lines += [f"| `{family}` | {reference} | {count} | {pixels:.1e} | {score:.1e} |" for family, reference, count, pixels, score in rows]
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """A picture of the models' size, as a PNG and as an array: nothing is resampled."""
+    path = tmp_path_factory.mktemp("image") / "image.png"
+    source = f"testsrc2=s={SIDE}x{SIDE},noise=alls=30"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-frames:v", "1", "-pix_fmt", "rgb24", str(path)], check=True)
+    raw = subprocess.run(["ffmpeg", "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
+    return path, torch.from_numpy(np.frombuffer(raw.stdout, np.uint8).reshape(SIDE, SIDE, 3).copy()).permute(2, 0, 1)
+
+
+def export(model, example, path, outputs, inputs=("image",)):
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, example, str(path), input_names=list(inputs), output_names=list(outputs), opset_version=17, dynamo=False)
+
+
+def run_card(image, card):
+    """Boxes [N, 4], scores and class numbers by framerail, best first."""
+    found = []
+    pipeline = fr.Pipeline(f"read '{image}' ! infer '{card}' ! null", device="cpu")
+    pipeline.on("infer", lambda items: found.extend(items[0].detections))
+    pipeline.run()
+    boxes = torch.tensor([list(one.bbox_xyxy) for one in found], dtype=torch.float64).reshape(-1, 4)
+    return boxes, torch.tensor([one.score for one in found], dtype=torch.float64), torch.tensor([one.label_id for one in found])
+
+
+def best(found, most=60):
+    """The best boxes of a reference, and a threshold in the widest gap between their scores: random weights give many that are nearly equal."""
+    boxes, scores, labels = (part.detach() for part in found)
+    # framerail leaves out boxes without area.
+    has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
+    order = scores.argsort(descending=True)[: most + 1]
+    boxes, scores, labels = boxes[order].double(), scores[order].double(), labels[order]
+    assert len(scores) > 10, f"the reference finds {len(scores)} boxes: choose other weights"
+    gaps = scores[10:-1] - scores[11:] if len(scores) > 12 else scores[:-1] - scores[1:]
+    count = int(gaps.argmax()) + (11 if len(scores) > 12 else 1)
+    threshold = float(scores[count - 1] + scores[count]) / 2
+    assert gaps.max() > 2e-6, "scores are too near to each other: choose other weights"
+    return (boxes[:count], scores[:count], labels[:count]), threshold
+
+
+def compare(family, reference, ours, theirs, pixels=1e-3, score=1e-5):
+    """The same boxes, each beside one of its class: scores that are equal but for rounding may change places."""
+    from scipy.optimize import linear_sum_assignment
+
+    (boxes, scores, labels), (wanted, wanted_scores, wanted_labels) = ours, theirs
+    assert len(boxes) == len(wanted)
+    assert torch.equal(labels.sort().values, wanted_labels.sort().values)
+    far = (boxes[:, None] - wanted[None]).abs().amax(-1) + 1e6 * (labels[:, None] != wanted_labels[None])
+    mine, other = linear_sum_assignment(far + 10 * (scores[:, None] - wanted_scores[None]).abs())
+    off, score_off = far[mine, other].max().item(), (scores[mine] - wanted_scores[other]).abs().max().item()
+    rows.append((family, reference, len(wanted), off, score_off))
+    assert off < pixels and score_off < score, f"{off} pixels, {score_off} in score"
+
+
+def card(folder, name, text, **changes):
+    """A card of models/ for another size, with other thresholds."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def example_card(name):
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    return (Path(sources) / "models" / f"{name}.toml").read_text(encoding="utf-8")
+
+
+class Heads(torch.nn.Module):
+    """A torchvision detector up to the outputs of its heads."""
+
+    def __init__(self, detector, names):
+        super().__init__()
+        self.detector, self.names = detector, names
+
+    def forward(self, image):
+        features = list(self.detector.backbone(image).values())
+        found = self.detector.head(features)
+        return tuple(found[name] for name in self.names)
+
+
+def pyramid(levels, extra=True):
+    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+    from torchvision.models.resnet import resnet18
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    blocks = LastLevelP6P7(256, 256) if extra else None
+    return _resnet_fpn_extractor(resnet18(weights=None), 5, returned_layers=levels, extra_blocks=blocks)
+
+
+def spread(module, deviation, bias):
+    """Random weights that give scores of all heights."""
+    torch.nn.init.normal_(module.weight, std=deviation)
+    torch.nn.init.constant_(module.bias, bias)
+
+
+def mix(model, gain=1.5):
+    """Random weights large enough that queries differ."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight, std=gain / module.in_features**0.5)
+
+
+@pytest.mark.parametrize("name", ["fcos", "retinanet"])
+def test_dense_heads_of_torchvision(name, image, tmp_path):
+    from torchvision.models import detection
+
+    torch.manual_seed(7)
+    options = {"min_size": SIDE, "max_size": SIDE, "topk_candidates": 100_000, "detections_per_img": 2000, "num_classes": 91}
+    if name == "fcos":
+        model = detection.FCOS(pyramid([2, 3, 4]), score_thresh=0.3, nms_thresh=0.6, **options).eval()
+        spread(model.head.classification_head.cls_logits, 0.02, -2.0)
+        names, old = ("cls_logits", "bbox_regression", "bbox_ctrness"), ("confidence = 0.2", "max_detections = 100")
+    else:
+        from torchvision.models.detection.retinanet import _default_anchorgen
+
+        model = detection.RetinaNet(pyramid([2, 3, 4]), anchor_generator=_default_anchorgen(), score_thresh=0.05, **options).eval()
+        spread(model.head.classification_head.cls_logits, 0.02, -2.0)
+        names, old = ("cls_logits", "bbox_regression"), ("confidence = 0.05", "max_detections = 300")
+    path, picture = image
+    floats = picture.float() / 255
+    wanted = model([floats])[0]
+    wanted, confidence = best((wanted["boxes"], wanted["scores"], wanted["labels"]))
+    normalised, _ = model.transform([floats])
+    export(Heads(model, names), normalised.tensors, tmp_path / f"{name}.onnx", names)
+    threshold = {old[0]: f"confidence = {confidence:.9f}", old[1]: "max_detections = 300", "width = 800\nheight = 800": f"width = {SIDE}\nheight = {SIDE}"}
+    found = run_card(path, card(tmp_path, name, example_card(name), **threshold))
+    family = "strides" if name == "fcos" else "anchors"
+    compare(family, f"torchvision {type(model).__name__}", found, wanted)
+
+
+def test_ssd300_of_torchvision(image, tmp_path):
+    from torchvision.models import detection
+
+    torch.manual_seed(7)
+    model = detection.ssd300_vgg16(weights=None, weights_backbone=None, score_thresh=0.02, topk_candidates=2000, detections_per_img=2000).eval()
+    for module in model.head.classification_head.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            spread(module, 0.002, 0.0)
+    picture = torch.nn.functional.interpolate(image[1][None].float(), size=(300, 300), mode="nearest")[0].byte()
+    path = tmp_path / "image.png"
+    write_png(picture, path)
+    floats = picture.float() / 255
+    wanted = model([floats])[0]
+    wanted, confidence = best((wanted["boxes"], wanted["scores"], wanted["labels"] - 1))
+    normalised, _ = model.transform([floats])
+    names = ("bbox_regression", "cls_logits")
+    export(Heads(model, names), normalised.tensors, tmp_path / "ssd300.onnx", names)
+    found = run_card(path, card(tmp_path, "ssd300", example_card("ssd300"), **{"confidence = 0.4": f"confidence = {confidence:.9f}"}))
+    compare("anchors", "torchvision SSD300", found, wanted)
+
+
+def write_png(picture, path):
+    height, width = picture.shape[1:]
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-i", "-", str(path)]
+    subprocess.run(command, input=picture.permute(1, 2, 0).contiguous().numpy().tobytes(), check=True)
+
+
+def test_faster_rcnn_of_torchvision(image, tmp_path):
+    """The whole detector in the file: boxes in pixels, scores and labels, without a batch."""
+    from torchvision.models import detection
+
+    torch.manual_seed(7)
+    options = {"min_size": SIDE, "max_size": SIDE, "box_score_thresh": 0.02, "box_detections_per_img": 1000}
+    model = detection.FasterRCNN(pyramid([1, 2, 3, 4], None), num_classes=91, **options).eval()
+    spread(model.roi_heads.box_predictor.cls_score, 0.2, 0.0)
+    path, picture = image
+    floats = picture.float() / 255
+    wanted = model([floats])[0]
+    wanted, confidence = best((wanted["boxes"], wanted["scores"], wanted["labels"]))
+
+    class Whole(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.detector = model
+
+        def forward(self, image):
+            found = self.detector([image])[0]
+            return found["boxes"], found["labels"], found["scores"]
+
+    export(Whole(), floats, tmp_path / "m.onnx", ("boxes", "labels", "scores"))
+    text = (
+        'name = "faster"\nfile = "m.onnx"\nlicence = "none"\nclasses = 91\n[input]\nwidth = %d\nheight = %d\nscale = 0.00392156862745098\n'
+        '[output.boxes]\nboxes = "boxes"\nscores = "scores"\nlabels = "labels"\nsuppressed = true\n[thresholds]\nconfidence = %.9f\n'
+    ) % (SIDE, SIDE, confidence)
+    found = run_card(path, card(tmp_path, "faster", text))
+    compare("boxes", "torchvision Faster R-CNN", found, wanted, pixels=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["Detr"])
+def test_transformers_queries(kind, image, tmp_path):
+    """Queries before any decoding, by the card of models/, beside the image processor's own post-processing."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(7)
+    if kind == "Detr":
+        backbone = transformers.ResNetConfig(depths=[1, 1, 1, 1], hidden_sizes=[16, 32, 48, 64], out_features=["stage4"], layer_type="basic")
+        config = transformers.DetrConfig(
+            use_timm_backbone=False, backbone=None, use_pretrained_backbone=False, backbone_config=backbone, num_labels=91, d_model=64,
+            encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=64,
+            decoder_ffn_dim=64, num_queries=100,
+        )  # fmt: skip
+        model = transformers.DetrForObjectDetection(config).eval()
+        mix(model)
+        spread(model.class_labels_classifier, 0.3, 0.0)
+    else:
+        config_of = getattr(transformers, f"{kind}Config")
+        config = config_of(num_labels=80, num_queries=100, decoder_layers=2, encoder_layers=1)
+        model = getattr(transformers, f"{kind}ForObjectDetection")(config).eval()
+        mix(model)
+        for layer in model.class_embed if hasattr(model, "class_embed") else model.model.decoder.class_embed:
+            spread(layer, 0.1, -3.0)
+    path, picture = image
+    pixels = picture[None].float() / 255
+    if kind == "Detr":
+        pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+    class Raw(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixel_values):
+            found = self.model(pixel_values=pixel_values)
+            return found.logits, found.pred_boxes
+
+    with torch.no_grad():
+        raw = model(pixel_values=pixels)
+    processor = getattr(transformers, "DetrImageProcessor" if kind == "Detr" else "RTDetrImageProcessor")()
+    wanted = processor.post_process_object_detection(raw, threshold=0.0, target_sizes=[(SIDE, SIDE)])[0]
+    wanted, confidence = best((wanted["boxes"], wanted["scores"], wanted["labels"]))
+    export(Raw(), pixels, tmp_path / "detr.onnx", ("logits", "pred_boxes"), ("pixel_values",))
+    text = example_card("detr")
+    text = text[: text.index("# 1 where there is a picture")] + text[text.index("[output.boxes]") :]
+    text = text.replace("max_side = 1066", f"width = {SIDE}\nheight = {SIDE}")
+    if kind != "Detr":
+        mean = "mean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]\n"
+        softmax = 'activation = "softmax"\nbackground = 91\n# Each query is one thing at most, of its best class.\none_class = true\n'
+        for old, new in {mean: "", softmax: 'activation = "sigmoid"\n', "classes = 91": "classes = 80"}.items():
+            assert old in text, old
+            text = text.replace(old, new)
+    text = text.replace("confidence = 0.7", f"confidence = {confidence:.9f}")
+    found = run_card(path, card(tmp_path, kind, text))
+    compare("boxes", f"transformers {kind}", found, wanted, score=1e-4)
