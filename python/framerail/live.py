@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Deque, List, Optional, Type, Union
 
 from .batch import ItemBatch
 from .functions import stage

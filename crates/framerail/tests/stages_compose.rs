@@ -338,6 +338,6 @@ fn a_file_is_played_again_with_times_that_go_on() {
     assert_eq!(framerail::run(&part).expect("read").stats.stage("null").expect("there").frames_in, 30);
     let endless = format!("read {} loop=yes ! sample every=1 count=100 ! null", clip.path().display());
     assert_eq!(framerail::run(&endless).expect("read").stats.stage("null").expect("there").frames_in, 100);
-    let problem = framerail::run("read - loop=2 ! null").err().expect("standard input").to_string();
+    let problem = framerail::run("read - loop=2 ! null").expect_err("standard input").to_string();
     assert!(problem.contains("- cannot be played again"), "{problem}");
 }

@@ -69,7 +69,8 @@ impl Lane {
 
     /// Progress of a stream that must not get ahead of others; `None` for one that does not hold up others.
     fn reached(&self) -> Option<f64> {
-        let holds_up = !self.is_timed && !(self.is_over && self.items.is_empty());
+        let is_through = self.is_over && self.items.is_empty();
+        let holds_up = !self.is_timed && !is_through;
         holds_up.then(|| self.handed_on.map_or(f64::NEG_INFINITY, |(first, last)| last - first))
     }
 

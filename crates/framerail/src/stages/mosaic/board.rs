@@ -88,7 +88,7 @@ impl Board {
         }
         self.label(&mut sketch, label, tile.height());
         Canvas::new(&mut tile, &self.color).paint(&sketch).map_err(vision_error)?;
-        let even = |free: u32| free / 2 & !1;
+        let even = |free: u32| (free / 2) & !1;
         self.place(&tile, cell.x + even(cell.width - tile.width()), cell.y + even(cell.height - tile.height()));
         Ok(())
     }
