@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use framerail_cuda::{
     CudaError, CudaStream,
-    nvdec::{MappedPicture, NvdecSession, PictureSink},
+    nvdec::{MappedPicture, NvdecSession, PictureInfo, PictureSink},
 };
 use framerail_media::{BitstreamFilter, InputPacket};
 
@@ -47,7 +47,9 @@ impl DevicePackets {
         for packet in packets {
             let timestamp = packet.pts().map(|pts| self.setup.timestamp(pts));
             if let Some(timestamp) = timestamp {
-                self.session.sink().expect(timestamp, PacketTimes::of(&packet));
+                // Frames that an edit list hides are decoded, since others refer to them, and are not shown.
+                let times = (!packet.is_discarded()).then(|| PacketTimes::of(&packet));
+                self.session.sink().expect(timestamp, times);
             }
             self.session.send(packet.data(), timestamp).map_err(|error| self.setup.error(error))?;
             self.unknown = if self.session.format().is_none() { self.unknown + 1 } else { 0 };
@@ -82,12 +84,13 @@ impl PacketDecoder for DevicePackets {
 /// Queues the frames of one engine.
 struct QueueSink {
     maker: PictureMaker,
-    awaited: HashMap<i64, PacketTimes>,
+    /// By timestamp; `None` for frames that are not shown.
+    awaited: HashMap<i64, Option<PacketTimes>>,
     ready: Vec<DevicePicture>,
 }
 
 impl QueueSink {
-    fn expect(&mut self, timestamp: i64, times: PacketTimes) {
+    fn expect(&mut self, timestamp: i64, times: Option<PacketTimes>) {
         self.awaited.insert(timestamp, times);
         if self.awaited.len() > MAX_AWAITED {
             let oldest = self.awaited.keys().copied().min();
@@ -97,8 +100,16 @@ impl QueueSink {
 }
 
 impl PictureSink for QueueSink {
+    fn wants(&mut self, info: &PictureInfo) -> bool {
+        let is_hidden = self.awaited.get(&info.timestamp).is_some_and(Option::is_none);
+        if is_hidden {
+            self.awaited.remove(&info.timestamp);
+        }
+        !is_hidden
+    }
+
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
-        let times = self.awaited.remove(&picture.info.timestamp).unwrap_or_default();
+        let times = self.awaited.remove(&picture.info.timestamp).flatten().unwrap_or_default();
         let picture = self.maker.picture(picture, times, 0)?;
         self.ready.push(picture);
         Ok(())

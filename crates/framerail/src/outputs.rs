@@ -360,7 +360,6 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StageError> {
 }
 
 /// A file's name without its ending, for names that follow from it.
-#[cfg(feature = "parquet")]
 pub(crate) fn stem(path: &Path) -> &std::ffi::OsStr {
     path.file_stem().unwrap_or_default()
 }

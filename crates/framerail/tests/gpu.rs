@@ -202,7 +202,7 @@ fn areas_are_covered_as_on_the_cpu() {
     for text in [
         format!("blur {areas}"),
         format!("blur {areas} kind=mosaic cell=20"),
-        format!("blur {areas} kind=fill"),
+        format!("blur {areas} kind=solid"),
         format!("blur {areas} except='20,20,20,20'"),
         "infer centerface ! hold ! blur except='0,0,50%,100%'".to_owned(),
     ] {
