@@ -17,7 +17,7 @@ use crate::{
     context::{Context, Entered},
     error::{CudaError, check},
     module::LoadedModules,
-    stream::{SpareEvents, SpareStreams},
+    stream::SpareEvents,
 };
 
 /// Properties of a GPU.
@@ -41,7 +41,6 @@ pub struct CudaDevice {
     pub(crate) context: Context,
     pub(crate) modules: LoadedModules,
     pub(crate) events: SpareEvents,
-    pub(crate) streams: SpareStreams,
     /// Free memory and the time of the last query.
     free: Mutex<Option<(Instant, u64)>>,
 }
@@ -158,7 +157,6 @@ impl CudaDevice {
             context,
             modules: LoadedModules::default(),
             events: SpareEvents::default(),
-            streams: SpareStreams::default(),
             free: Mutex::default(),
         });
         open.insert(ordinal, Arc::clone(&device));

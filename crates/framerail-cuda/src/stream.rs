@@ -35,20 +35,6 @@ impl Handle {
     }
 }
 
-/// Unused streams, cached for the next file: creating and destroying one takes the driver's lock.
-#[derive(Default)]
-pub(crate) struct SpareStreams {
-    kept: Mutex<Vec<sys::CUstream>>,
-}
-
-/// Maximum number of cached streams per device.
-const MAX_SPARE_STREAMS: usize = 64;
-
-// SAFETY: any thread may use the driver's streams.
-unsafe impl Send for SpareStreams {}
-// SAFETY: as above.
-unsafe impl Sync for SpareStreams {}
-
 // SAFETY: any thread may use the driver's streams.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
@@ -56,16 +42,11 @@ unsafe impl Sync for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.is_foreign {
-            return;
-        }
-        // Pending work runs before that of the next owner.
-        let mut kept = self.device.streams.kept.lock();
-        if kept.len() < MAX_SPARE_STREAMS {
-            return kept.push(self.stream);
-        }
-        drop(kept);
-        if let Ok(_entered) = self.device.enter() {
+        // Streams are not cached for later owners: the driver crashed when a memory pool was destroyed while a stream that had freed
+        // memory to it went on being used (driver 580).
+        if !self.is_foreign
+            && let Ok(_entered) = self.device.enter()
+        {
             // SAFETY: created by us and destroyed once; the driver finishes pending work.
             unsafe { sys::cuStreamDestroy_v2(self.stream) };
         }
@@ -84,10 +65,6 @@ impl CudaStream {
     /// # Errors
     /// `Driver`.
     pub fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        let spare = device.streams.kept.lock().pop();
-        if let Some(stream) = spare {
-            return Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) });
-        }
         let entered = device.enter()?;
         let mut stream = std::ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
