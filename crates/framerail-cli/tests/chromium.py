@@ -17,6 +17,10 @@ def program():
     return next((path for path in map(shutil.which, PROGRAMS) if path), None)
 
 
+class NavigationInProgress(RuntimeError):
+    """The page is being loaded again, so that no script can run at this moment."""
+
+
 class Page:
     """One page in a browser of its own."""
 
@@ -76,6 +80,8 @@ class Page:
             told = self.receive(deadline)
             if told.get("id") == self.number:
                 if "error" in told:
+                    if "navigat" in told["error"].get("message", "") or "context" in told["error"].get("message", ""):
+                        raise NavigationInProgress(told["error"]["message"])
                     raise RuntimeError(f"{method}: {told['error']}")
                 return told["result"]
             self.note(told)
@@ -102,7 +108,10 @@ class Page:
         """The script's value once it is one that counts as true."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            value = self.evaluate(script)
+            try:
+                value = self.evaluate(script)
+            except NavigationInProgress:
+                value = None
             if value:
                 return value
             time.sleep(0.05)
