@@ -134,9 +134,8 @@ def test_a_job_that_was_killed_goes_on(cluster, tmp_path):
     text = f"read {{path}} ! write '{tmp_path}/out/{{name}}.mp4' preset=slow"
     command = [sys.executable, "-m", "framerail.ray", text, str(tmp_path / "in"), "--address", cluster.address, "--no-progress"]
     job = subprocess.Popen(command, start_new_session=True)
-    done = tmp_path / "out/.framerail/done"
     until = time.monotonic() + 120
-    while not (done.is_dir() and len(list(done.iterdir())) >= 3):
+    while not ((tmp_path / "out").is_dir() and len(files_of(tmp_path / "out")) >= 3):
         assert job.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     os.killpg(job.pid, signal.SIGKILL)
@@ -151,7 +150,8 @@ def test_a_job_that_was_killed_goes_on(cluster, tmp_path):
     assert 3 <= finished < 10
     out = subprocess.run([*command, "--resume", "--json"], check=True, capture_output=True, text=True).stdout
     found = json.loads(out)
-    assert found["summary"]["done"] + found["summary"]["kept"] == 10 and 3 <= found["summary"]["kept"] <= finished
+    # Each of the two workers may have been killed between an output's name and its record.
+    assert found["summary"]["done"] + found["summary"]["kept"] == 10 and finished - 2 <= found["summary"]["kept"] <= finished
     assert len(files_of(tmp_path / "out")) == 10
 
 

@@ -44,7 +44,9 @@ def test_few_requests_read_few_frames(store, stored):
     with fr.VideoReader(file, layout="THWC", output="numpy") as reader:
         assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
     stats = file.stats
-    assert (stats["requests"], stats["bytes"]) == (proxy.requests, proxy.bytes), "what is counted is what was fetched"
+    assert stats["requests"] == proxy.requests, "what is counted is what was fetched"
+    # Closing the reader ends a read-ahead that is under way: what the server has sent of it so far is not counted.
+    assert 0 <= proxy.bytes - stats["bytes"] <= 2 << 14
     assert stats["size_bytes"] == os.path.getsize(stored) and stats["bytes"] < stats["size_bytes"] / 2 and stats["retries"] == 0
 
 
