@@ -46,7 +46,7 @@ def test_few_requests_read_few_frames(store, stored):
     stats = file.stats
     # Closing the reader ends a read-ahead that is under way: it may not have reached the server, or part of it was sent and not counted.
     assert abs(stats["requests"] - proxy.requests) <= 1 and abs(stats["bytes"] - proxy.bytes) <= 2 << 14, "what is counted was fetched"
-    assert stats["size_bytes"] == os.path.getsize(stored) and stats["bytes"] < stats["size_bytes"] / 2 and stats["retries"] == 0
+    assert stats["size_bytes"] == os.path.getsize(stored) and stats["bytes"] < 0.6 * stats["size_bytes"] and stats["retries"] == 0
 
 
 def test_what_passes_is_tried_again(store, stored, monkeypatch):
