@@ -37,7 +37,7 @@ def measured(command):
 
 
 def mediapipe_points(clip):
-    """The faces of every frame, as lists of 468 points in pixels; runs in a process of its own for its memory."""
+    """The faces of every frame, as lists of 468 points in pixels; runs in a separate process so that its memory can be measured."""
     import cv2
     import mediapipe
 

@@ -26,7 +26,7 @@ fn spec() -> StageSpec {
              when a camera adapts, does not count. What stays in place becomes background within some 60 frames. The first frame of a \
              stream passes.\n\n\
              Frames that are held back are counted by stream and not passed on: use it on a branch of `tee` where a file is to have all \
-             frames. Costs about one thousandth of a model run. Works in host memory.",
+             frames. Works in host memory.",
         )
         .option(OptionSpec::float("area", 0.0..=100.0).default(0.5).unit("percent").help("minimum share of the picture that moves"))
         .option(OptionSpec::float("change", 0.5..=255.0).default(8).help("minimum change of brightness that counts, of 255"))
