@@ -11,7 +11,7 @@ try:
     from . import _framerail
 except ImportError as _error:
     raise ImportError(
-        f"the compiled part of framerail is not here, or does not fit this system ({_error}); "
+        f"the compiled part of framerail is missing, or was built for another system ({_error}); "
         "install a wheel, or build it with scripts/test_python.sh"
     ) from _error
 from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level

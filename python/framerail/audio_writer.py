@@ -112,7 +112,7 @@ class AudioWriter:
         except BaseException as error:
             self._clear()
             if self._folder is not None and isinstance(error, ValueError) and path in str(error):
-                raise bad("format", format, "the ending of a container, such as 'wav', 'flac' or 'mp3'") from None
+                raise bad("format", format, "the extension of a container, such as 'wav', 'flac' or 'mp3'") from None
             raise
 
     def write(self, samples: Sound) -> None:

@@ -75,7 +75,7 @@ def _words(name: str, what: Dict[str, Any]) -> str:
         return f"{what['version']} ({what['license']}), {len(what['decoders'])} decoders for video"
     if name == "cuda":
         cards = ", ".join(f"cuda:{card['ordinal']} {card['name']}" for card in what["devices"])
-        return f"{cards or 'no card'} (driver speaks CUDA {what['driver']})"
+        return f"{cards or 'no GPU'} (driver supports CUDA {what['driver']})"
     if name == "centerface":
         return str(what["file"] or "no model file; `make setup` in a checkout of framerail installs it")
     return " ".join(str(value) for value in what.values())

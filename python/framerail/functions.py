@@ -107,7 +107,7 @@ class StageFunction:
         try:
             verdicts = [bool(verdict) for verdict in answer]
         except TypeError:
-            raise ValueError(f"stage {self.name!r} gave {answer!r}; give None, False, or a list of booleans") from None
+            raise ValueError(f"stage {self.name!r} returned {answer!r}; return None, False, or a list of booleans") from None
         if len(verdicts) != len(frames):
-            raise ValueError(f"stage {self.name!r} gave {len(verdicts)} booleans for {len(frames)} frames; give one for each")
+            raise ValueError(f"stage {self.name!r} returned {len(verdicts)} booleans for {len(frames)} frames; return one for each")
         return verdicts

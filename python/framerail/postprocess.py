@@ -85,9 +85,9 @@ class Decoder:
     def _results(self, results: Any, batch: ItemBatch) -> Found:
         """What a user's function gave, in frame pixels."""
         if isinstance(results, (str, Mapping)) or not isinstance(results, Sequence):
-            raise ValueError(f"postprocess of {self._name!r} gave {form_of(results)}; give a list with an entry for each frame")
+            raise ValueError(f"postprocess of {self._name!r} returned {form_of(results)}; return a list with an entry for each frame")
         if len(results) != len(batch):
-            raise ValueError(f"postprocess of {self._name!r} gave {len(results)} entries for {len(batch)} frames; give one for each")
+            raise ValueError(f"postprocess of {self._name!r} returned {len(results)} entries for {len(batch)} frames; return one for each")
         return [self._result(result, place) for place, result in enumerate(results)]
 
     def _result(self, result: Any, place: int) -> List[_framerail.Detection]:
@@ -95,7 +95,7 @@ class Decoder:
             return []
         if isinstance(result, Mapping):
             if "boxes" not in result:
-                raise ValueError(f"postprocess of {self._name!r}: frame {place} came as a dict without 'boxes'")
+                raise ValueError(f"postprocess of {self._name!r}: frame {place} is a dict without 'boxes'")
             unknown = next((name for name in result if name not in _RESULT_KEYS), None)
             if unknown is not None:
                 near = difflib.get_close_matches(str(unknown), _RESULT_KEYS, 1)
@@ -111,7 +111,7 @@ class Decoder:
         if isinstance(result, Sequence) and all(isinstance(one, _framerail.Detection) for one in result):
             return list(result)
         what = form_of(result)
-        raise ValueError(f"postprocess of {self._name!r}: frame {place} came as {what}; give a list of framerail.Detection, or a dict")
+        raise ValueError(f"postprocess of {self._name!r}: frame {place} is {what}; return a list of framerail.Detection, or a dict")
 
     def _made(
         self, boxes: npt.NDArray[Any], scores: npt.NDArray[Any], labels: Sequence[Any], keypoints: Any, masks: Any, to_frame: Optional[Callable[[Any], Any]]
@@ -231,7 +231,7 @@ def recognised(name: str, outputs: Any, frames: int) -> str:
     if len(shape) == 2 and shape[1] == 6:
         if shape[0] == frames:
             what = f"{frames} frames with logits of 6 classes, or boxes"
-            raise ValueError(f"outputs of {name!r} of shape {list(shape)} may be {what}; say postprocess='classes' or 'boxes'")
+            raise ValueError(f"outputs of {name!r} of shape {list(shape)} may be {what}; set postprocess='classes' or 'boxes'")
         if frames == 1:
             return "boxes"
     elif len(shape) == 2 and shape[0] == frames and shape[1] > 1:

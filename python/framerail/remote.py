@@ -105,7 +105,7 @@ class _Blocks:
             found = bytes(self._system.cat_file(self._path, start=start, end=end))
             self.bytes += len(found)
             if len(found) < end - start:
-                raise OSError(f"the storage gave {len(found)} bytes of {end - start} from byte {start} on")
+                raise OSError(f"the storage returned {len(found)} bytes of {end - start} from byte {start} on")
             return found
 
         return self._tried(fetch)
@@ -201,7 +201,7 @@ class RemoteFile(io.RawIOBase):
         """Goes to a byte."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._shared.size}[whence]
         if base + offset < 0:
-            raise OSError(f"{self.name}: cannot go to byte {base + offset}")
+            raise OSError(f"{self.name}: cannot seek to byte {base + offset}")
         self._position = base + offset
         return self._position
 

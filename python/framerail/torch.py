@@ -152,7 +152,7 @@ class _Clips:
         if self._channels_first:
             options = {**options, "layout": "TCHW"}
         if options.get("output", "torch") not in ("torch", "auto"):
-            raise bad("output", options["output"], "'torch': data sets give tensors")
+            raise bad("output", options["output"], "'torch': data sets return tensors")
         if labels is not None and len(labels) != len(sources):
             raise ValueError(f"there are {len(labels)} labels for {len(sources)} sources; give one for each")
         columns = dict(columns or {})

@@ -94,7 +94,8 @@ def index_videos(
     is_folder = isinstance(sources, (str, os.PathLike))
     paths = videos_of(sources) if isinstance(sources, (str, os.PathLike)) else [os.fspath(path) for path in sources]
     if not paths:
-        raise ValueError(f"{sources}: there are no videos; endings are {' '.join(sorted(VIDEOS))}" if is_folder else "no sources were given")
+        reason = f"{sources}: there are no videos; known extensions are {' '.join(sorted(VIDEOS))}"
+        raise ValueError(reason if is_folder else "no sources were given")
     for path in paths:
         if not os.path.exists(path):
             raise FileNotFoundError(f"{path}: there is no such file or folder")
@@ -207,8 +208,12 @@ def add_command(commands: Any) -> None:
     index = commands.add_parser("index", help="write what is known of each video of a data set into one Parquet file")
     index.add_argument("sources", nargs="+", metavar="DIR", help="a folder, searched with those below it, or files")
     index.add_argument("-o", "--out", required=True, metavar="FILE.parquet", help="the index; unchanged files of an earlier one are not opened again")
-    index.add_argument("--threads", type=int, default=0, help="files looked at side by side; 0 = one per CPU")
-    index.add_argument("--no-packets", action="store_true", help="leave out where each frame's packet is: a smaller file, slower opening of some containers")
+    index.add_argument("--threads", type=int, default=0, help="files read in parallel; 0 = one per CPU")
+    index.add_argument(
+        "--no-packets",
+        action="store_true",
+        help="leave out the position of each frame's packet: a smaller file, but slower opening of some containers",
+    )
 
 
 def dataset_parts(
@@ -219,7 +224,7 @@ def dataset_parts(
     home = os.path.dirname(os.path.abspath(os.fspath(path)))
     rows = [row for row in _rows(table) if row["error"] is None and (where is None or where(row))]
     if not rows:
-        raise ValueError(f"{os.fspath(path)}: no row is left")
+        raise ValueError(f"{os.fspath(path)}: no readable video remains")
     sources = [os.path.join(home, row["path"]) for row in rows]
     classes: Optional[List[str]] = None
     given: Optional[List[Any]] = None

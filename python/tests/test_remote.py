@@ -63,7 +63,7 @@ def test_a_file_that_is_shorter_than_stated(stored, monkeypatch):
     monkeypatch.setattr(remote, "_PAUSE_SECS", 0.0)
     file = fr.RemoteFile(stored, block_bytes=4096)
     file._shared.size += 10_000
-    with pytest.raises(OSError, match="the storage gave .*tried 5 times"):
+    with pytest.raises(OSError, match="the storage returned .*tried 5 times"):
         file.read()
 
 

@@ -134,7 +134,7 @@ def test_times(tmp_path, pictures):
         writer.write(pictures[:2], pts=times[:2])
         writer.write(pictures[2], pts=times[2])
         writer.write(pictures[3:5], pts=np.array(times[3:]))
-        with pytest.raises(ValueError, match="not after the one before"):
+        with pytest.raises(ValueError, match="not after the previous one"):
             writer.write(pictures[5], pts=2.0)
         with pytest.raises(ValueError, match="2 times for 1 frames"):
             writer.write(pictures[5], pts=[3.0, 4.0])

@@ -76,7 +76,7 @@ impl Steps {
                     sent += 1;
                 }
             }
-            step("send more until a picture comes");
+            step("send packets until a frame arrives");
             stream.synchronize()?;
             step("wait for it");
             drop(session);
@@ -87,7 +87,7 @@ impl Steps {
             step("close the file");
             if round == 0 {
                 sums = steps.iter().map(|(name, _)| (*name, 0.0)).collect();
-                println!("{sent} packets until the first picture");
+                println!("{sent} packets until the first frame");
             } else {
                 sums.iter_mut().zip(&steps).for_each(|(sum, step)| sum.1 += step.1);
             }

@@ -279,14 +279,14 @@ fn what_is_not_there_yet_is_said() {
     let refused = |arguments: &[&str], words: &str| {
         place.framerail().arg("blur-faces").args(arguments).run().assert_code(2).assert_stderr_contains(words);
     };
-    refused(&["cam"], "cameras are not read yet");
+    refused(&["cam"], "cameras are not supported");
     refused(&["in.mp4", "--preview"], "--contact-sheet");
     refused(&["in.mp4", "--backend", "opencv"], "ONNX Runtime only");
     refused(&["in.mp4", "--ep", "OpenVINOExecutionProvider"], "CPUExecutionProvider or CUDAExecutionProvider");
     refused(&["in.mp4", "-t", "2"], "0 to 1");
     refused(&["in.mp4", "--scale", "640"], "640x360");
     refused(&["in.mp4", "--contour-model", "skin", "--boxes"], "--shape contour");
-    refused(&["in.mp4", "--mask-scale", "99"], "it goes from 0.6 to 10");
+    refused(&["in.mp4", "--mask-scale", "99"], "it must be from 0.6 to 10");
     place.framerail().args(["blur-faces", "in.mp4"]).run().assert_code(3).assert_stderr_contains("in.mp4: no such file");
 }
 

@@ -159,7 +159,7 @@ impl BatchSpec {
     fn fault(&self) -> Option<String> {
         let sides = 1..=MAX_SIDE;
         let is_fine = sides.contains(&self.width) && sides.contains(&self.height);
-        (!is_fine).then(|| format!("pictures of {}x{}: sides go from 1 to {MAX_SIDE}", self.width, self.height))
+        (!is_fine).then(|| format!("images of {}x{}: width and height must be from 1 to {MAX_SIDE}", self.width, self.height))
     }
 }
 
@@ -175,7 +175,7 @@ impl AugmentSpec {
             return Some(fault);
         }
         if !matches!(self.input.dtype, DType::U8 | DType::F32) {
-            return Some(format!("augmented pictures are read as U8 or F32, not as {:?}", self.input.dtype));
+            return Some(format!("input images must be U8 or F32, not {:?}", self.input.dtype));
         }
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
         if !finite(&[self.scale]) || !finite(&self.mean) {
@@ -192,7 +192,7 @@ impl AugmentSpec {
             fits(region.x, region.width, batch.width) && fits(region.y, region.height, batch.height)
         };
         if !inside(&params.crop, input) {
-            return Some(format!("{:?} is not a part of an image of {}x{}", params.crop, input.width, input.height));
+            return Some(format!("{:?} is outside of an image of {}x{}", params.crop, input.width, input.height));
         }
         if let Some(erase) = params.erase.filter(|erase| !inside(&erase.region, output) || erase.fill.iter().any(|fill| fill.is_nan())) {
             return Some(format!("{erase:?} does not fit an output of {}x{}", output.width, output.height));
@@ -206,7 +206,8 @@ impl AugmentSpec {
         if let Some(blur) = params.blur.filter(|blur| !blur_fits(blur)) {
             let (width, height) = (output.width, output.height);
             return Some(format!(
-                "{blur:?} for an output of {width}x{height}: kernels are odd, up to {MAX_BLUR_KERNEL} and below twice the side, sigma is above 0"
+                "{blur:?} for an output of {width}x{height}: kernels must be odd, at most {MAX_BLUR_KERNEL} and below twice the side; \
+                 sigma must be above 0"
             ));
         }
         let range = |step: &ColorStep| match step {
@@ -214,10 +215,10 @@ impl AugmentSpec {
             step => step.amount().is_none_or(|amount| amount.is_finite() && amount >= 0.0),
         };
         if let Some(step) = params.color.iter().find(|step| !range(step)) {
-            return Some(format!("{step:?}: hue goes from -0.5 to 0.5, other factors from 0 on"));
+            return Some(format!("{step:?}: hue must be from -0.5 to 0.5, other factors 0 or more"));
         }
         let contrasts = params.color.iter().filter(|step| matches!(step, ColorStep::Contrast(_))).count();
-        (contrasts > 1).then(|| format!("contrast is adjusted {contrasts} times; at most once is possible"))
+        (contrasts > 1).then(|| format!("contrast is adjusted {contrasts} times; once is the maximum"))
     }
 }
 
@@ -245,9 +246,9 @@ mod tests {
             change(&mut spec);
             spec.fault().expect("wrong")
         };
-        assert_eq!(fault(&|spec| spec.input.width = 0), "pictures of 0x30: sides go from 1 to 32768");
-        assert_eq!(fault(&|spec| spec.output.height = 40_000), "pictures of 16x40000: sides go from 1 to 32768");
-        assert_eq!(fault(&|spec| spec.input.dtype = DType::F16), "augmented pictures are read as U8 or F32, not as F16");
+        assert_eq!(fault(&|spec| spec.input.width = 0), "images of 0x30: width and height must be from 1 to 32768");
+        assert_eq!(fault(&|spec| spec.output.height = 40_000), "images of 16x40000: width and height must be from 1 to 32768");
+        assert_eq!(fault(&|spec| spec.input.dtype = DType::F16), "input images must be U8 or F32, not F16");
         assert!(fault(&|spec| spec.scale = f32::NAN).starts_with("scale is NaN"));
         assert_eq!(fault(&|spec| spec.std[1] = 0.0), "std is [1.0, 0.0, 1.0]; give finite numbers other than 0");
     }

@@ -13,7 +13,7 @@ pub enum CoreError {
         given: String,
     },
     /// A frame side that is zero or above [`crate::surface::MAX_SIDE`].
-    #[error("frame size {width}x{height} is out of range; sides go from 1 to {max}", max = crate::surface::MAX_SIDE)]
+    #[error("frame size {width}x{height} is out of range; width and height must be from 1 to {max}", max = crate::surface::MAX_SIDE)]
     SizeOutOfRange {
         /// Width in pixels.
         width: u32,
@@ -21,7 +21,7 @@ pub enum CoreError {
         height: u32,
     },
     /// A plane shorter than its layout requires.
-    #[error("plane {plane} of a {format} surface holds {have} bytes, its layout needs {need}")]
+    #[error("plane {plane} of a {format} surface holds {have} bytes, but its layout needs {need}")]
     PlaneTooShort {
         /// Plane index.
         plane: usize,
@@ -51,6 +51,6 @@ pub enum CoreError {
         area: f32,
     },
     /// A host operation on a surface in device memory.
-    #[error("the frame is in device memory; put a download before this step")]
+    #[error("the frame is in GPU memory; put `download` before this stage")]
     NotOnHost,
 }

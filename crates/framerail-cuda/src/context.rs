@@ -113,7 +113,7 @@ impl Entered<'_> {
     ) -> Result<(), CudaError> {
         // SAFETY: guaranteed by the caller; both contexts live as long as the process.
         let code = unsafe { sys::cuMemcpyPeerAsync(to, self.context.handle, from, source.handle, bytes, stream) };
-        self.check(code, "copying from another device")
+        self.check(code, "copying from another GPU")
     }
 
     /// Records an event after all work queued in the context, on any stream. If the driver does not support this (before CUDA
@@ -126,14 +126,14 @@ impl Entered<'_> {
         // SAFETY: the function has this signature in every driver version that exports it (cuda.h).
         if let Ok(record) = unsafe { sys::culib().get::<Record>(b"cuCtxRecordEvent\0") } {
             // SAFETY: a live context and one of its live events.
-            match self.check_code(unsafe { record(self.context.handle, event) }, "marking the work on the device") {
+            match self.check_code(unsafe { record(self.context.handle, event) }, "recording an event") {
                 Err(CudaError::Driver { .. }) => {}
                 done => return done,
             }
         }
         crate::Traffic::count_sync();
         // SAFETY: the context is current.
-        self.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the device")
+        self.check(unsafe { sys::cuCtxSynchronize() }, "waiting for the GPU")
     }
 }
 

@@ -64,7 +64,7 @@ fn start_driver() -> Result<(), CudaError> {
     }
     // SAFETY: no preconditions.
     let code = unsafe { sys::cuInit(0) };
-    check(code, "starting the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is there a GPU?") })
+    check(code, "initialising the driver").map_err(|error| CudaError::NoDriver { reason: format!("{error}; is there a GPU?") })
 }
 
 /// The CUDA version that the driver supports, such as `(13, 0)`.
@@ -75,7 +75,7 @@ pub fn driver_version() -> Result<(u32, u32), CudaError> {
     start_driver()?;
     let mut version = 0;
     // SAFETY: an out value.
-    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "asking for the driver's version")?;
+    check(unsafe { sys::cuDriverGetVersion(&mut version) }, "querying the driver's version")?;
     let version = u32::try_from(version).unwrap_or(0);
     Ok((version / 1000, version % 1000 / 10))
 }
@@ -197,7 +197,7 @@ impl CudaDevice {
         let entered = self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: out values, with a current context.
-        entered.check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        entered.check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "querying free memory")?;
         Ok((free as u64, total as u64))
     }
 

@@ -7,7 +7,7 @@ use cudarc::driver::sys;
 #[non_exhaustive]
 pub enum CudaError {
     /// The driver cannot be used on this machine.
-    #[error("no CUDA driver: {reason}")]
+    #[error("the CUDA driver is not available: {reason}")]
     NoDriver {
         /// The reason.
         reason: String,
@@ -54,7 +54,7 @@ pub enum CudaError {
         message: String,
     },
     /// The video decoder cannot be used on this machine.
-    #[error("no NVDEC: {reason}")]
+    #[error("NVDEC is not available: {reason}")]
     NoDecoder {
         /// The reason.
         reason: String,

@@ -185,7 +185,7 @@ impl DevicePool {
         props.location.id = i32::try_from(device.info().ordinal).unwrap_or(0);
         let mut pool = std::ptr::null_mut();
         // SAFETY: an out value and valid properties.
-        entered.check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "making a memory pool")?;
+        entered.check(unsafe { sys::cuMemPoolCreate(&mut pool, &props) }, "creating a memory pool")?;
         let stream = CudaStream::new(device)?;
         let shared =
             Arc::new(Shared { device: Arc::clone(device), pool, stream, keep_bytes, shelf: Mutex::default(), open_to: Mutex::default() });
@@ -555,7 +555,7 @@ impl Drop for DeviceBuffer {
             return;
         };
         if fence.is_unknown {
-            log::debug!("{} bytes of device memory are not used again: another library may still use them", self.allocated);
+            log::debug!("{} bytes of device memory are not used again: another library may still be using them", self.allocated);
             return;
         }
         home.give_back(Allocation { address: self.address, bytes: self.allocated, fence });

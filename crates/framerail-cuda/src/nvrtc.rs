@@ -113,7 +113,7 @@ pub fn nvrtc_version() -> Result<(u32, u32), String> {
     // SAFETY: out values.
     match unsafe { (functions.version)(&mut major, &mut minor) } {
         0 => Ok((u32::try_from(major).unwrap_or(0), u32::try_from(minor).unwrap_or(0))),
-        code => Err(format!("NVRTC does not say its version: error {code}")),
+        code => Err(format!("cannot query NVRTC's version: error {code}")),
     }
 }
 
@@ -169,14 +169,14 @@ pub fn compile(name: &str, code: &str, headers: &[(&str, &str)], architecture: (
     let target = Target::of(architecture, &known_architectures(functions));
     if let Target::Ptx(number) = target {
         let (major, minor) = architecture;
-        log::info!("NVRTC does not know compute capability {major}.{minor}: kernels are made for {number} and compiled by the driver");
+        log::info!("NVRTC does not support compute capability {major}.{minor}: kernels are compiled for {number}, then by the driver");
     }
     compile_to(functions, name, code, headers, target)
 }
 
 fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &str)], target: Target) -> Result<Vec<u8>, CudaError> {
     let failed = |reason: String| CudaError::Compile { kernel: name.to_owned(), reason };
-    let text = |text: &str| CString::new(text).map_err(|_| failed("its source holds a zero byte".into()));
+    let text = |text: &str| CString::new(text).map_err(|_| failed("its source contains a zero byte".into()));
     let (source, title) = (text(code)?, text(name)?);
     let names: Vec<CString> = headers.iter().map(|(name, _)| text(name)).collect::<Result<_, _>>()?;
     let bodies: Vec<CString> = headers.iter().map(|(_, body)| text(body)).collect::<Result<_, _>>()?;
@@ -195,7 +195,7 @@ fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &
         )
     };
     if code != 0 {
-        return Err(failed(format!("NVRTC takes no program: error {code}")));
+        return Err(failed(format!("NVRTC cannot create a program: error {code}")));
     }
     let options = [target.option(), "--std=c++17".into(), "--fmad=false".into()];
     let options: Vec<CString> = options.iter().map(|option| text(option)).collect::<Result<_, _>>()?;
@@ -208,7 +208,7 @@ fn compile_to(functions: &Functions, name: &str, code: &str, headers: &[(&str, &
             Target::Ptx(_) => (functions.ptx_size, functions.ptx),
         };
         // SAFETY: a compiled program; the two calls return a size and write that many bytes.
-        unsafe { output(program, size, write) }.map_err(|code| failed(format!("NVRTC gives no machine code: error {code}")))
+        unsafe { output(program, size, write) }.map_err(|code| failed(format!("NVRTC returned no machine code: error {code}")))
     } else {
         // SAFETY: as above, for the log.
         let log = unsafe { output(program, functions.log_size, functions.log) }.unwrap_or_default();

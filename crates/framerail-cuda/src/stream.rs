@@ -69,7 +69,7 @@ impl CudaStream {
         let mut stream = std::ptr::null_mut();
         let flags = sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32;
         // SAFETY: an out value, with a current context.
-        entered.check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "making a stream")?;
+        entered.check(unsafe { sys::cuStreamCreate(&mut stream, flags) }, "creating a stream")?;
         Ok(Self { inner: Arc::new(Handle::new(device, stream, false)) })
     }
 
@@ -120,7 +120,7 @@ impl CudaStream {
     pub fn wait(&self, event: &CudaEvent) -> Result<(), CudaError> {
         let entered = self.device().enter()?;
         // SAFETY: a live stream and a live event.
-        entered.check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "ordering two streams")
+        entered.check(unsafe { sys::cuStreamWaitEvent(self.handle(), event.inner.event, 0) }, "making one stream wait for another")
     }
 
     /// Blocks until all work queued here is done; counted in [`Traffic::syncs`].
@@ -227,7 +227,7 @@ impl CudaEvent {
         let untimed = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32 | sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC as u32;
         let mut event = std::ptr::null_mut();
         // SAFETY: an out value, with a current context.
-        entered.check(unsafe { sys::cuEventCreate(&mut event, if timed { 0 } else { untimed }) }, "making an event")?;
+        entered.check(unsafe { sys::cuEventCreate(&mut event, if timed { 0 } else { untimed }) }, "creating an event")?;
         Ok(made(event))
     }
 
@@ -249,7 +249,7 @@ impl CudaEvent {
     pub fn record(&self, stream: &CudaStream) -> Result<(), CudaError> {
         let entered = self.inner.device.enter()?;
         // SAFETY: a live event and a live stream of one context.
-        entered.check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "marking a stream")
+        entered.check(unsafe { sys::cuEventRecord(self.inner.event, stream.handle()) }, "recording an event")
     }
 
     /// Whether all work before the event is done.
@@ -261,7 +261,7 @@ impl CudaEvent {
         // SAFETY: a live event.
         match unsafe { sys::cuEventQuery(self.inner.event) } {
             sys::CUresult::CUDA_ERROR_NOT_READY => Ok(false),
-            code => entered.check(code, "asking for an event").map(|()| true),
+            code => entered.check(code, "querying an event").map(|()| true),
         }
     }
 

@@ -64,7 +64,7 @@ impl CudaSurface {
     /// `BadArgument` for a side of 0 or above 32768, `OutOfMemory`, `Driver`.
     pub fn new(pool: &DevicePool, format: PixelFormat, width: u32, height: u32) -> Result<Self, CudaError> {
         if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
-            return Err(CudaError::argument(format!("a surface of {width}x{height}: sides go from 1 to {MAX_SIDE}")));
+            return Err(CudaError::argument(format!("a surface of {width}x{height}: width and height must be from 1 to {MAX_SIDE}")));
         }
         let mut planes = [(0, PlaneLayout { pitch_bytes: 0, row_bytes: 0, rows: 0 }); 4];
         let mut bytes = 0;
@@ -312,6 +312,6 @@ impl Copy2d {
             }
         }
         // SAFETY: guaranteed by the caller.
-        entered.check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a picture")
+        entered.check(unsafe { sys::cuMemcpy2DAsync_v2(&copy, stream.handle()) }, "copying a frame")
     }
 }

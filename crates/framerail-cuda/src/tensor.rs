@@ -72,7 +72,7 @@ pub fn convert_into(
 ) -> Result<(), CudaError> {
     let need = spec.picture_bytes();
     if offset.checked_add(need).is_none_or(|end| end > buffer.len()) {
-        return Err(CudaError::argument(format!("a picture of {need} bytes at {offset} in a buffer of {}", buffer.len())));
+        return Err(CudaError::argument(format!("a frame of {need} bytes at {offset} in a buffer of {}", buffer.len())));
     }
     let picture = RawPicture::of_planes(picture);
     let out = buffer.begin_write(stream)? + offset as u64;

@@ -36,10 +36,10 @@ fn what_does_not_fit_is_refused() {
         // SAFETY: rejected before memory is accessed.
         unsafe { augment_raw(&Emulator::default(), &spec, &job) }.expect_err("does not fit").to_string()
     };
-    assert!(refusal(spec(0, 8), job).contains("pictures of 0x8"));
-    assert!(refusal(spec(15, 8), job).starts_with("picture 0: Region"));
-    assert!(refusal(spec(16, 8), RawAugmentJob { input: 4098, ..job }).contains("whole element"));
-    assert!(refusal(spec(16, 8), RawAugmentJob { output: 0, ..job }).contains("whole element"));
+    assert!(refusal(spec(0, 8), job).contains("images of 0x8"));
+    assert!(refusal(spec(15, 8), job).starts_with("image 0: Region"));
+    assert!(refusal(spec(16, 8), RawAugmentJob { input: 4098, ..job }).contains("aligned"));
+    assert!(refusal(spec(16, 8), RawAugmentJob { output: 0, ..job }).contains("aligned"));
     assert!(refusal(spec(16, 8), RawAugmentJob { output: 4096 + 128 * 3 * 4 - 4, ..job }).contains("overlaps"));
 }
 

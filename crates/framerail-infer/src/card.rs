@@ -385,20 +385,20 @@ impl ModelCard {
         ensure(self.sha256.as_ref().is_none_or(is_sha256), "", "sha256", "64 hexadecimal digits")?;
         let (names, counted) = (self.labels.len(), self.classes.is_some());
         match self.output.task() {
-            Task::Embedding => ensure(names == 0 && !counted, "", "labels", "nothing: an embedding has no classes, leave it out")?,
+            Task::Embedding => ensure(names == 0 && !counted, "", "labels", "left out: an embedding has no classes")?,
             Task::Landmarks => ensure(names <= 1 && !counted, "", "labels", "at most one name: the object whose points it returns")?,
-            _ => ensure((names > 0) != counted, "", "labels", "a list of names, or 'classes' with their number, not both")?,
+            _ => ensure((names > 0) != counted, "", "labels", "a list of names, or replaced by 'classes' with their number")?,
         }
         ensure(self.classes.is_none_or(|count| (1..=MAX_CLASSES).contains(&count)), "", "classes", "1 to 100000")?;
         let input = &self.input;
         let side = |side: Option<u32>| side.is_none_or(|side| (1..=32_768).contains(&side));
         ensure(side(input.width), "input", "width", "1 to 32768")?;
         ensure(side(input.height), "input", "height", "1 to 32768")?;
-        ensure(input.width.is_some() == input.height.is_some(), "input", "width", "a pair with 'height'; give both or neither")?;
+        ensure(input.width.is_some() == input.height.is_some(), "input", "width", "given together with 'height', or left out")?;
         ensure(input.multiple_of.is_none_or(|side| (1..=4096).contains(&side)), "input", "multiple_of", "1 to 4096")?;
         ensure(side(input.max_side), "input", "max_side", "1 to 32768")?;
         let has_wide_filter = matches!(input.sampling, SamplingName::Bilinear | SamplingName::Bicubic);
-        ensure(!input.antialias || has_wide_filter, "input", "antialias", "sampling = \"bilinear\" or \"bicubic\" with it")?;
+        ensure(!input.antialias || has_wide_filter, "input", "antialias", "left out, or used with sampling = \"bilinear\" or \"bicubic\"")?;
         ensure(input.scale.is_finite() && input.scale != 0.0, "input", "scale", "a number other than 0")?;
         ensure(input.mean.iter().all(|v| v.is_finite()), "input", "mean", "three finite numbers")?;
         ensure(input.std.iter().all(|v| v.is_finite() && *v != 0.0), "input", "std", "three numbers other than 0")?;
@@ -440,7 +440,7 @@ struct BadValue {
 
 impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{} takes {}", self.table, if self.table.is_empty() { "" } else { "." }, self.key, self.expected)
+        write!(f, "{}{}{} must be {}", self.table, if self.table.is_empty() { "" } else { "." }, self.key, self.expected)
     }
 }
 

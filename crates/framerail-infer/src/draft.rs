@@ -153,7 +153,8 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
             return Ok(found);
         }
         return Err(format!(
-            "its outputs are those of torchvision's anchor heads; take models/ssd300.toml or models/retinanet.toml, which have their anchors: {}",
+            "its outputs are those of torchvision's anchor heads; take models/ssd300.toml or models/retinanet.toml, which have their \
+             anchors: {}",
             shapes()
         ));
     }
@@ -171,7 +172,7 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
         return Ok(found);
     }
     match outputs {
-        [only] => one_output(file, only).ok_or_else(|| format!("its output is of no family that is recognised: {}", shapes())),
+        [only] => one_output(file, only).ok_or_else(|| format!("its output does not match a known family: {}", shapes())),
         [first, second] if sizes(first).len() == 3 && sizes(second).len() == 4 => {
             let coefficients = sizes(second).get(1).copied().flatten().unwrap_or(32);
             let mut found =
@@ -180,7 +181,7 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
             let _ = writeln!(found.output, "masks = {{ prototypes = {}, coefficients = {coefficients} }}", quoted(&second.name));
             Ok(found)
         }
-        _ => Err(format!("its outputs are of no family that is recognised; see docs/models.md and write the card by hand: {}", shapes())),
+        _ => Err(format!("its outputs do not match a known family; see docs/models.md and write the card by hand: {}", shapes())),
     }
 }
 

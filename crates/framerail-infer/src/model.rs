@@ -251,8 +251,8 @@ fn picture_element(card: &ModelCard, input: &Declared) -> Result<Element, String
         && let Some((from, to)) = card.input.range_beyond_bytes()
     {
         return Err(format!(
-            "input '{}' takes uint8, and by the card's scale, mean and std the values 0 to 255 become {from} to {to}, of which whole \
-             numbers from 0 to 255 keep little; the model scales them itself, so leave scale, mean and std out",
+            "input '{}' takes uint8, but the card's scale, mean and std turn 0 to 255 into {from} to {to}, which uint8 cannot hold; the \
+             model scales its input itself, so leave scale, mean and std out",
             input.name
         ));
     }

@@ -253,7 +253,7 @@ fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, Str
             _ => true,
         };
         let is_fitting = axes.len() == dims.len() && axes.iter().zip(dims).all(fits);
-        return if is_fitting { Ok(axes.clone()) } else { Err("the card's shape is another".into()) };
+        return if is_fitting { Ok(axes.clone()) } else { Err("the card states a different shape".into()) };
     }
     let rest: Vec<&Dim> = dims.iter().skip(1).collect();
     let rest_count = rest.iter().try_fold(1_usize, |product, dim| match dim {
@@ -267,7 +267,7 @@ fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, Str
         Dim::Fixed(size) => u32::try_from(*size).map(InputAxis::Size).map_err(|_| format!("an axis of {size}")),
         Dim::Symbolic(_) if index == 0 => Ok(InputAxis::Batch),
         Dim::Symbolic(_) => {
-            Err("the model leaves its size open; write shape = [\"batch\", …] in the card, with numbers, input_width or input_height"
+            Err("the model does not fix its size; write shape = [\"batch\", …] in the card, with numbers, input_width or input_height"
                 .into())
         }
     };
@@ -348,7 +348,7 @@ mod tests {
             ("value = \"scale_x\"", 7, &[-1, 1], "takes integers, and the model card gives scale_x"),
             ("value = 0.5", 7, &[1], "takes integers, and the model card gives 0.5"),
             ("value = 1", 7, &[-1, -1], "write shape = [\"batch\""),
-            ("value = 1\nshape = [2]", 7, &[3], "the card's shape is another"),
+            ("value = 1\nshape = [2]", 7, &[3], "the card states a different shape"),
             ("value = 1", 8, &[1], "inputs of other type are not filled"),
         ] {
             let geometry = fill(text, elem_type, dims).expect_err("does not fit");

@@ -136,7 +136,7 @@ impl Predictor {
         options::check(options)?;
         let batch = model.batch(options.batch)?;
         if options.device != Device::Cpu && options.cuda.graphs && !model.more.is_empty() {
-            let reason = "a recorded CUDA graph needs fixed input addresses, and this model's further inputs move; leave graphs out";
+            let reason = "a CUDA graph needs fixed input addresses, which this model's additional inputs do not have; leave graphs out";
             return Err(InferError::Option { option: "graphs", given: "on".into(), reason: reason.into() });
         }
         let runtime = Runtime::load_for(options.device, options.runtime_library.as_deref(), &options.search)?;

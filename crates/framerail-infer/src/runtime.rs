@@ -136,7 +136,7 @@ fn load_environment(path: &Path) -> Result<Environment, InferError> {
             log::log!(target: "onnxruntime", to_log_level(level), "{message}");
         }))
         .build()
-        .map_err(|error| wrong(format!("does not start: {error}")))?;
+        .map_err(|error| wrong(format!("cannot be initialised: {error}")))?;
     environment.set_log_level(LogLevel::Warning);
     Ok(environment)
 }

@@ -15,7 +15,8 @@ const BOXES: (&str, &[i64], &[f32]) = ("boxes", &[1, 1, 6], &[1.0, 1.0, 5.0, 5.0
 
 fn card_text(file: &str) -> String {
     format!(
-        "name = \"test\"\nfile = \"{file}\"\nlicence = \"MIT\"\nsource = \"this test\"\nlabels = [\"thing\"]\n\n[input]\nwidth = 32\nheight = 32\n\n[output.boxes]\nboxes = \"boxes\"\nsuppressed = true\n"
+        "name = \"test\"\nfile = \"{file}\"\nlicence = \"MIT\"\nsource = \"this test\"\nlabels = [\"thing\"]\n\n[input]\nwidth = \
+         32\nheight = 32\n\n[output.boxes]\nboxes = \"boxes\"\nsuppressed = true\n"
     )
 }
 
@@ -279,14 +280,14 @@ fn cards_name_line_and_key() {
     assert_contains(&replaced("[output.boxes]", "[output.boxs]"), &["line 11", "unknown value 'boxs'", "'boxes'"]);
     assert_contains(&replaced("suppressed = true", "suppressed = \"yes\""), &["line 13", "key 'suppressed'", "invalid type"]);
     assert_contains(&replaced("licence = \"MIT\"\n", ""), &["key 'licence' is missing"]);
-    assert_contains(&replaced("width = 32\n", "width = 0\n"), &["line 8", "input.width takes 1 to 32768"]);
-    assert_contains(&replaced("height = 32\n", ""), &["line 8", "a pair with 'height'"]);
-    assert_contains(&replaced("labels = [\"thing\"]\n", ""), &["labels takes a list of names, or 'classes'"]);
+    assert_contains(&replaced("width = 32\n", "width = 0\n"), &["line 8", "input.width must be 1 to 32768"]);
+    assert_contains(&replaced("height = 32\n", ""), &["line 8", "given together with 'height'"]);
+    assert_contains(&replaced("labels = [\"thing\"]\n", ""), &["labels must be a list of names, or replaced by 'classes'"]);
     assert_contains(
         &replaced("[output.boxes]", "std = [1.0, 0.0, 1.0]\n[output.boxes]"),
-        &["line 11", "input.std takes three numbers other than 0"],
+        &["line 11", "input.std must be three numbers other than 0"],
     );
-    assert_contains(&parse(&format!("{text}\n[thresholds]\nconfidence = 2.0\n")), &["line 16", "thresholds.confidence takes 0 to 1"]);
+    assert_contains(&parse(&format!("{text}\n[thresholds]\nconfidence = 2.0\n")), &["line 16", "thresholds.confidence must be 0 to 1"]);
     assert_contains(&parse("name = \"x"), &["c.toml line 1"]);
     assert_contains(&parse(""), &["c.toml", "is missing"]);
     assert_contains(

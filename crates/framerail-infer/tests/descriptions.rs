@@ -107,7 +107,7 @@ fn landmarks_of_heatmaps_are_a_quarter_of_a_cell_towards_the_higher_neighbour() 
     assert_eq!(describe(&outputs, &card("[thresholds]\nconfidence = 0.45\n"))[0], None);
     let (_, likely) = found(describe(&outputs, &card("activation = \"sigmoid\"\n"))[0].clone());
     assert!((likely - 0.598_4).abs() < 1e-3, "{likely}");
-    assert!(refused(&outputs, &card("normalized = true\n")).contains("output.normalized takes nothing for heatmaps"));
+    assert!(refused(&outputs, &card("normalized = true\n")).contains("output.normalized must be left out for heatmaps"));
     let flat: [(&str, &[i64], &[f32]); 1] = [("out", &[1, 128], &maps)];
     assert!(refused(&flat, &card("")).contains("should be [?,2,?,?]"));
 }
@@ -225,19 +225,22 @@ fn cards_say_what_they_lack() {
             "labels = [\"a\", \"b\"]\n[input]\n[output.classes]\noutput = \"out\"\n",
             "output 'out' float32[1,4] should be [?,2] or [?,2,1,1]",
         ),
-        ("labels = [\"a\"]\n[input]\n[output.classes]\noutput = \"out\"\ntop_k = 0\n", "line 8: output.top_k takes 1 to 1000"),
-        ("[input]\n[output.classes]\noutput = \"out\"\n", "labels takes a list of names, or 'classes' with their number"),
-        ("[input]\n[output.landmarks]\noutput = \"out\"\n", "output.points takes their number, when the card has no 'landmarks'"),
+        ("labels = [\"a\"]\n[input]\n[output.classes]\noutput = \"out\"\ntop_k = 0\n", "line 8: output.top_k must be 1 to 1000"),
+        ("[input]\n[output.classes]\noutput = \"out\"\n", "labels must be a list of names, or replaced by 'classes' with their number"),
+        (
+            "[input]\n[output.landmarks]\noutput = \"out\"\n",
+            "output.points must be the number of landmarks, if the card has no 'landmarks'",
+        ),
         ("[input]\n[output.landmarks]\noutput = \"out\"\npoints = 3\n", "should have 6 values per image"),
         (
             "labels = [\"a\", \"b\"]\n[input]\n[output.segmentation]\noutput = \"out\"\n",
-            "output.inside takes the classes that make the mask",
+            "output.inside must be given: the classes that make the mask",
         ),
         (
             "labels = [\"a\", \"b\"]\n[input]\n[output.segmentation]\noutput = \"out\"\ninside = [\"c\"]\n",
-            "line 8: output.inside takes classes of the card by their names",
+            "line 8: output.inside must be classes of the card by their names",
         ),
-        ("labels = [\"a\"]\n[input]\n[output.embedding]\noutput = \"out\"\n", "labels takes nothing: an embedding has no classes"),
+        ("labels = [\"a\"]\n[input]\n[output.embedding]\noutput = \"out\"\n", "labels must be left out: an embedding has no classes"),
         ("[input]\n[output.embedding]\noutput = \"out\"\nlength = 3\n", "should have 3 values per image"),
         ("[input]\n[output.embeding]\noutput = \"out\"\n", "did you mean 'embedding'?"),
     ] {

@@ -240,7 +240,7 @@ fn what_is_wrong_is_told_in_one_line() {
     for (more, expected) in [
         ("[input.more.scores]\nvalue = 0.5\n", "input 'scores' of the card's [input.more] is not in the model"),
         ("[input.more.score]\nvalue = [1, 2]\n", "it has 1 elements per image, and the model card gives 2 values"),
-        ("[input.more.score]\nvalue = 0.5\nshape = [2]\n", "the card's shape is another"),
+        ("[input.more.score]\nvalue = 0.5\nshape = [2]\n", "the card states a different shape"),
         ("[input.more.score]\nvalue = []\n", "1 to 10000 values are expected"),
         ("[input.more.score]\nvalue = 0.5\nshape = [1, \"batch\"]\n", "'batch' is the first axis only"),
         ("[input.more.score]\nvalues = 0.5\n", "unknown key 'values'; did you mean 'value'?"),
@@ -253,5 +253,5 @@ fn what_is_wrong_is_told_in_one_line() {
     let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_width\"\nshape = [1, 1, 1]\n"), 2);
     assert!(told.contains("input 'score' of this model holds the values of one image; use 1"), "{told}");
     let space = score_card("[input.more.score]\nvalue = 0.5\n") + "space = \"frame\"\n";
-    assert!(refused(&given_score(false), &space, 1).contains("output.space takes frame and scaled only where [input.more] tells"));
+    assert!(refused(&given_score(false), &space, 1).contains("output.space must be input, unless [input.more] gives"));
 }

@@ -291,7 +291,7 @@ fn open_encoder(
         let words = crate::log::take_last_error().unwrap_or_else(|| av::error_text(code));
         return Err(MediaError::Unsupported {
             what: format!("{} channels at {wanted} Hz with {name}", options.channels.unwrap_or(channels)),
-            reason: format!("the encoder says '{words}'"),
+            reason: format!("the encoder reports '{words}'"),
         });
     }
     Ok(context)
@@ -366,7 +366,7 @@ fn open_file(output: &OutputFile, format: OutputFormat, encoder: &CodecContext) 
         let words = crate::log::take_last_error().unwrap_or_else(|| av::error_text(code));
         return Err(MediaError::Unsupported {
             what: format!("{} as {}", output.path().display(), format.name()),
-            reason: format!("FFmpeg says '{words}'; choose another container or codec"),
+            reason: format!("FFmpeg reports '{words}'; choose another container or codec"),
         });
     }
     Ok(context)

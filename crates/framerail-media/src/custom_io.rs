@@ -212,7 +212,7 @@ impl SourceFactory for Once {
     }
 
     fn open(&self) -> io::Result<OpenSource> {
-        let taken = || io::Error::new(io::ErrorKind::Unsupported, "it is not seekable and was read before; use a seekable source");
+        let taken = || io::Error::new(io::ErrorKind::Unsupported, "the source is not seekable and was already read; use a seekable source");
         self.value.lock().take().map(OpenSource::Stream).ok_or_else(taken)
     }
 }

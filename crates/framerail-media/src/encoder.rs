@@ -125,7 +125,7 @@ impl Encoder {
             let words = crate::log::take_last_error().unwrap_or_else(|| av::error_text(code));
             return Err(MediaError::Unsupported {
                 what: format!("{} {}x{} with {name}", format::name(format.0), info.width, info.height),
-                reason: format!("the encoder says '{words}'; check its options"),
+                reason: format!("the encoder reports '{words}'; check its options"),
             });
         }
         Ok(Self {

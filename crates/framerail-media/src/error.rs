@@ -153,7 +153,7 @@ pub enum MediaError {
         nearest: Option<String>,
     },
     /// FFmpeg failed at something that should succeed.
-    #[error("{context}: FFmpeg says '{message}'")]
+    #[error("{context}: FFmpeg reports '{message}'")]
     Ffmpeg {
         /// The operation, and the file or stream.
         context: String,

@@ -19,13 +19,15 @@ pub(crate) type FilterChains = Vec<Vec<FilterText>>;
 const CLOSED: &str = "\
     alphaextract alphamerge amplify atadenoise avgblur backgroundkey bbox bilateral bitplanenoise blackdetect blackframe blend blockdetect \
     blurdetect boxblur bwdif cas chromahold chromakey chromanr chromashift ciescope codecview colorbalance colorchannelmixer colorcontrast \
-    colorcorrect colordetect colorhold colorize colorkey colorlevels colormatrix colorspace colortemperature convolution convolve copy crop \
+    colorcorrect colordetect colorhold colorize colorkey colorlevels colormatrix colorspace colortemperature convolution convolve copy \
+    crop \
     cropdetect cue datascope dblur dctdnoiz deband deblock decimate deconvolve dedot deflate deflicker dejudder delogo despill detelecine \
     dilation displace doubleweave drawbox drawgraph drawgrid edgedetect elbg entropy epx eq erosion estdif exposure extractplanes fade \
     feedback fftdnoiz fftfilt field fieldmatch fieldorder fillborders floodfill format fps framepack framerate framestep freezedetect \
     freezeframes fspp gblur geq gradfun grayworld greyedge guided haldclut hflip histeq histogram hqdn3d hqx hstack hsvhold hsvkey hue \
     huesaturation hysteresis identity idet il inflate interlace kerndeint kirsch lagfun latency lenscorrection limitdiff limiter loop \
-    lumakey lut lut2 lutrgb lutyuv maskedclamp maskedmax maskedmerge maskedmin maskedthreshold maskfun mcdeint median mergeplanes mestimate \
+    lumakey lut lut2 lutrgb lutyuv maskedclamp maskedmax maskedmerge maskedmin maskedthreshold maskfun mcdeint median mergeplanes \
+    mestimate \
     midequalizer minterpolate mix monochrome morpho mpdecimate msad multiply negate nlmeans noformat noise normalize null oscilloscope \
     overlay owdenoise pad palettegen paletteuse perms perspective phase photosensitivity pixelize pixscope pp pp7 premultiply prewitt \
     pseudocolor pullup qp random readeia608 readvitc realtime remap removegrain repeatfields reverse rgbashift roberts rotate sab scale \
@@ -48,7 +50,8 @@ const OPENING_OPTIONS: [(&str, &[&str]); 7] = [
 
 /// Filters that move pixels within the frame, so that boxes no longer match.
 const MOVING: &str = "\
-    crop displace framepack hflip hstack lenscorrection pad perspective remap rotate scroll shear stereo3d swaprect tile transpose untile v360 \
+    crop displace framepack hflip hstack lenscorrection pad perspective remap rotate scroll shear stereo3d swaprect tile transpose \
+    untile v360 \
     vflip vstack xstack zoompan shufflepixels";
 
 fn is_listed(list: &str, name: &str) -> bool {
@@ -76,7 +79,7 @@ pub(crate) fn parse(text: &str) -> Result<FilterChains, MediaError> {
     }
     chains.retain(|chain| !chain.is_empty());
     if chains.is_empty() {
-        return Err(wrong(text, "there is no filter; write for example `hue=s=0`"));
+        return Err(wrong(text, "the filter graph is empty; write for example `hue=s=0`"));
     }
     Ok(chains)
 }
@@ -95,7 +98,7 @@ pub(crate) fn check_closed(chains: &FilterChains) -> Result<(), MediaError> {
             continue;
         }
         let Some((_, opening)) = OPENING_OPTIONS.iter().find(|(known, _)| known == name) else {
-            return refused(name, "it opens files or the network, or is not known here not to".into());
+            return refused(name, "it opens files or the network, or might do so".into());
         };
         for argument in split_unquoted(arguments, ':') {
             let Some((key, _)) = argument.split_once('=') else {

@@ -132,13 +132,13 @@ impl GapFiller {
         let Way::Samples { rate, .. } = &self.way else { return None };
         if self.filled > 0 {
             return Some(format!(
-                "has {:.2} s of silence in place of gaps, for which the container has no times",
+                "has {:.2} s of silence in place of gaps, which the container cannot represent",
                 rate.seconds(self.filled)
             ));
         }
         let ahead = rate.seconds(self.ahead);
         (ahead > TOLERANCE_SECS)
-            .then(|| format!("is up to {ahead:.2} s ahead of the frames: the container has no times for gaps in it, .mkv has"))
+            .then(|| format!("is up to {ahead:.2} s ahead of the frames: the container cannot represent gaps in it, .mkv can"))
     }
 }
 

@@ -28,8 +28,7 @@ impl Head {
         }
         source.take(MAX_GIF_BYTES).read_to_end(&mut bytes)?;
         if bytes.len() as u64 >= MAX_GIF_BYTES {
-            let reason =
-                format!("a GIF of more than {} MB from where nothing can be gone back to; save it as a file first", MAX_GIF_BYTES >> 20);
+            let reason = format!("a GIF of more than {} MB from a source that cannot seek; save it to a file first", MAX_GIF_BYTES >> 20);
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         Ok(Self::Whole(bytes))

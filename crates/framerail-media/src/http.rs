@@ -185,7 +185,7 @@ impl Shared {
     fn ask_on(&self, start: u64, end: u64) -> io::Result<Flow> {
         let response = self.ask(Some((start, end)))?;
         let Some(range) = client::range(&response) else {
-            return Err(io::Error::other("the server has stopped answering ranges"));
+            return Err(io::Error::other("the server no longer supports byte ranges"));
         };
         let facts = Facts { size_bytes: range.size_bytes, entity_tag: client::entity_tag(&response) };
         if self.facts.lock().as_ref().is_some_and(|known| *known != facts) {

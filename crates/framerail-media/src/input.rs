@@ -232,7 +232,7 @@ impl Input {
         container.find_stream_info()?;
         let rate = options.frame_rate.filter(|rate| rate.is_positive()).unwrap_or(Rational { num: 25, den: 1 });
         let Some(stream) = container.stream(0) else {
-            return Err(MediaError::NotMedia { source_name: first.display().to_string(), reason: "no picture in it".into() });
+            return Err(MediaError::NotMedia { source_name: first.display().to_string(), reason: "it contains no image".into() });
         };
         let coded_rotation = describe::rotation(stream);
         let mut info = describe::stream_info(&container, stream, options, Vec::new())?;
@@ -609,7 +609,7 @@ fn read_image(path: &Path, options: &InputOptions, interrupt: &Arc<Interrupt>) -
     let mut packet = AvPacket::new();
     container.read(&mut packet).map_err(|code| av::error(path.display().to_string(), code))?;
     let Some(stream) = container.stream(0) else {
-        return Err(MediaError::NotMedia { source_name: path.display().to_string(), reason: "no picture in it".into() });
+        return Err(MediaError::NotMedia { source_name: path.display().to_string(), reason: "it contains no image".into() });
     };
     // SAFETY: every stream has parameters.
     let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };

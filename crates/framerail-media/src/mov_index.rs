@@ -213,7 +213,7 @@ impl Layout<'_> {
             Some(runs) => runs.iter().filter(|run| run.bytes > 0).map(|run| self.moved(run)).collect(),
             None => self.made_by_muxer(table, &sizes),
         };
-        let runs: Vec<Run> = runs.ok_or_else(|| wrong("samples that lie nowhere"))?;
+        let runs: Vec<Run> = runs.ok_or_else(|| wrong("samples without a position"))?;
         let mut track = Track::default();
         let mut sample = 0;
         for run in runs.iter().filter(|run| run.bytes > 0) {

@@ -376,7 +376,7 @@ impl Muxer {
             return Err(match words.filter(|_| !is_no_space(-code)) {
                 Some(words) => MediaError::Unsupported {
                     what: format!("{} as {}", self.path, self.format.name()),
-                    reason: format!("FFmpeg says '{words}'; choose another container or codec"),
+                    reason: format!("FFmpeg reports '{words}'; choose another container or codec"),
                 },
                 None => self.write_error(code),
             });

@@ -123,19 +123,19 @@ impl NestedIo {
         if source.is_web() {
             let web = match &self.nested {
                 Nested::Web(web) | Nested::Folder { web: Some(web), .. } => web,
-                Nested::Folder { .. } => return refused("and a local playlist may not open network addresses; allow=network permits that"),
-                Nested::Nothing => return refused("and opens nothing else"),
+                Nested::Folder { .. } => return refused("and a local playlist may open only files; allow=network permits that"),
+                Nested::Nothing => return refused("which is not allowed"),
             };
-            let own = web.factory().nested(address, range(options)).ok_or_else(|| format!("it names {source}, and opens nothing else"))?;
+            let own = web.factory().nested(address, range(options)).ok_or_else(|| format!("it names {source}, which is not allowed"))?;
             return if is_encrypted { Decrypted::new(own, options).map(|own| Way::Own(CustomSource::new(own))) } else { Ok(Way::Own(own)) };
         }
         let Nested::Folder { folder, outside, .. } = &self.nested else {
-            return refused("and what came from the network opens http and https alone");
+            return refused("and a playlist from the network may open only http and https");
         };
         let path = match address.strip_prefix("file:") {
             Some(path) => path,
             None if address.split('/').next().is_some_and(|first| first.contains(':')) => {
-                return refused("and a playlist opens files alone");
+                return refused("and a local playlist may open only files");
             }
             None => address,
         };

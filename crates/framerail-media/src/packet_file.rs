@@ -44,8 +44,7 @@ impl PacketStream {
         av::init();
         let packets = video_side(info).and_then(|place| info.side_streams.get(place).map(|side| (place, side)));
         let Some((place, side)) = packets else {
-            let reason =
-                "it has no packets that could be copied, as images and frames made by a program have not; give codec= to encode them";
+            let reason = "images, and frames made by a program, have no packets to copy; give codec= to encode them";
             return Err(MediaError::Unsupported { what: info.source.to_string(), reason: reason.into() });
         };
         let Some(SideParameters::Stream { parameters, .. }) = side.parameters.downcast_ref::<SideParameters>() else {

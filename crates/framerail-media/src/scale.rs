@@ -255,7 +255,7 @@ impl Converter {
     ) -> Result<HostSurface, MediaError> {
         let mut surface = pool.surface(format, width, height)?;
         let Some(mut planes) = surface.planes_mut() else {
-            return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool gave a shared surface".into() });
+            return Err(MediaError::Ffmpeg { context: "converting a frame".into(), message: "the pool returned a shared surface".into() });
         };
         let mut target = Target { format: format::av_format(format).0, width, height, planes: [ptr::null_mut(); 4], pitches: [0; 4] };
         for plane in 0..format.planes() {

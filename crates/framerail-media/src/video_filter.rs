@@ -239,7 +239,7 @@ impl FilterGraph {
             (0..inputs).all(|pad| ffi::avfilter_pad_get_type((*context).input_pads, pad as i32) == video)
                 && (0..outputs).all(|pad| ffi::avfilter_pad_get_type((*context).output_pads, pad as i32) == video)
         };
-        if is_video { Ok(()) } else { Err(self.wrong(format_args!("the filter {} is not one for video alone", filter.name))) }
+        if is_video { Ok(()) } else { Err(self.wrong(format_args!("the filter {} does not process only video", filter.name))) }
     }
 
     /// The format of the output.
@@ -256,9 +256,9 @@ impl FilterGraph {
             )
         };
         let name = format::name(format);
-        let Ok(format) = name.parse() else { return Err(self.wrong(format_args!("it gives frames of the format {name}"))) };
+        let Ok(format) = name.parse() else { return Err(self.wrong(format_args!("it outputs frames of the format {name}"))) };
         let (Ok(width), Ok(height)) = (u32::try_from(width), u32::try_from(height)) else {
-            return Err(self.wrong("it gives frames without a size"));
+            return Err(self.wrong("it outputs frames without a size"));
         };
         Ok(FilterFormat {
             width,

@@ -127,7 +127,7 @@ impl Output {
                     // If this fails, the fragmented file is complete as well.
                     if let Err(error) = file.rewrite(|from, to| index.write(from, to)) {
                         let why = crate::error::system_words(&error);
-                        report.warnings.push(format!("left in fragments, as it was written; an ordinary file could not be made ({why})"));
+                        report.warnings.push(format!("kept as a fragmented file, which could not be rewritten as an ordinary one ({why})"));
                     }
                 }
                 let committed = file.complete(ending)?;

@@ -238,7 +238,7 @@ impl OptionSpec {
     /// Parses a value of this option.
     ///
     /// # Errors
-    /// One line without the option's name, such as `is out of range; it goes from 0 to 2`.
+    /// One line without the option's name, such as `is out of range; it must be from 0 to 2`.
     pub fn parse(&self, text: &str) -> Result<OptionValue, String> {
         if self.words.iter().any(|word| word.value == text) {
             return Ok(OptionValue::Word(text.to_owned()));

@@ -68,14 +68,14 @@ fn parse_integer(text: &str, min: i64, max: i64) -> Result<i64, String> {
     }
     match text.parse::<i64>() {
         Ok(value) if (min..=max).contains(&value) => Ok(value),
-        _ => Err(format!("is out of range; it {}", range_in_words(min, max, i64::MIN, i64::MAX))),
+        _ => Err(format!("is out of range; it must be {}", range_in_words(min, max, i64::MIN, i64::MAX))),
     }
 }
 
 fn parse_float(text: &str, min: f64, max: f64) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value.is_finite() && (min..=max).contains(&value) => Ok(value),
-        Ok(value) if value.is_finite() => Err(format!("is out of range; it {}", range_in_words(min, max, f64::MIN, f64::MAX))),
+        Ok(value) if value.is_finite() => Err(format!("is out of range; it must be {}", range_in_words(min, max, f64::MIN, f64::MAX))),
         _ => Err("expects a number".into()),
     }
 }
@@ -83,9 +83,9 @@ fn parse_float(text: &str, min: f64, max: f64) -> Result<f64, String> {
 /// Formats a range; bounds that are the type's limits are omitted.
 fn range_in_words<T: std::fmt::Display + PartialOrd>(min: T, max: T, lowest: T, highest: T) -> String {
     match (min > lowest, max < highest) {
-        (true, false) => format!("starts at {min}"),
-        (false, true) => format!("ends at {max}"),
-        _ => format!("goes from {min} to {max}"),
+        (true, false) => format!("at least {min}"),
+        (false, true) => format!("at most {max}"),
+        _ => format!("from {min} to {max}"),
     }
 }
 
@@ -326,9 +326,9 @@ mod tests {
 
     #[test]
     fn numbers_say_their_range() {
-        assert_eq!(parse_float("9", 0.0, 2.0), Err("is out of range; it goes from 0 to 2".into()));
-        assert_eq!(parse_integer("0", 1, i64::MAX), Err("is out of range; it starts at 1".into()));
-        assert_eq!(parse_integer("99999999999999999999", 1, 5), Err("is out of range; it goes from 1 to 5".into()));
+        assert_eq!(parse_float("9", 0.0, 2.0), Err("is out of range; it must be from 0 to 2".into()));
+        assert_eq!(parse_integer("0", 1, i64::MAX), Err("is out of range; it must be at least 1".into()));
+        assert_eq!(parse_integer("99999999999999999999", 1, 5), Err("is out of range; it must be from 1 to 5".into()));
         assert_eq!(parse_integer("2.5", 1, 5), Err("expects an integer".into()));
         assert_eq!(parse_float("inf", 0.0, 2.0), Err("expects a number".into()));
     }

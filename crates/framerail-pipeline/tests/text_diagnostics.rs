@@ -83,7 +83,7 @@ fn wrong_values_get_range_and_type() {
     expect(
         "read in.mp4 ! infer c ! blur strength=9 cells=two kind=gausian ! null queue=0",
         "
-        error: strength=9 is out of range; it goes from 0 to 2
+        error: strength=9 is out of range; it must be from 0 to 2
           read in.mp4 ! infer c ! blur strength=9 cells=two kind=gausian ! null queue=0
                                        ^^^^^^^^^^
           help: strength: Relative to the size of the face.
@@ -98,7 +98,7 @@ fn wrong_values_get_range_and_type() {
                                                             ^^^^^^^^^^^^
           help: kind: How to cover.
 
-        error: queue=0 is out of range; it goes from 1 to 1024
+        error: queue=0 is out of range; it must be from 1 to 1024
           read in.mp4 ! infer c ! blur strength=9 cells=two kind=gausian ! null queue=0
                                                                                 ^^^^^^^
           help: queue: Frames that may wait before this stage.",
@@ -318,7 +318,7 @@ fn files_are_shown_with_line_and_column() {
         ^^^^^^^
   help: did you mean `infer`?
 
-error: queue=5000 is out of range; it goes from 1 to 1024
+error: queue=5000 is out of range; it must be from 1 to 1024
   faces.toml:10:1
   queue = 5000 # many
   ^^^^^^^^^^^^

@@ -94,7 +94,7 @@ fn a_registry_refuses_what_contradicts_itself() {
     assert_eq!(refused(StageSpec::sink("null", "")), "a stage called `null` is registered already");
     let wrong = |problem: &str| format!("the specification of stage `s` is wrong: {problem}");
     let with = |option: OptionSpec| refused(StageSpec::sink("s", "").option(option));
-    assert_eq!(with(OptionSpec::integer("n", 1..=3).default(4)), wrong("the default n=4 is out of range; it goes from 1 to 3"));
+    assert_eq!(with(OptionSpec::integer("n", 1..=3).default(4)), wrong("the default n=4 is out of range; it must be from 1 to 3"));
     assert_eq!(with(OptionSpec::text("queue")), wrong("the option name `queue` is taken"));
     assert_eq!(with(OptionSpec::text("a b")), wrong("the option name `a b` must be a word of letters, digits and `_`"));
     let twice = StageSpec::sink("s", "").option(OptionSpec::text("a")).option(OptionSpec::text("a"));

@@ -222,7 +222,7 @@ impl Attribute {
                 let parts = parts.iter().map(|part| Detection::from_core(py, part)).collect::<PyResult<Vec<_>>>()?;
                 ("parts", PyList::new(py, parts)?.into_any())
             }
-            other => return Err(PyTypeError::new_err(format!("a bug in framerail: Python does not know attributes such as {other:?}"))),
+            other => return Err(PyTypeError::new_err(format!("a bug in framerail: Python has no class for attributes such as {other:?}"))),
         };
         Ok(Self { model: attribute.model.to_string(), kind, value: value.unbind() })
     }

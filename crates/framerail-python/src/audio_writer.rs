@@ -89,7 +89,7 @@ impl AudioFile {
                 Ok(Self { shared: OfProcess::new(Arc::new(Mutex::new(Some(writer)))), channels, rate })
             }
             Some(Err(error)) => Err(errors::media(py, &error)),
-            None => Err(PyRuntimeError::new_err("opening was given up")),
+            None => Err(PyRuntimeError::new_err("opening was cancelled")),
         }
     }
 

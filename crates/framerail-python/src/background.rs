@@ -1,7 +1,7 @@
 //! Calls into Python from framerail's own threads, and the end of the process.
 //!
 //! Where Python ends while such a thread is inside of it, CPython before 3.14 ends that thread in the middle of whatever called it, and
-//! the process aborts. So no call begins once Python is about to end, and its end waits for those under way.
+//! the process aborts. So no call begins once Python is shutting down, and its end waits for those under way.
 
 use std::{
     process,
@@ -57,7 +57,7 @@ fn is_any_under_way() -> bool {
     state & !COUNT == here() && state & COUNT > 0
 }
 
-/// Runs Python code on a thread that Python did not start; nothing once Python is about to end.
+/// Runs Python code on a thread that Python did not start; nothing once Python is shutting down.
 pub fn call<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
     let _call = Call::begin()?;
     Python::try_attach(work)

@@ -175,7 +175,7 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
     let is_flag_lost = !memory.is_writable() && (!is_versioned || is_called_by_torch(py));
     let needs_copy = to_host || is_flag_lost;
     if needs_copy && request.copy == Some(false) {
-        let reason = if to_host { "lies on another device" } else { "is read-only, which this consumer does not keep" };
+        let reason = if to_host { "is on another device" } else { "is read-only, which this consumer does not support" };
         return Err(PyBufferError::new_err(format!("the memory {reason}, so it has to be copied; allow copies")));
     }
     if needs_copy || request.copy == Some(true) {
@@ -311,7 +311,7 @@ impl Foreign {
         }
         let given = object
             .call_method("__dlpack__", (), Some(&options))
-            .map_err(|error| bad(&format!("needs a writable array or tensor that speaks DLPack ({})", error.value(py))))?;
+            .map_err(|error| bad(&format!("needs a writable array or tensor that supports DLPack ({})", error.value(py))))?;
         // SAFETY: asked for under the name that an unused capsule has; the name is changed at once, so that we own the tensor.
         let managed: *mut Managed = unsafe {
             if ffi::PyCapsule_IsValid(given.as_ptr(), LEGACY.as_ptr()) != 1 {
@@ -517,7 +517,7 @@ unsafe fn check(tensor: &DlTensor, shape: &[usize], dtype: DType, device: Device
     let (kind, ordinal) = device_pair(device);
     let is_host = kind == CPU && tensor.device.kind == CUDA_HOST;
     if !is_host && tensor.device != (DlDevice { kind, ordinal: if kind == CPU { tensor.device.ordinal } else { ordinal } }) {
-        return Err(format!("lies on another device than the frames, which are on {device}"));
+        return Err(format!("is on another device than the frames, which are on {device}"));
     }
     let mut dense = 1;
     for (length, stride) in need.iter().zip(&strides).rev() {

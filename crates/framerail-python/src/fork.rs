@@ -54,7 +54,7 @@ impl<T: Send> Drop for OfProcess<T> {
         } else if self.is_here() {
             drop(value.take());
         }
-        // In a forked child, and when Python is about to end.
+        // In a forked child, and when Python is shutting down.
         mem::forget(value);
     }
 }

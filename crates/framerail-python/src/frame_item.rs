@@ -275,7 +275,7 @@ impl FrameItem {
                     let planes = card_picture(&picture.frame)?.format().planes();
                     Ok((0..planes).filter_map(|plane| Memory::of_card_plane(surface, plane, false)).map(Tensor::new).collect())
                 }
-                _ => Err(PyRuntimeError::new_err("this frame lies where Python cannot see it")),
+                _ => Err(PyRuntimeError::new_err("Python cannot access this frame's memory")),
             }
         })
     }

@@ -130,7 +130,7 @@ impl Writer {
         match without_gil(py, &cancel, open)? {
             Some(Ok(writer)) => Ok(Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(writer)))), cancel, raised }),
             Some(Err(error)) => Err(exception(py, &error, &raised)),
-            None => Err(PyRuntimeError::new_err("opening was given up")),
+            None => Err(PyRuntimeError::new_err("opening was cancelled")),
         }
     }
 

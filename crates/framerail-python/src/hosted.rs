@@ -99,7 +99,7 @@ pub fn attached<T>(raised: &Raised, kind: ErrorKind, work: impl FnOnce(Python<'_
             StageError::new(kind, line)
         })
     });
-    done.unwrap_or_else(|| Err(StageError::new(ErrorKind::Cancelled, "Python has ended")))
+    done.unwrap_or_else(|| Err(StageError::new(ErrorKind::Cancelled, "Python has shut down")))
 }
 
 /// The error for a name that nothing was given for.

@@ -154,7 +154,7 @@ pub fn blur_faces_pipeline(options_json: &str) -> PyResult<String> {
         "box" => Cover::Box,
         "mosaic" => Cover::Mosaic { cell_pixels: given.cell },
         "solid" => Cover::Solid { color: given.color },
-        "image" => Cover::Image { path: given.image.ok_or_else(|| bad("image", "None", "a picture's file with cover='image'"))?.into() },
+        "image" => Cover::Image { path: given.image.ok_or_else(|| bad("image", "None", "an image file with cover='image'"))?.into() },
         "none" => Cover::Nothing,
         other => return Err(bad("cover", other, "gaussian, box, mosaic, solid, image or none")),
     };

@@ -198,7 +198,7 @@ impl Pipeline {
         {
             let mut current = self.run.lock();
             if current.is_some() {
-                return Err(PyRuntimeError::new_err("this pipeline is running already; make another one"));
+                return Err(PyRuntimeError::new_err("this pipeline is already running; create another one"));
             }
             *current = Some(Arc::clone(&run));
         }

@@ -61,7 +61,7 @@ impl SourceFactory for PythonSource {
             let object = self.open.call0(py).map_err(|error| io_error(py, &error))?;
             Ok(OpenSource::Seekable(Box::new(FileLike { object, raised: Raised::default() })))
         });
-        opened.unwrap_or_else(|| Err(io::Error::other("Python is about to end")))
+        opened.unwrap_or_else(|| Err(io::Error::other("Python is shutting down")))
     }
 }
 
@@ -86,7 +86,7 @@ struct FileLike {
 impl FileLike {
     fn call<T>(&self, work: impl for<'py> FnOnce(&Bound<'py, PyAny>) -> PyResult<T>) -> io::Result<T> {
         let done = background::call(|py| work(self.object.bind(py)).map_err(|error| self.note(py, error)));
-        done.unwrap_or_else(|| Err(io::Error::other("Python is about to end")))
+        done.unwrap_or_else(|| Err(io::Error::other("Python is shutting down")))
     }
 
     fn note(&self, py: Python<'_>, error: PyErr) -> io::Error {

@@ -359,7 +359,7 @@ impl Tensor {
             _ if memory.device() != Device::Cpu => {
                 return Err(PyAttributeError::new_err(format!("the memory is on {}; NumPy can only use host memory", memory.device())));
             }
-            DType::Bf16 => return Err(PyAttributeError::new_err("NumPy has no bfloat16; take it with another library by DLPack")),
+            DType::Bf16 => return Err(PyAttributeError::new_err("NumPy has no bfloat16; pass it to another library through DLPack")),
             DType::U8 => "|u1",
             DType::U16 => "<u2",
             DType::F16 => "<f2",

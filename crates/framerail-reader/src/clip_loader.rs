@@ -437,7 +437,7 @@ fn open_card(options: &ClipLoaderOptions) -> Result<Option<ClipCard>, ReaderErro
     let crate::ReadDevice::Cuda(device) = &options.reader.device else { return Ok(None) };
     crate::device_engine::check_output(&options.reader.output)?;
     if options.channels_first {
-        let reason = "CTHW is made on the host only; turn the axes of what lies on a card".into();
+        let reason = "CTHW is supported on the CPU only; permute the axes of GPU tensors".into();
         return Err(ReaderError::BadOption { name: "layout", reason });
     }
     let failed = |error| ReaderError::Cuda { source_name: "a loader of clips".into(), error };

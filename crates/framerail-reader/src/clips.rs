@@ -134,7 +134,8 @@ pub enum ClipError {
     },
     /// A clip longer than the rest of the video, with [`ClipEdge::Error`].
     #[error(
-        "a clip from {start} on has {have} of its {need} frames before the video ends at {end}; ask for fewer frames, a smaller stride or an earlier end of the range, or let the edge repeat, wrap or mirror"
+        "a clip that starts at {start} has only {have} of {need} frames before the video ends at {end}; use fewer frames, a smaller \
+         stride, an earlier end of the range, or the edge repeat, wrap or mirror"
     )]
     TooShort {
         /// Frame number or time at which the clip starts.
@@ -199,7 +200,7 @@ fn by_frames(sampling: &ClipSampling, num_frames: usize, stride: usize, start: u
     let span = (sampling.frames_per_clip - 1).saturating_mul(stride);
     let end = end.unwrap_or_else(|| num_frames.saturating_sub(span).max(start.saturating_add(1)));
     if start >= end || end > num_frames {
-        let reason = format!("the video has frames 0 to {}, and a range has at least one", num_frames - 1);
+        let reason = format!("the video has frames 0 to {}, and a range needs at least one", num_frames - 1);
         return Err(ClipError::Range { given: format!("frames {start}..{end}"), reason });
     }
     let starts = frame_starts(sampling, start, end)?;
@@ -284,7 +285,7 @@ fn by_seconds(
     let end = given_end.unwrap_or_else(|| (times.end - span).max(start));
     let empty = if given_end.is_some() { start >= end } else { start >= times.end };
     if !start.is_finite() || !end.is_finite() || empty || start < times.first() - ROUNDING_SECS || end > times.end + ROUNDING_SECS {
-        let reason = format!("the video shows frames from {} s to {} s, and a range has some length", times.first(), times.end);
+        let reason = format!("the video shows frames from {} s to {} s, and a range needs a length", times.first(), times.end);
         return Err(ClipError::Range { given: format!("{start} s to {end} s"), reason });
     }
     let clip = |first: f64| {
@@ -431,7 +432,7 @@ mod tests {
         assert_eq!(with(REGULAR_3, 0, frames(1, 0, None)), "frames_per_clip is 0; give at least 1");
         assert_eq!(with(REGULAR_3, 1, frames(0, 0, None)), "stride is 0; give at least 1 frame");
         assert_eq!(with(ClipPolicy::Every { step: f64::NAN }, 1, frames(1, 0, None)), "step between clips is NaN; give a number above 0");
-        let reason = "the video has frames 0 to 9, and a range has at least one";
+        let reason = "the video has frames 0 to 9, and a range needs at least one";
         assert_eq!(with(REGULAR_3, 1, frames(1, 4, Some(4))), format!("clips cannot start in frames 4..4: {reason}"));
         assert_eq!(with(REGULAR_3, 1, frames(1, 0, Some(11))), format!("clips cannot start in frames 0..11: {reason}"));
         assert_eq!(with(REGULAR_3, 1, frames(1, 10, None)), format!("clips cannot start in frames 10..11: {reason}"));
@@ -440,7 +441,7 @@ mod tests {
         assert!(refusal(&sampling(REGULAR_3, 1, frames(1, 0, None), ClipEdge::Wrap), &ClipVideo::of_frames(0)).contains("no frames"));
         let times = at_rate(10.0, 10, 1.0);
         let timed = |steps| refusal(&sampling(REGULAR_3, 1, steps, ClipEdge::Wrap), &ClipVideo::of_times(&times, 2.0));
-        assert!(timed(seconds(None, Some(0.5), None)).ends_with("shows frames from 1 s to 2 s, and a range has some length"));
+        assert!(timed(seconds(None, Some(0.5), None)).ends_with("shows frames from 1 s to 2 s, and a range needs a length"));
         assert!(timed(seconds(None, Some(2.0), None)).starts_with("clips cannot start in 2 s to 2 s"));
         assert!(timed(seconds(None, None, Some(f64::NAN))).starts_with("clips cannot start in 1 s to NaN s"));
         assert_eq!(timed(seconds(Some(0.0), None, None)), "seconds between frames is 0; give a number above 0");

@@ -123,8 +123,8 @@ pub(crate) fn check_output(output: &crate::OutputOptions) -> Result<TensorOption
 /// Why frames are decoded and converted on the host and uploaded, if the GPU does not support the output.
 fn on_the_host(options: &TensorOptions) -> Option<&'static str> {
     match options.channel_order {
-        ChannelOrder::Rgba => Some("a card decodes no alpha"),
-        ChannelOrder::Gray if options.tone_map.is_some() => Some("grey pictures are tone-mapped on the CPU"),
+        ChannelOrder::Rgba => Some("GPUs do not decode alpha"),
+        ChannelOrder::Gray if options.tone_map.is_some() => Some("grey frames are tone-mapped on the CPU"),
         _ => None,
     }
 }
@@ -197,7 +197,7 @@ impl DeviceFrames {
     }
 
     fn headers_change(&self) -> ReaderError {
-        not_on_device(&self.source_name, "its global headers change on the way, so frames are counted from the start on the CPU")
+        not_on_device(&self.source_name, "its global headers change within the file, so frames are counted from the start on the CPU")
     }
 }
 
@@ -391,7 +391,7 @@ impl DeviceEngine {
             (None, None) => return Err(failed(CudaError::BadArgument { what: "a frame that is not a tensor".into() })),
         };
         if have != bytes {
-            return Err(failed(CudaError::BadArgument { what: format!("a picture of {have} bytes in a batch of {bytes} each") }));
+            return Err(failed(CudaError::BadArgument { what: format!("a frame of {have} bytes in a batch of {bytes} each") }));
         }
         self.video.counters.pictures_converted.add(1);
         if made.is_some_and(|made| made.slots.iter().any(|slot| slot.is_at(&gathering.buffer, place * bytes))) {

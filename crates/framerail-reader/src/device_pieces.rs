@@ -345,7 +345,7 @@ impl PictureSink for PieceSink<'_> {
     fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
         if let Err(error) = self.output.reserve() {
             self.error = Some(error);
-            return Err(CudaError::BadArgument { what: "reading was ended".into() });
+            return Err(CudaError::BadArgument { what: "reading was cancelled".into() });
         }
         let (tag, times) = self.shown.times.get(&picture.info.timestamp).copied().unwrap_or_default();
         let picture = self.maker.picture(picture, times, tag)?;

@@ -105,6 +105,6 @@ pub enum ReaderError {
         reason: String,
     },
     /// The reader was closed while a piece was being decoded.
-    #[error("reading was ended")]
+    #[error("reading was cancelled")]
     Closed,
 }

@@ -209,7 +209,7 @@ impl FrameSource for HostReader {
                     self.is_over = !self.is_past_end;
                     return Ok(stream.next_side()?.map(MediaItem::Packet));
                 }
-                Step::AsOne => self.go_on_as_one("damage, or no place to cut for very long")?,
+                Step::AsOne => self.go_on_as_one("damage, or a very long span without a keyframe")?,
                 Step::Picture(tagged) => match self.placed(tagged.picture) {
                     Ok(Some(frame)) => return Ok(Some(MediaItem::Frame(frame))),
                     Ok(None) => {}

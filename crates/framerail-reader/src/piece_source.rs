@@ -191,7 +191,7 @@ impl PieceSource {
     }
 
     fn vanished(&self, place: usize) -> MediaError {
-        let reason = format!("packet {place} of its index is not in it; was it changed meanwhile?");
+        let reason = format!("packet {place} of the index is missing from the file; has the file changed?");
         MediaError::Damaged { source_name: self.input.info().source.to_string(), reason }
     }
 }

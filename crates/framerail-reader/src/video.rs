@@ -118,7 +118,7 @@ impl Video {
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
             Fault::Error(error) => error,
-            Fault::OtherKind => self.failed("its frames change their size or format while the first is looked for"),
+            Fault::OtherKind => self.failed("the size or format changes before the first frame"),
             Fault::IndexWrong => {
                 self.is_index_wrong.store(true, Ordering::Relaxed);
                 self.version.fetch_add(1, Ordering::Release);

@@ -481,7 +481,7 @@ fn an_error_is_its_clips_alone_and_what_is_given_up_ends() {
     let mut strict = clip_options(99);
     strict.sampling.edge = ClipEdge::Error;
     let (made, _) = loaded(strict, &[vec![(0, clip.path(), 1)]]);
-    assert!(made[0][0].as_ref().expect_err("too short").contains("ask for fewer frames"));
+    assert!(made[0][0].as_ref().expect_err("too short").contains("use fewer frames"));
     let loader = ClipLoader::new(clip_options(2)).expect("threads");
     let item = || ClipItem { key: 0, input: InputOptions::new(clip.path().to_string_lossy()), index: None, clip: 0, seed: 1 };
     loader.submit(7, vec![(item(), ClipPlace::Host(Box::new(vec![0_u8; 5])))]);

@@ -154,7 +154,8 @@ fn index(site: &Site) -> String {
     let picture = |stream: &crate::NamedStream| {
         let (id, name) = (stream.id, escaped(&stream.name));
         format!(
-            "<figure><img src=\"/{id}.mjpg\" alt=\"Live picture of {name}\"><figcaption><a href=\"/{id}.mjpg\">{name}</a></figcaption></figure>\n"
+            "<figure><img src=\"/{id}.mjpg\" alt=\"Live image of {name}\"><figcaption><a \
+             href=\"/{id}.mjpg\">{name}</a></figcaption></figure>\n"
         )
     };
     let pictures: String = site.streams().iter().map(picture).collect();

@@ -133,7 +133,7 @@ fn structure_is_as_described() {
     assert!(ffprobe_stream(clip("mkv-unseekable").path(), "v:0").duration_secs.is_none());
     assert!(ffprobe_stream(clip("h264-annexb").path(), "v:0").duration_secs.is_none());
     let edited = ffprobe_packets(clip("h264-edit-list").path(), "v:0");
-    assert_eq!(edited.iter().filter(|packet| packet.is_discarded).count(), 5, "hidden packets are there");
+    assert_eq!(edited.iter().filter(|packet| packet.is_discarded).count(), 5, "hidden packets are present");
 }
 
 #[test]

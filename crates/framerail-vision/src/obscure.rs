@@ -299,7 +299,7 @@ impl Obscurer {
                     let source = grid.cells(plane.region, plane.shift, plane.size).source;
                     Ok(FillPlan::Mosaic(MosaicPlan { source, origin_x: grid.x, origin_y: grid.y, cell: grid.cell }))
                 }
-                Obscure::Image(overlay) => Err(VisionError::option("blur", format!("{overlay:?}"), "another kind than a picture")),
+                Obscure::Image(overlay) => Err(VisionError::option("blur", format!("{overlay:?}"), "not an image")),
             }
         };
         (0..format.color_components().len()).map(fill).collect()

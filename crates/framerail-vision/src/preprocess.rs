@@ -118,7 +118,7 @@ impl Preprocessor {
             return Err(VisionError::option("model input size", format!("{}x{}", spec.width, spec.height), "sides from 1 to 32768"));
         }
         if spec.channel_order == ChannelOrder::Rgba {
-            return Err(VisionError::option("channel_order", "rgba", "rgb, bgr, gray or hsv: models see no alpha"));
+            return Err(VisionError::option("channel_order", "rgba", "rgb, bgr, gray or hsv; models do not take alpha"));
         }
         if !spec.scale.is_finite() || spec.mean.iter().any(|mean| !mean.is_finite()) {
             return Err(VisionError::option("scale or mean", format!("{} {:?}", spec.scale, spec.mean), "finite numbers"));

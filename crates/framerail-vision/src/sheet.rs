@@ -28,8 +28,8 @@ pub struct SheetPicture {
 /// is too large.
 pub fn contact_sheet(pictures: &[SheetPicture], columns: u32, pool: &FramePool) -> Result<HostSurface, VisionError> {
     if pictures.is_empty() || columns == 0 {
-        let given = format!("{} pictures in {columns} columns", pictures.len());
-        return Err(VisionError::option("contact sheet", given, "at least one picture and one column"));
+        let given = format!("{} images in {columns} columns", pictures.len());
+        return Err(VisionError::option("contact sheet", given, "at least one image and one column"));
     }
     if let Some(other) = pictures.iter().find(|entry| entry.picture.format() != PixelFormat::Rgb24) {
         return Err(VisionError::SurfacesDiffer { left: "an rgb24 sheet".to_owned(), right: format!("{:?}", other.picture) });

@@ -207,7 +207,7 @@ impl FrameWriter {
         if let Some(last) = running.last.filter(|last| pts <= *last) {
             let (pts, last) = (running.time_base.seconds(pts), running.time_base.seconds(last));
             return Err(FrameWriterError::Usage(format!(
-                "option 'pts': frame {index} at {pts} s is not after the one before, at {last} s"
+                "option 'pts': frame {index} at {pts} s is not after the previous one, at {last} s"
             )));
         }
         let surface = match &mut running.converter {

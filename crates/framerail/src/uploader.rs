@@ -46,7 +46,7 @@ impl Uploader {
             surface if surface.device() == self.device() => Ok(()),
             surface => {
                 let picture = CudaSurface::of(surface)
-                    .ok_or_else(|| CudaError::BadArgument { what: "a frame that is not a picture goes to another device".into() })?;
+                    .ok_or_else(|| CudaError::BadArgument { what: "a frame that is not a surface goes to another device".into() })?;
                 frame.surface = Surface::Device(Arc::new(picture.copied(&self.pool, &self.stream)?));
                 Ok(())
             }

@@ -256,7 +256,7 @@ fn models_that_are_missing_or_unfit() {
     place.write("key.toml", card("text.onnx").replace("width", "widht"));
     refused("@/key.toml", &["@/key.toml line 8", "unknown key 'widht'", "did you mean 'width'"]);
     place.write("value.toml", card("text.onnx").replace("32\nheight", "0\nheight"));
-    refused("@/value.toml", &["@/value.toml line 8", "takes 1 to 32768"]);
+    refused("@/value.toml", &["@/value.toml line 8", "must be 1 to 32768"]);
     place.write("no-text.toml", [0xff, 0xfe, 0, 1]);
     refused("@/no-text.toml", &["@/no-text.toml"]);
 }
@@ -378,7 +378,7 @@ fn mistakes_in_a_pipeline_are_underlined() {
         &place,
         "read in.mp4 ! infer centerface confidence=1.5 ! null",
         &[
-            "error: confidence=1.5 is out of range; it goes from 0 to 1",
+            "error: confidence=1.5 is out of range; it must be from 0 to 1",
             "  read in.mp4 ! infer centerface confidence=1.5 ! null",
             "                                 ^^^^^^^^^^^^^^",
             "  help: confidence: minimum score of a detection or other result; default: the model card's",

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 fn card_is_there(test: &str) -> bool {
     let reason = match device_count() {
         Ok(count) if count > 0 => return true,
-        Ok(_) => "no card".to_owned(),
+        Ok(_) => "no GPU".to_owned(),
         Err(error) => error.to_string(),
     };
     report(&format!("GPU TESTS DID NOT RUN: {test}: {reason}"));

@@ -178,7 +178,7 @@ fn a_playlist_is_replaced_only_when_told_so() {
     assert_eq!(Playlist::of(&path).segments.len(), 5);
     // What an earlier playlist left is not mixed with a new one.
     fs::remove_file(&path).expect("there");
-    assert!(framerail::run(&text).expect_err("segments are there").to_string().contains("cam-0"));
+    assert!(framerail::run(&text).expect_err("segments are present").to_string().contains("cam-0"));
     let vod = folder.path().join("vod.m3u8");
     run(&format!("read '{}' ! write '{}' playlist=vod", clip(50).path().display(), vod.display()));
     assert_eq!(Playlist::of(&vod).tags["EXT-X-PLAYLIST-TYPE"], "VOD");
@@ -190,10 +190,10 @@ fn options_without_effect_are_refused() {
         ("write out.mp4 segment=2s", "for HLS playlists"),
         ("write out.m3u8 transport=udp", "for servers"),
         ("write rtsp://host/x segments=3", "for HLS playlists"),
-        ("write rtsp://host/x on_loss=fail retries=3", "nothing is tried again"),
+        ("write rtsp://host/x on_loss=fail retries=3", "does not retry"),
         ("write out.m3u8 segment=1ms", "last from"),
         ("write out.m3u8 linger=1s", "for servers"),
-        ("write srt://host:9000 linger=1h", "a minute at most"),
+        ("write srt://host:9000 linger=1h", "at most a minute"),
         ("write http://host/x", "rtsp"),
     ] {
         let error = framerail::run(&format!("read '{}' ! {text}", clip(50).path().display())).expect_err(text).to_string();

@@ -463,7 +463,7 @@ fn the_mjpeg_stage_serves_its_streams() {
     let client = Client::new(address);
     until("the stream", || client.get("/streams").json().as_array().is_some_and(|streams| !streams.is_empty()));
     let name = client.get("/streams").json()[0]["name"].as_str().expect("a name").to_owned();
-    assert!(client.get("/").text().contains(&format!("alt=\"Live picture of {name}\"")));
+    assert!(client.get("/").text().contains(&format!("alt=\"Live image of {name}\"")));
     let numbers: Vec<u64> = client.multipart(&format!("/{name}.mjpg"), 3).iter().map(|jpeg| shown_number(jpeg)).collect();
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
     assert_eq!(client.get("/0.jpg").status, 200);

@@ -1,4 +1,4 @@
-//! Stages that put things together: text on frames, many streams in one picture, clips around events.
+//! Stages that put things together: text on frames, many streams in one frame, clips around events.
 
 mod stages_support;
 

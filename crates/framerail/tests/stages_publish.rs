@@ -140,7 +140,7 @@ fn a_broker_may_want_a_password_and_encryption() {
     let ran = told(&format!("{trusted} username=camera password_env=CARGO_PKG_NAME"));
     assert_eq!((ran.error().as_str(), counts(&ran, MQTT)), ("none", [3, 0, 0]));
     let error = told(&format!("{trusted} username=camera password_env=CARGO_PKG_VERSION when_full=drop")).error();
-    assert!(error.contains("does not let this client in") || error.contains("refuses the user name"), "{error}");
+    assert!(error.contains("does not authorise this client") || error.contains("refuses the user name"), "{error}");
     let error = told("tls=yes username=camera").error();
     assert!(error.contains("certificate"), "{error}");
 }

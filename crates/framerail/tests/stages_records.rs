@@ -201,7 +201,7 @@ fn what_is_finished_of_a_failed_run_stays() {
     assert_eq!(frames_of(&parts.join("part-000001.parquet")), (8..16).collect::<Vec<_>>());
     // They are not lost by starting again.
     let text = format!("save {}", path.display());
-    let told = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are there");
+    let told = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are present");
     assert!(told.contains("contains the records of an interrupted run"), "{told}");
     assert_eq!(run(&format!("{text} overwrite=yes"), faces(0, "a", 3)).error(), "none");
     assert_eq!((files(folder.path()), frames_of(&path)), (vec!["boxes.parquet".to_owned()], vec![0, 1, 2]));

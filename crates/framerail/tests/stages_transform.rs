@@ -204,17 +204,17 @@ fn pinned_formats_are_checked_or_made() {
         Ok(ran) => panic!("{text} ran: {}", ran.error()),
         Err(problem) => problem,
     };
-    assert!(refused("caps fps=30").contains("25.00 a second, not at 30.00"));
+    assert!(refused("caps fps=30").contains("the frame rate is 25.00, not 30.00"));
     for (text, why) in [
         ("caps", "give format=, size= or fps="),
-        ("convert", "nothing is to be converted"),
+        ("convert", "there is nothing to convert"),
         ("convert format=yuv999", "is not a pixel format"),
         ("scale 640", "is not a size"),
         ("scale 64x64 color=red", "fit=pad"),
         ("pad 10x10 x=4", "needs y= as well"),
         ("rotate 45", "90"),
         ("cropto 1,2,3", "x,y,w,h"),
-        ("cropto 0:9", "is not a shape"),
+        ("cropto 0:9", "is not an aspect ratio"),
     ] {
         assert!(refused(text).contains(why), "{text}: {}", refused(text));
     }

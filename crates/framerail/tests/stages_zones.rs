@@ -131,14 +131,14 @@ fn what_cannot_work_is_told_before_the_start() {
 fn pixels_outside_are_told_when_the_size_is_known() {
     let (_folder, path) = map(&MAP.replace("[64, 0]", "[640, 0]"));
     let error = run(&format!("track ! zones {} ! collect", path.display()), walk()).error();
-    assert!(error.contains("zone `right` has point 2 at [640, 0], outside of the picture of 64x48 pixels"), "{error}");
+    assert!(error.contains("zone `right` has point 2 at [640, 0], outside of the frame of 64x48 pixels"), "{error}");
 }
 
 #[test]
 fn zones_without_identities_are_counted_and_streams_that_do_not_come_are_told() {
-    let (_folder, path) = map(
-        "[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 0], [1, 1], [0, 1]]\n[[zone]]\nname = 'b'\npoints = [[0, 0], [1, 0], [1, 1]]\nstreams = ['yard']\n",
-    );
+    let (_folder, path) =
+        map("[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 0], [1, 1], [0, 1]]\n[[zone]]\nname = 'b'\npoints = [[0, 0], [1, 0], [1, \
+         1]]\nstreams = ['yard']\n");
     let ran = run(&format!("zones {} ! collect", path.display()), walk());
     let zones: &FrameZones = frames(&ran.items)[0].attachments.get().expect("attached");
     assert_eq!((zones.zones.len(), zones.zones[0].count, ran.counter("zones_entered")), (1, 1, 0));

@@ -63,8 +63,8 @@ class Comparison:
     def sized(self, found: tuple[int, int], wanted: tuple[int, int]) -> None:
         """Compares (width, height) of a frame."""
         if found != wanted:
-            turned = " (not turned)" if found == wanted[::-1] else ""
-            self.verdict.flaw = f"pictures are {found[0]}×{found[1]} in place of {wanted[0]}×{wanted[1]}{turned}"
+            turned = " (not rotated)" if found == wanted[::-1] else ""
+            self.verdict.flaw = f"frames are {found[0]}×{found[1]} instead of {wanted[0]}×{wanted[1]}{turned}"
 
     def missed(self, count: int) -> None:
         """Notes frames that did not come; negative for frames beyond those asked for."""

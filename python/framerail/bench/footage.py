@@ -64,7 +64,7 @@ def _by_ffmpeg(path: str) -> Iterator[np.ndarray]:
         assert process.stdout and process.stderr
         while header := process.stdout.readline():
             if header.strip() != b"P6":
-                raise FootageError(f"{path}: ffmpeg gives no pictures")
+                raise FootageError(f"{path}: ffmpeg returns no frames")
             width, height = map(int, process.stdout.readline().split())
             process.stdout.readline()
             data = process.stdout.read(width * height * 3)
@@ -108,7 +108,7 @@ def _make_short(path: Path, number: int) -> None:
         result = subprocess.run([*command, "-c:v", "libx264", "-g", "30", str(path)], stderr=subprocess.PIPE, text=True)
         if result.returncode == 0:
             return
-        raise FootageError(f"ffmpeg makes no short clip: {result.stderr.strip()}")
+        raise FootageError(f"ffmpeg cannot make a short clip: {result.stderr.strip()}")
     try:
         import av
     except ImportError:

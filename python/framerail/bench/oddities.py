@@ -101,7 +101,7 @@ ODDITIES = (
         "ten.mp4",
         ("-pix_fmt", "yuv420p10le", "-c:v", "libx264", "-preset", "veryfast", "-g", "30"),
     ),
-    Oddity("rotated", "to be turned by 90°", "rotated.mp4", ("-c", "copy", "-metadata:s:v:0", "rotate=90"), base="b.mp4"),
+    Oddity("rotated", "rotation tag of 90°", "rotated.mp4", ("-c", "copy", "-metadata:s:v:0", "rotate=90"), base="b.mp4"),
 )
 
 

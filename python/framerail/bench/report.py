@@ -44,7 +44,7 @@ def number(value: float) -> str:
 
 def table(case: Case, results: list[Result], versions: dict[str, str]) -> str:
     """One case as a Markdown table."""
-    rows = [("reader", case.unit, "least to greatest", "× best peer", "× decode alone", "frames")]
+    rows = [("reader", case.unit, "minimum to maximum", "× best peer", "× decode alone", "frames")]
     peer, limit = best_peer(results), limit_of(results)
     for result in ranked(results):
         name = f"{title(result.reader)} {versions.get(result.reader, '')}".strip()

@@ -72,7 +72,7 @@ def _local(path: str) -> List[Tuple[str, int, str]]:
     if os.path.isdir(path):
         paths = videos_of(path)
         if not paths:
-            raise FileNotFoundError(f"{path}: the folder contains no video; endings are {' '.join(sorted(VIDEOS))}")
+            raise FileNotFoundError(f"{path}: the folder contains no video; known extensions are {' '.join(sorted(VIDEOS))}")
     elif os.path.exists(path):
         paths = [path]
     else:

@@ -85,12 +85,12 @@ def why_not(template: Template) -> Optional[str]:
         return "audio and subtitles of joined files are copied together, or left out with audio=no"
     ending = os.path.splitext(write.arguments[0] if write.arguments else "")[1].lower()
     if ending not in (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".nut"):
-        return f"pieces are joined as MP4, MOV, Matroska, WebM or NUT, not {ending or 'files without an ending'}"
+        return f"pieces are joined as MP4, MOV, Matroska, WebM or NUT, not {ending or 'files without an extension'}"
     for stage in template.stages[1:-1]:
         if stage.name == "hold" and float(stage.options.get("start", 0)) > 0:
-            return "`hold start=` follows what it knows without a limit in time"
+            return "`hold start=` continues tracks without a time limit"
         if stage.name != "hold" and stage.name not in _ALONE:
-            return _WHOLE.get(stage.name, f"`{stage.name}` is not known to look at each frame alone")
+            return _WHOLE.get(stage.name, f"`{stage.name}` is not known to process each frame independently")
     return None
 
 
@@ -191,7 +191,8 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
         outcome = pipeline.run()
         written = outcome["stages"][-1]["counters"]["frames_written"]
         if written != piece.last - piece.first:
-            raise ValueError(f"frames {piece.first} to {piece.last} were to be written, and {written} came: the file's index does not fit it")
+            wanted = f"frames {piece.first} to {piece.last} were expected, but {written} were written"
+            raise ValueError(f"{wanted}: the index does not match the file")
         folder.put(file, target)
         row = row._replace(status="done", outputs=(target,), **{**measured(outcome), **fetched(pipeline, sources), "frames": written})
     except Exception as error:  # noqa: BLE001 - a row of the report

@@ -72,7 +72,7 @@ def split_words(text: str) -> List[Word]:
             if letter == "'":
                 close = text.find("'", at + 1)
                 if close < 0:
-                    raise ValueError(f"the quotation from character {at} of the pipeline on does not end: {text[at:]}")
+                    raise ValueError(f"the quotation mark at character {at} of the pipeline is not closed: {text[at:]}")
                 meant, at = meant + text[at + 1 : close], close + 1
             elif letter == '"':
                 opened, at = at, at + 1
@@ -80,7 +80,7 @@ def split_words(text: str) -> List[Word]:
                     at += text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\")
                     meant, at = meant + text[at : at + 1], at + 1
                 if at >= end:
-                    raise ValueError(f"the quotation from character {opened} of the pipeline on does not end: {text[opened:]}")
+                    raise ValueError(f"the quotation mark at character {opened} of the pipeline is not closed: {text[opened:]}")
                 at += 1
             else:
                 at += letter == "\\"
@@ -152,7 +152,7 @@ class Template:
         Raises
         ------
         ValueError
-            Where outputs lie in several folders.
+            Where outputs are in several folders.
         """
         folders = set()
         for stage in self.stages:
@@ -162,7 +162,7 @@ class Template:
                     head = target.split("{", 1)[0] if not target.startswith("{out}") else "{out}"
                     folders.add(head if head == "{out}" else head.rpartition("/")[0] or ".")
         if len(folders) > 1:
-            raise ValueError(f"outputs lie in several folders ({', '.join(sorted(folders))}); write them below {{out}} and give out=")
+            raise ValueError(f"outputs are in several folders ({', '.join(sorted(folders))}); write them below {{out}} and give out=")
         return folders.pop() if folders else None
 
     def rooted(self) -> Template:

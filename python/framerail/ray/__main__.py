@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", help="where to decode and run models: auto, cpu, cuda; default: auto")
     parser.add_argument("--cpus", type=float, default=1, help="CPUs of a task, and threads of its stages; default: 1")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of a task, such as 0.25; default: 0")
-    parser.add_argument("--retries", type=int, default=3, help="runs again of a task whose worker was lost; default: 3")
+    parser.add_argument("--retries", type=int, default=3, help="retries of a task whose worker was lost; default: 3")
     parser.add_argument("--address", metavar="ADDRESS", help="the Ray cluster; default: $RAY_ADDRESS, else Ray on this machine")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--no-progress", action="store_true", help="show no progress line")
@@ -58,7 +58,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         print(words if words.startswith("error:") else f"framerail: error: {words}", file=sys.stderr)
         return 2 if not isinstance(error, FileNotFoundError) else 3
     except KeyboardInterrupt:
-        print("framerail: interrupted: finished outputs are complete; --resume goes on", file=sys.stderr)
+        print("framerail: interrupted: finished outputs are complete; --resume continues", file=sys.stderr)
         return 130
     except RuntimeError as error:
         print(f"framerail: error: {error}", file=sys.stderr)

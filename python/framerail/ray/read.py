@@ -153,7 +153,7 @@ class _Source(Datasource):
         super().__init__()
         known(options, READER_DEFAULTS)
         if options.get("output", "numpy") not in ("numpy", "auto"):
-            raise bad("output", options["output"], "nothing: rows are Arrow tensors; iter_torch_batches makes them PyTorch's")
+            raise bad("output", options["output"], "the default only: rows are Arrow tensors; iter_torch_batches makes them PyTorch's")
         self._inputs = inputs
         self._errors = choice("errors", errors, ("raise", "skip"))
         self._block_bytes = whole("block_bytes", block_bytes, 1)

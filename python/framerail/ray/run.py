@@ -54,14 +54,14 @@ def run(
     Parameters
     ----------
     pipeline : str
-        A pipeline that begins with ``read {path}``. ``{path}`` stands for the input; ``{name}`` for its path below the folder that was
-        given, without the ending; ``{out}`` for ``out``. With ``{rows}`` as the target of `save`, the result is a data set of what was saved.
+        A pipeline that begins with ``read {path}``. ``{path}`` is replaced by the input, ``{name}`` by its path below the given folder,
+        without the extension, and ``{out}`` by ``out``. With ``{rows}`` as the target of `save`, the result is a data set of the records.
     inputs : path, address, iterable of them, or ray.data.Dataset
         Files, folders (with those below), patterns, addresses. A data set has the column "path", and perhaps "bytes" with whole files.
     out : path or address, optional
         Where outputs go; by default the folder that the text names. All nodes must reach it. An output appears when it is complete.
     resume : bool
-        Leave out inputs that an earlier run has finished: same size, time of change and content at both ends, same pipeline, same
+        Leave out inputs that an earlier run has finished: same size, modification time and content at both ends, same pipeline, same
         version, and the outputs are still there. Outputs of an earlier run are replaced where they are not up to date.
     overwrite : bool
         Replace outputs that other programs wrote.
@@ -112,7 +112,7 @@ def run(
         inputs = [row["path"] for row in inputs.select_columns(["path"]).iter_rows()]
     target = _target(template, out, storage_options)
     if resume and target is None:
-        raise bad("resume", resume, "it with a pipeline that writes files: this one has no outputs to look at")
+        raise bad("resume", resume, "it with a pipeline that writes files: this one has no outputs to check")
     seconds = _piece_seconds(template, split, target)
     if report is not None:
         # Not found out about after hours of work.
@@ -309,4 +309,4 @@ def _row_of(task: Task, result: Any) -> JobRow:
     row = failed(JobRow(task.input.path, task.input.name, "failed"), result)
     lines = [line.strip() for line in str(result).splitlines() if line.strip()]
     words = lines[0] if lines else type(result).__name__
-    return row._replace(error=f"the worker was lost again and again: {words}", kind="worker")
+    return row._replace(error=f"the worker was lost repeatedly: {words}", kind="worker")

@@ -21,7 +21,7 @@ Examples:
   framerail blur-faces in.mp4 --shape contour   along the face, less of the frame is hidden
   framerail blur-faces in.mp4 --review check.html
   framerail blur-faces in.mp4 -o out.mp4 --corrections corrections.toml
-  framerail blur-faces in.mp4 --thorough        three model runs a frame, finds more
+  framerail blur-faces in.mp4 --thorough        three model runs per frame, finds more
   framerail blur in.mp4 --model plates.toml --small
   framerail blur-faces in.mp4 --strip-tags --voice beep@12-15,1:30-1:42
   framerail blur-faces in.mp4 --also-area 0,0,30%,8% --except-area 40%,0,20%,60%

@@ -215,7 +215,7 @@ fn whole_name(path: &Path) -> PathBuf {
 
 fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failure> {
     if argument == "cam" || argument.starts_with("<video") || argument.starts_with("/dev/video") {
-        return Err(Failure::new(USAGE, format_args!("{argument}: cameras are not read yet; give a file")));
+        return Err(Failure::new(USAGE, format_args!("{argument}: cameras are not supported; give a file")));
     }
     let path = Path::new(argument);
     if path.is_dir() {

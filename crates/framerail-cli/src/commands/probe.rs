@@ -129,7 +129,7 @@ fn describe(stream: &StreamReport) -> String {
         let rate = video.average_frame_rate.map(|rate| format!("{} frames/s", (rate.as_f64() * 1000.0).round() / 1000.0));
         parts.extend(rate);
         parts.extend(video.is_mirrored.then(|| "mirrored".to_owned()));
-        parts.extend((video.rotation_degrees != 0).then(|| format!("turned by {} degrees", video.rotation_degrees)));
+        parts.extend((video.rotation_degrees != 0).then(|| format!("rotated by {} degrees", video.rotation_degrees)));
         parts.extend(video.sample_aspect_ratio.map(|ratio| format!("pixels {}:{}", ratio.num, ratio.den)));
         parts.extend(
             (!matches!(video.field_order.as_str(), "progressive" | "unknown")).then(|| format!("interlaced {}", video.field_order)),
@@ -140,7 +140,7 @@ fn describe(stream: &StreamReport) -> String {
     if let Some(audio) = &stream.audio {
         parts.push(format!("{} Hz, {} channels", audio.sample_rate, audio.channels));
     }
-    parts.extend(stream.frames_by_header.map(|frames| format!("{frames} frames by header")));
+    parts.extend(stream.frames_by_header.map(|frames| format!("{frames} frames according to the header")));
     parts.extend(stream.bit_rate.map(bit_rate));
     parts.extend((!stream.is_decodable).then(|| "NOT decodable by this FFmpeg".to_owned()));
     parts.join(", ")

@@ -99,7 +99,7 @@ pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec,
             Some(end) if end <= buffer.len() => Ok(buffer.address() + offset as u64),
             _ => {
                 let (pictures, have) = (job.params.len(), buffer.len());
-                Err(CudaError::argument(format!("{pictures} pictures of {picture_bytes} bytes at {offset} in a buffer of {have}")))
+                Err(CudaError::argument(format!("{pictures} images of {picture_bytes} bytes at {offset} in a buffer of {have}")))
             }
         }
     };
@@ -189,16 +189,16 @@ fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
         return Err(CudaError::argument(fault));
     }
     if let Some((index, misfit)) = job.params.iter().enumerate().find_map(|(index, params)| Some((index, spec.misfit(params)?))) {
-        return Err(CudaError::argument(format!("picture {index}: {misfit}")));
+        return Err(CudaError::argument(format!("image {index}: {misfit}")));
     }
     let starts = |address: u64, bytes: usize| address != 0 && address.is_multiple_of(bytes as u64);
     let is_aligned = starts(job.input, spec.input.dtype.size_bytes()) && starts(job.output, spec.output.dtype.size_bytes());
     if !is_aligned || !starts(job.scratch, 16) {
-        return Err(CudaError::argument("a batch to augment does not start at a whole element"));
+        return Err(CudaError::argument("a batch to augment is not aligned to its elements"));
     }
     let range = |start: u64, picture_bytes: usize| {
         let end = (picture_bytes as u64).checked_mul(job.params.len() as u64).and_then(|bytes| start.checked_add(bytes));
-        end.map(|end| start..end).ok_or_else(|| CudaError::argument(format!("{} pictures to augment", job.params.len())))
+        end.map(|end| start..end).ok_or_else(|| CudaError::argument(format!("{} images to augment", job.params.len())))
     };
     let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
     if overlap(&range(job.input, spec.input.picture_bytes())?, &range(job.output, spec.output.picture_bytes())?) {

@@ -242,7 +242,7 @@ impl BoxDecoder {
         // The device indexes scores with 32 bits.
         if elements.iter().any(|count| *count > i32::MAX as usize) || elements[0] == 0 || !matches!(outputs.dtype, DType::F16 | DType::F32)
         {
-            return refuse(format!("outputs of {elements:?} elements of {:?} a picture", outputs.dtype));
+            return refuse(format!("outputs of {elements:?} elements of {:?} per image", outputs.dtype));
         }
         if outputs.batch == 0 || outputs.batch > 65_535 {
             return refuse(format!("a batch of {}", outputs.batch));

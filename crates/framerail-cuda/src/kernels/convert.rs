@@ -104,7 +104,7 @@ pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJo
         let need = tensor.picture_bytes();
         if job.out_offset_bytes.checked_add(need).is_none_or(|end| end > job.out.len()) {
             let have = job.out.len();
-            return Err(CudaError::argument(format!("a picture of {need} bytes at {} in a buffer of {have}", job.out_offset_bytes)));
+            return Err(CudaError::argument(format!("a frame of {need} bytes at {} in a buffer of {have}", job.out_offset_bytes)));
         }
         let out = job.out.address() + job.out_offset_bytes as u64;
         let tables = job.tables.map_or_else(RawTables::default, ConversionTables::raw);
@@ -172,7 +172,7 @@ impl Prepared {
         job.picture.check()?;
         check_conversion(job, tensor)?;
         if !(job.out as usize).is_multiple_of(tensor.dtype.size_bytes()) || job.out == 0 {
-            return Err(CudaError::argument("a tensor does not start at a whole element"));
+            return Err(CudaError::argument("a tensor is not aligned to its elements"));
         }
         let common = Common::new(tensor, job)?;
         let picture = Picture::new(job)?;
@@ -192,16 +192,16 @@ fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), Cuda
         return Err(CudaError::argument("a filter without its weights"));
     }
     if tensor.channel_order == ChannelOrder::Rgba {
-        return Err(CudaError::argument("tensors with alpha are made on the host"));
+        return Err(CudaError::argument("tensors with alpha are converted on the CPU only"));
     }
     if tables.tone != 0 && tensor.channel_order == ChannelOrder::Gray {
-        return Err(CudaError::argument("grey pictures of high range are made on the host"));
+        return Err(CudaError::argument("grey HDR frames are converted on the CPU only"));
     }
     let Placement { left, top, width, height } = conversion.placement;
     let fits = |first: u32, count: u32, side: u32| count > 0 && first.checked_add(count).is_some_and(|end| end <= side);
     if !fits(left, width, tensor.width) || !fits(top, height, tensor.height) {
         let (across, down) = (tensor.width, tensor.height);
-        return Err(CudaError::argument(format!("a picture of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
+        return Err(CudaError::argument(format!("a frame of {width}x{height} at {left},{top} in a tensor of {across}x{down}")));
     }
     let CropWindow { x, y, width, height } = conversion.window;
     // Distant windows would overflow the kernel's integers.
@@ -215,7 +215,7 @@ fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), Cuda
     let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
     let in_bytes = conversion.in_bytes || conversion.sampling == Sampling::Bilinear8Bit;
     if conversion.fast.is_some() && !(is_8bit_yuv && in_bytes && tensor.channel_order != ChannelOrder::Gray) {
-        return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {} here", picture.format)));
+        return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {}", picture.format)));
     }
     Ok(())
 }
@@ -285,14 +285,17 @@ pub(super) fn element_type(dtype: DType) -> Result<u8, CudaError> {
         DType::Bf16 => Ok(2),
         DType::F32 => Ok(3),
         DType::U16 => Ok(4),
-        other => Err(CudaError::argument(format!("tensors of {other:?} are not made here"))),
+        other => Err(CudaError::argument(format!("tensors of {other:?} are not supported on GPUs"))),
     }
 }
 
 fn check_tensor(tensor: &TensorSpec) -> Result<(), CudaError> {
     let sides = 1..=MAX_SIDE;
     if !sides.contains(&tensor.width) || !sides.contains(&tensor.height) {
-        return Err(CudaError::argument(format!("a tensor of {}x{}: sides go from 1 to {MAX_SIDE}", tensor.width, tensor.height)));
+        return Err(CudaError::argument(format!(
+            "a tensor of {}x{}: width and height must be from 1 to {MAX_SIDE}",
+            tensor.width, tensor.height
+        )));
     }
     Ok(())
 }

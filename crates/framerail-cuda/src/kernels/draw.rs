@@ -96,7 +96,7 @@ fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
     } else {
         format!("{stroke:?}")
     };
-    CudaError::argument(format!("{what} does not fit a {} picture of {}x{}", picture.format, picture.width, picture.height))
+    CudaError::argument(format!("{what} does not fit a {} frame of {}x{}", picture.format, picture.width, picture.height))
 }
 
 /// Encodes these jobs for [`draw_raw`] to read from device memory: all strokes, then all characters and rasters.
@@ -172,7 +172,7 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
         job.picture.check()?;
         let picture = Picture::new(&job.picture, first, job.strokes.len())?;
         if prepared.iter().any(|(_, other): &(Common, Picture)| other.component == picture.component) {
-            return Err(CudaError::argument("a picture is painted on by two jobs at once"));
+            return Err(CudaError::argument("two drawing jobs use the same frame"));
         }
         first += job.strokes.len();
         prepared.push((Common::new(&job.picture, commands, letters), picture));

@@ -194,7 +194,7 @@ fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(
 fn misfit(what: &str, HidePlan { mask, fills }: &HidePlan, picture: &RawPicture) -> CudaError {
     let RawPicture { format, width, height, .. } = picture;
     // Leaves out the mask's cover, which may be a large raster.
-    CudaError::argument(format!("{what} of {fills:?} at {:?} does not fit a {format} picture of {width}x{height}", mask.region))
+    CudaError::argument(format!("{what} of {fills:?} at {:?} does not fit a {format} frame of {width}x{height}", mask.region))
 }
 
 impl Prepared {

@@ -77,16 +77,16 @@ impl RawPicture {
     pub(super) fn check(&self) -> Result<(), CudaError> {
         let Self { format, width, height, .. } = *self;
         if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
-            return Err(CudaError::argument(format!("a picture of {width}x{height}: sides go from 1 to {MAX_SIDE}")));
+            return Err(CudaError::argument(format!("a frame of {width}x{height}: width and height must be from 1 to {MAX_SIDE}")));
         }
         for (plane, (address, pitch)) in self.planes.iter().zip(self.pitches_bytes).enumerate().take(format.planes()) {
             let (row_bytes, _) = format.plane_size(plane, width, height);
             let sample = format.sample_bytes();
             if *address == 0 || pitch < row_bytes || pitch > u32::MAX as usize {
-                return Err(CudaError::argument(format!("plane {plane} of a {format} picture: rows of {row_bytes} bytes, {pitch} apart")));
+                return Err(CudaError::argument(format!("plane {plane} of a {format} frame: rows of {row_bytes} bytes, {pitch} apart")));
             }
             if !(*address as usize).is_multiple_of(sample) || !pitch.is_multiple_of(sample) {
-                return Err(CudaError::argument(format!("plane {plane} of a {format} picture does not start at a whole sample")));
+                return Err(CudaError::argument(format!("plane {plane} of a {format} frame is not aligned to its samples")));
             }
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Picture {
     fn new(job: &RawHistogramJob, counts: u64) -> Result<Self, CudaError> {
         let RawHistogramJob { picture, plan } = job;
         picture.check()?;
-        let refused = || CudaError::argument(format!("a {} picture cannot be counted by {plan:?}", picture.format));
+        let refused = || CudaError::argument(format!("a histogram of a {} frame cannot be made by {plan:?}", picture.format));
         let samples = picture.component(plan.component).ok_or_else(refused)?;
         let (width, height) = picture.format.component_size(plan.component, picture.width, picture.height);
         let steps = (samples.pitch_bytes.checked_mul(plan.spacing), u32::from(samples.step_bytes).checked_mul(plan.spacing));

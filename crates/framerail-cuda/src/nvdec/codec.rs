@@ -186,7 +186,7 @@ fn ask(device: &Arc<CudaDevice>, codec: NvdecCodec, chroma: Chroma, bits: u32) -
     let mut caps =
         ffi::DecodeCaps { codec: codec.id(), chroma_format: chroma.id(), bit_depth_minus8: bits.saturating_sub(8), ..Default::default() };
     // SAFETY: a structure of the header's layout, with a current context.
-    entered.check_code(unsafe { (library.get_caps)(&mut caps) }, "asking what NVDEC can do")?;
+    entered.check_code(unsafe { (library.get_caps)(&mut caps) }, "querying NVDEC's capabilities")?;
     Ok((caps.is_supported != 0).then(|| DecodeCapability {
         codec,
         chroma,
@@ -227,7 +227,7 @@ impl DecodeCapability {
         let ((min_width, min_height), (max_width, max_height)) = (self.min_size, self.max_size);
         Err(CudaError::Unsupported {
             what: format!("{} {} {} bit at {width}x{height}", self.codec, self.chroma, self.bits),
-            reason: format!("it takes {min_width}x{min_height} to {max_width}x{max_height}, up to {} macroblocks", self.max_macroblocks),
+            reason: format!("it supports {min_width}x{min_height} to {max_width}x{max_height}, up to {} macroblocks", self.max_macroblocks),
         })
     }
 }

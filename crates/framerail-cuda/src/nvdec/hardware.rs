@@ -107,7 +107,7 @@ impl HardwareDecoder {
         let mut handle = std::ptr::null_mut();
         // SAFETY: an out value and a structure of the header's layout, with a current context.
         let code = unsafe { (library()?.create_decoder)(&mut handle, &mut info) };
-        let what = format!("making a decoder for {} {} {} bit at {width}x{height}", format.codec, format.chroma, format.bits);
+        let what = format!("creating a decoder for {} {} {} bit at {width}x{height}", format.codec, format.chroma, format.bits);
         let bytes = u64::from(surfaces) * u64::from(width) * u64::from(height) * 3 / 2;
         entered.check_code(code, &what).map_err(|error| device.explain(error, bytes as usize))?;
         log::debug!("{what} took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
@@ -163,7 +163,7 @@ impl HardwareDecoder {
     pub(super) unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         let entered = self.device.enter()?;
         // SAFETY: a live decoder; the rest is guaranteed by the caller.
-        entered.check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a picture")
+        entered.check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a frame")
     }
 
     /// Maps a decoded frame to device memory: address and pitch. Waits until it is decoded.
@@ -190,7 +190,7 @@ impl HardwareDecoder {
         let entered = self.device.enter()?;
         // SAFETY: out values, a live decoder and a picture index from the parser.
         let code = unsafe { (library()?.map)(self.handle, info.picture_index, &mut address, &mut pitch, &mut parameters) };
-        entered.check_code(code, "mapping a decoded picture")?;
+        entered.check_code(code, "mapping a decoded frame")?;
         Ok((address, pitch as usize))
     }
 
@@ -198,7 +198,7 @@ impl HardwareDecoder {
     pub(super) fn unmap(&mut self, address: u64) -> Result<(), CudaError> {
         let entered = self.device.enter()?;
         // SAFETY: a live decoder and an address from `map`.
-        entered.check_code(unsafe { (library()?.unmap)(self.handle, address) }, "giving a decoded picture back")
+        entered.check_code(unsafe { (library()?.unmap)(self.handle, address) }, "unmapping a decoded frame")
     }
 
     /// Whether the frame has errors, concealed or not. False for codecs for which the driver does not report errors.
@@ -227,7 +227,7 @@ impl Drop for HardwareDecoder {
             let began = Instant::now();
             // SAFETY: created by us, destroyed once, no frame mapped.
             unsafe { (library.destroy_decoder)(self.handle) };
-            log::debug!("giving a decoder back took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
+            log::debug!("destroying a decoder took {:.1} ms", began.elapsed().as_secs_f64() * 1000.0);
         }
     }
 }

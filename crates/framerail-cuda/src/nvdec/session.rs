@@ -147,7 +147,7 @@ impl<S: PictureSink> NvdecSession<S> {
         let code = unsafe { (library.create_parser)(&mut parser, &mut parameters) };
         let header = (goes_in_band && !header.is_empty()).then(|| header.to_vec());
         let session = Self { parser, state, _extended: extended, header, owns: PhantomData };
-        entered.check_code(code, "making a parser")?;
+        entered.check_code(code, "creating a video parser")?;
         Ok(session)
     }
 
@@ -299,7 +299,7 @@ impl<S: PictureSink> State<S> {
                 let decoded = unsafe { decoder.decode(picture) };
                 self.noted(decoded)
             }
-            None => Err(CudaError::NoDecoder { reason: "a picture came before the sequence header".into() }),
+            None => Err(CudaError::NoDecoder { reason: "a frame arrived before the sequence header".into() }),
         }
     }
 
@@ -353,7 +353,7 @@ unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut Stat
         return 0;
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| work(state)));
-    let panicked = || Err(CudaError::argument("what takes the decoded pictures panicked; this is a bug, please report it"));
+    let panicked = || Err(CudaError::argument("the callback for decoded frames panicked; this is a bug, please report it"));
     match outcome.unwrap_or_else(|_| panicked()) {
         Ok(answer) => answer,
         Err(error) => {

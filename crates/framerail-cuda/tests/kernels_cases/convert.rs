@@ -216,7 +216,7 @@ pub fn high_range_is_mapped_as_on_the_host(card: &dyn Card) {
                 for channel_order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
                     let tone_map = Some(noise.pick(&[ToneMap::Bt2390, ToneMap::Hable]));
                     let options = TensorOptions { size, channel_order, tone_map, dtype: DType::F32, ..TensorOptions::default() };
-                    check_against_host(card, &options, noise.picture(format, 96, 64), color, "high range");
+                    check_against_host(card, &options, noise.picture(format, 96, 64), color, "HDR");
                 }
             }
         }

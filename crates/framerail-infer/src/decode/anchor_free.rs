@@ -56,7 +56,7 @@ fn center_and_size() -> BoxForm {
 impl AnchorFreeCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let fitting: &[usize] = if card.landmarks.is_empty() { &[0] } else { &[2, 3] };
-        ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 when the card names landmarks, else 0")?;
+        ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 if the card names landmarks, else 0")?;
         self.masks.as_ref().map_or(Ok(()), PrototypesCard::check)
     }
 

@@ -78,7 +78,7 @@ impl AnchorsCard {
                 )?;
             } else {
                 let has_others = !level.sizes.is_empty() || level.between.is_some() || !level.aspect_ratios.is_empty();
-                ensure(!has_others, "shapes", "nothing beside sizes, between and aspect_ratios")?;
+                ensure(!has_others, "shapes", "left out beside sizes, between and aspect_ratios")?;
                 let sound = level.shapes.len() <= 64 && level.shapes.as_flattened().iter().copied().all(positive);
                 ensure(sound, "shapes", "1 to 64 pairs of numbers above 0")?;
             }

@@ -148,19 +148,19 @@ impl BoxesCard {
     }
 
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
-        ensure(self.labels.is_none() || self.scores.is_some(), "labels", "a name only beside 'scores'")?;
-        ensure(card.landmarks.is_empty(), "landmarks", "no landmarks: this family has none")?;
-        ensure(self.row.is_none() || self.scores.is_none(), "row", "nothing beside 'scores': leave it out")?;
+        ensure(self.labels.is_none() || self.scores.is_some(), "labels", "left out without 'scores'")?;
+        ensure(card.landmarks.is_empty(), "landmarks", "left out: this family has no landmarks")?;
+        ensure(self.row.is_none() || self.scores.is_none(), "row", "left out beside 'scores'")?;
         ensure(RowPlaces::new(self.row()).is_some(), "row", "a list with one each of box, score and class, and picture or other")?;
         let (in_input, geometry) = (self.space == BoxSpace::Input, FrameScale::of(&card.input).is_some());
-        ensure(in_input || !self.normalized, "space", "input, or nothing, for boxes from 0 to 1")?;
+        ensure(in_input || !self.normalized, "space", "input, or left out, for boxes from 0 to 1")?;
         if let Some(masks) = &self.masks {
-            ensure(in_input, "space", "input beside 'masks'")?;
-            ensure(self.scores.is_some(), "masks", "nothing without 'scores'")?;
+            ensure(in_input, "space", "input if 'masks' is given")?;
+            ensure(self.scores.is_some(), "masks", "left out without 'scores'")?;
             ensure(masks.activation != Activation::Softmax, "activation", "none or sigmoid for masks")?;
             ensure(masks.threshold > 0.0 && masks.threshold < 1.0, "threshold", "a number between 0 and 1")?;
         }
-        ensure(in_input || geometry, "space", "frame and scaled only where [input.more] tells the model frame_width or scale_x")?;
+        ensure(in_input || geometry, "space", "input, unless [input.more] gives the model frame_width or scale_x")?;
         ensure(self.background.is_none_or(|id| id as usize <= card.class_count()), "background", "the number of one of the classes")
     }
 
@@ -271,7 +271,8 @@ impl Boxes {
     }
 
     fn class(&self, label: i64) -> Result<usize, String> {
-        usize::try_from(label.saturating_sub(self.card.first_label)).map_err(|_| format!("class {label} was found, below first_label"))
+        usize::try_from(label.saturating_sub(self.card.first_label))
+            .map_err(|_| format!("the model returned class {label}, which is below first_label"))
     }
 
     fn push(&self, (row, values): (usize, &[f32]), class: usize, score: f32, candidates: &mut Candidates) -> Result<(), String> {
@@ -381,7 +382,8 @@ mod tests {
 
     fn card(output: &str) -> ModelCard {
         let text = format!(
-            "name = \"b\"\nfile = \"b.onnx\"\nlicence = \"MIT\"\nlabels = [\"cat\", \"dog\"]\n[input]\nwidth = 100\nheight = 50\n[output.boxes]\n{output}"
+            "name = \"b\"\nfile = \"b.onnx\"\nlicence = \"MIT\"\nlabels = [\"cat\", \"dog\"]\n[input]\nwidth = 100\nheight = \
+             50\n[output.boxes]\n{output}"
         );
         ModelCard::parse(&text, "b.toml".as_ref()).expect("card of the test")
     }

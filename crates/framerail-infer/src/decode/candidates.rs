@@ -51,7 +51,7 @@ impl Candidates {
     /// Takes a box whose score was accepted; counts it as left out when a number of it is NaN or infinite.
     pub(crate) fn push(&mut self, candidate: Candidate) -> Result<(), String> {
         if candidate.class >= self.classes {
-            return Err(format!("class {} was found, but the card names {}", candidate.class, self.classes));
+            return Err(format!("the model returned class {}, but the card has only {}", candidate.class, self.classes));
         }
         let finite = candidate.bbox.is_finite() && candidate.landmarks.iter().all(|point| point.x.is_finite() && point.y.is_finite());
         if finite {

@@ -35,7 +35,7 @@ impl Describe for Embedding {
     fn describe(&self, tensors: &Tensors<'_>, item: usize, _: &Seen, _: f32) -> Result<Described, String> {
         let mut vector = tensors.flat(&self.0.output, item)?.to_vec();
         if self.0.length.is_some_and(|length| length != vector.len()) || vector.is_empty() {
-            return Err(format!("output '{}' has {} values; the card says {:?}", self.0.output, vector.len(), self.0.length));
+            return Err(format!("output '{}' has {} values; the card states {:?}", self.0.output, vector.len(), self.0.length));
         }
         if self.0.normalize {
             let norm = vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();

@@ -43,9 +43,7 @@ impl Expected {
             return Err(format!("output '{}' is not in the model; it has: {}", self.name, names.join(", ")));
         };
         if !is_read(output.elem_type) {
-            return Err(format!(
-                "output {output} has elements that are not read; export it as float32, or as int64 where it gives classes"
-            ));
+            return Err(format!("output {output} has an unsupported element type; export it as float32, or as int64 for class numbers"));
         }
         // An output without a declared shape is looked at when it comes.
         let Some(dims) = &output.dims else { return Ok(()) };

@@ -65,14 +65,14 @@ const MAX_POINTS: usize = 10_000;
 impl LandmarksCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let named = card.landmarks.len();
-        ensure(self.points.is_some() || named > 0, "points", "their number, when the card has no 'landmarks' with their names")?;
+        ensure(self.points.is_some() || named > 0, "points", "the number of landmarks, if the card has no 'landmarks' with names")?;
         ensure(self.points.is_none_or(|points| named == 0 || points == named), "points", "the number of the card's 'landmarks'")?;
         ensure((1..=MAX_POINTS).contains(&self.count(card)), "points", "1 to 10000")?;
         ensure((2..=16).contains(&self.values), "values", "2 to 16")?;
         let has_maps = self.form == LandmarkForm::Heatmaps;
-        ensure(!has_maps || !self.normalized, "normalized", "nothing for heatmaps: their cells cover the model's input")?;
+        ensure(!has_maps || !self.normalized, "normalized", "left out for heatmaps: their cells cover the model's input")?;
         ensure(self.activation != Activation::Softmax, "activation", "none or sigmoid")?;
-        ensure(has_maps || self.activation == Activation::None, "activation", "nothing unless form is heatmaps")?;
+        ensure(has_maps || self.activation == Activation::None, "activation", "left out unless form is heatmaps")?;
         ensure((0.0..=1.0).contains(&self.cell_origin), "cell_origin", "0 to 1")?;
         ensure(self.presence_activation != Activation::Softmax, "presence_activation", "none or sigmoid: it is one score")
     }

@@ -39,7 +39,11 @@ fn half() -> f32 {
 impl SegmentationCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let labels = card.label_list();
-        ensure(labels.len() == 1 || !self.inside.is_empty(), "inside", "the classes that make the mask, since the card has several")?;
+        ensure(
+            labels.len() == 1 || !self.inside.is_empty(),
+            "inside",
+            "given: the classes that make the mask, since the card has several",
+        )?;
         let known = |name: &String| labels.iter().any(|label| *label.name == **name);
         ensure(self.inside.iter().all(known), "inside", "classes of the card by their names")?;
         ensure(self.activation != Activation::Softmax || labels.len() > 1, "activation", "none or sigmoid for a single channel")?;

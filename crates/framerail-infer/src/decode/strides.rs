@@ -138,7 +138,7 @@ impl StridesCard {
         ensure(given.is_ok(), "landmarks", rule)?;
         let named = !card.landmarks.is_empty();
         ensure(!named || given == Ok(true), "landmarks", "the names of outputs, since the card names landmarks")?;
-        ensure(named || given == Ok(false), "landmarks", "nothing unless the card names landmarks")
+        ensure(named || given == Ok(false), "landmarks", "left out unless the card names landmarks")
     }
 
     /// The outputs of a level.

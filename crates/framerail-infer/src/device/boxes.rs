@@ -67,7 +67,7 @@ impl CardBoxes {
             OutputCard::Anchors(anchors) => (anchors_family(anchors, card, size)?, anchor_names(anchors)),
             OutputCard::Heatmap(heatmap) => (heatmap_family(heatmap, outputs)?, heatmap_names(heatmap)),
             OutputCard::AnchorFree(free) => (free_family(free, outputs)?, [Some(free.output.clone()), None, None, None]),
-            other => return Err(format!("nothing there reads outputs of a model for {}", other.task())),
+            other => return Err(format!("the GPU has no decoder for models for {}", other.task())),
         };
         let number = |count: usize| u32::try_from(count).map_err(|_| "it is too large".to_owned());
         let decoder = BoxDecoder {
@@ -161,10 +161,10 @@ fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared]
         let dims = output.dims.as_deref().ok_or_else(|| format!("the shape of output '{name}' is not known before it runs"))?;
         let item = dims.iter().skip(1).try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?));
         if item != Some(elements) || dims.first() != Some(&i64::from(batch)) {
-            return Err(format!("output '{name}' is {dims:?}; the card makes {elements} values for each of {batch} pictures"));
+            return Err(format!("output '{name}' is {dims:?}; the card needs {elements} values for each of {batch} images"));
         }
         let element = output.element.filter(|element| matches!(element, Element::F16 | Element::F32));
-        let element = element.ok_or_else(|| format!("output '{name}' has elements that are not read there"))?;
+        let element = element.ok_or_else(|| format!("output '{name}' has an element type that the GPU does not decode"))?;
         if dtype.is_some_and(|known| known != element) {
             return Err("its outputs are of several types".into());
         }

@@ -57,7 +57,7 @@ impl InputWriter {
             return Ok(());
         }
         let what = if fits { "memory of another GPU" } else { "a format that is neither a frame nor this model's input" };
-        let reason = format!("frame {} lies on {} in {what}; put a download before this step", frame.index, surface.device());
+        let reason = format!("frame {} lies on {} in {what}; put `download` before this stage", frame.index, surface.device());
         Err(InferError::Device { device, reason })
     }
 

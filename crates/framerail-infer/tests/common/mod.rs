@@ -77,7 +77,7 @@ pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8])
 pub fn card_is_there(test: &str) -> bool {
     let reason = match framerail_cuda::device_count() {
         Ok(count) if count > 0 => return true,
-        Ok(_) => "no card".to_owned(),
+        Ok(_) => "no GPU".to_owned(),
         Err(error) => error.to_string(),
     };
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("GPU TESTS DID NOT RUN: {test}: {reason}\n"));

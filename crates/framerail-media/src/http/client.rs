@@ -156,14 +156,14 @@ impl Failure {
                 Err(error) => Self::transient(error),
             },
             Error::Rustls(error) => Self::of_tls(&error),
-            Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server is silent")),
+            Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server does not respond")),
             Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(io::Error::other(error.to_string())),
             Error::HostNotFound => Self::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "unknown host name")),
             Error::Other(error) => match error.downcast::<io::Error>() {
                 Ok(error) => Self::lasting(*error),
                 Err(error) => lasting(error.to_string()),
             },
-            Error::TooManyRedirects => lasting("the server redirects in a circle".into()),
+            Error::TooManyRedirects => lasting("the server's redirects form a loop".into()),
             other => lasting(other.to_string()),
         }
     }
@@ -181,7 +181,7 @@ impl Failure {
     }
 
     fn of_status(status: StatusCode) -> Self {
-        let words = format!("the server answers {status}");
+        let words = format!("the server responded with {status}");
         match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => Self::lasting(io::Error::new(io::ErrorKind::NotFound, words)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words)),

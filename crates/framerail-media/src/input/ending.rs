@@ -110,7 +110,7 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
             Ending::Missing("its last fragment is broken".to_owned())
         }
         "avi" | "asf" => match stated_size(&container.bytes_at(0, LOOK_BYTES)?)? {
-            stated if stated > size => Ending::Missing(format!("{size} of {stated} bytes are there")),
+            stated if stated > size => Ending::Missing(format!("only {size} of {stated} bytes are present")),
             _ => Ending::Unknown,
         },
         _ => Ending::Unknown,
@@ -187,7 +187,7 @@ pub(super) fn reason(
         // One audio chunk of an AVI may produce any number of packets.
         let is_exact = is_read(index) && (is_mov || (index == video && container.format_name() == "avi"));
         if is_exact && packets < entries && !progress.was_sought {
-            return Some(format!("{packets} of {entries} packets of stream {index} are there"));
+            return Some(format!("{packets} of {entries} packets of stream {index} are present"));
         }
     }
     let context = container.get();
@@ -198,7 +198,7 @@ pub(super) fn reason(
     // Containers count the duration from the first frame or from zero: report only if it falls short by both.
     let read = progress.latest_secs.max(progress.latest_secs - origin);
     let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
-    (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are there"))
+    (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are present"))
 }
 
 #[cfg(test)]

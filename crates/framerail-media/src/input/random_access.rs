@@ -93,7 +93,7 @@ impl Input {
         if self.read_on_to(&target, place, &damage, &mut passed)? {
             return Ok(passed);
         }
-        let reason = format!("packet {place} of its index is not in it; was it changed meanwhile?");
+        let reason = format!("packet {place} of the index is missing from the file; has the file changed?");
         Err(MediaError::Damaged { source_name: self.options.source.to_string(), reason })
     }
 

@@ -40,7 +40,7 @@ impl GraphPicture {
         let size = tree.size();
         let scale = SCALE.min(MAX_SIDE / size.width().max(size.height()));
         let (width, height) = ((size.width() * scale).ceil() as u32, (size.height() * scale).ceil() as u32);
-        let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or_else(|| failed(&"the picture is too large"))?;
+        let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or_else(|| failed(&"the image is too large"))?;
         resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
         pixels.encode_png().map_err(|error| failed(&error))
     }

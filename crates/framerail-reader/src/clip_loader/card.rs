@@ -167,7 +167,7 @@ impl CardSource {
         let parts = parts.into_iter().map(|part| TensorPictures::new(part, card.pictures.clone())).collect();
         let pictures = Arc::new(CardPictures { parts, slots: CardSlots::default(), pool: card.pictures.clone() });
         let on_card = if by_core {
-            Err(ReaderError::NotOnDevice { source_name, reason: "a core decodes it".into() })
+            Err(ReaderError::NotOnDevice { source_name, reason: "the CPU decodes it".into() })
         } else {
             Self::engine(card, &input, rotation, &pictures)
         };
@@ -260,7 +260,7 @@ impl CardSource {
         }
         decoded?;
         if self.packets.changes_headers() {
-            return Err(not_here("its global headers change on the way"));
+            return Err(not_here("its global headers change within the file"));
         }
         if found.len() < numbers.len() {
             return Err(not_here("frames are missing"));
@@ -336,7 +336,7 @@ impl Sink<'_> {
 
     fn place(&mut self, number: usize, made: &InPlace, status: FrameStatus) -> Result<(), CudaError> {
         if made.bytes != self.picture_bytes {
-            let what = format!("a picture of {} bytes in a clip of {} each", made.bytes, self.picture_bytes);
+            let what = format!("a frame of {} bytes in a clip of {} each", made.bytes, self.picture_bytes);
             return Err(CudaError::BadArgument { what });
         }
         self.found.insert(number, status);

@@ -69,7 +69,7 @@ impl ClipOutput {
         let base = options.reader.output.clone();
         let tensor = if let OutputOptions::Tensor(tensor) = &base { Some(tensor) } else { None };
         if matches!(base, OutputOptions::Yuv) {
-            return Err(refuse("channels", "planes as decoded make no batch; use rgb, bgr, gray or hsv"));
+            return Err(refuse("channels", "decoded planes cannot be batched; use rgb, bgr, gray or hsv"));
         }
         if options.views == 0 || !matches!(options.crops, 1 | 3) {
             return Err(refuse("views", "give at least 1; crops are 1 or 3"));
@@ -78,14 +78,14 @@ impl ClipOutput {
             return Err(refuse("views", "several views of a clip differ by their augmentation; give augment too"));
         }
         if options.views > 1 && options.crops > 1 {
-            return Err(refuse("crops", "takes 1 with several views: a clip has one axis of parts"));
+            return Err(refuse("crops", "must be 1 with several views: a clip has one axis for crops and views"));
         }
         if options.channels_first && tensor.is_none_or(|tensor| tensor.layout != TensorLayout::Tchw) {
-            return Err(refuse("layout", "CTHW is made of planes: it goes with layout TCHW of the reader, and without exact"));
+            return Err(refuse("layout", "CTHW needs the reader's layout TCHW, and cannot go with exact"));
         }
         let layout = options.augment.as_ref().map_or(TensorLayout::Tchw, |augment| augment.layout);
         if options.channels_first && layout != TensorLayout::Tchw {
-            return Err(refuse("layout", "CTHW is made of planes: give the augmentation layout TCHW too"));
+            return Err(refuse("layout", "CTHW needs an augmentation with layout TCHW"));
         }
         match (options.short_side, tensor) {
             (Some(0), _) => return Err(refuse("short_side", "give at least 1 pixel")),

@@ -162,7 +162,7 @@ impl Worker {
                 Some(index) => reader.adopt_kept(index),
                 None => {
                     add(&counts.indexes_stale, 1);
-                    log::warn!("{}: was changed since it was indexed; its frames are looked for again", item.input.source);
+                    log::warn!("{}: changed since it was indexed; it is indexed again", item.input.source);
                 }
             }
         }
@@ -304,7 +304,7 @@ impl Worker {
             CardState::Untried => match self.card_source(card, opened) {
                 Ok(source) => Box::new(source),
                 Err(error) => {
-                    log::debug!("the host makes clips for the card: {error}");
+                    log::debug!("clips are decoded on the CPU and uploaded: {error}");
                     return requests;
                 }
             },
@@ -348,7 +348,7 @@ impl Worker {
                 }
             }
             // Damage, among others: another clip of the source may be intact.
-            Err(error) => log::debug!("the host makes a clip for the card: {error}"),
+            Err(error) => log::debug!("a clip is decoded on the CPU and uploaded: {error}"),
         }
         opened.card = CardState::Ready(source);
         requests
@@ -463,7 +463,7 @@ fn drawn(sampling: &ClipSampling, snap: usize, index: &FrameIndex, item: &ClipIt
         }
     };
     let clips = sample_clips(&sampling, &video)?;
-    let clip = clips.into_iter().nth(place).ok_or(crate::ClipError::NoFrames("a clip was asked for that the video does not have"))?;
+    let clip = clips.into_iter().nth(place).ok_or(crate::ClipError::NoFrames("the video does not have the requested clip"))?;
     Ok(snapped(clip, snap, index))
 }
 

@@ -47,7 +47,7 @@ export class Pictures {
       const card = this.cards.get(stream.id) ?? this.add(stream);
       card.isLive = stream.isLive;
       if (card.name.textContent !== stream.name) card.name.textContent = stream.name;
-      card.image.alt = `Live picture of ${stream.name}`;
+      card.image.alt = `Live image of ${stream.name}`;
       card.facts.textContent = [stream.facts, card.found].filter(Boolean).join(" · ");
       this.follow(card);
     }

@@ -49,11 +49,11 @@ impl Augmenter {
         for (name, have, picture) in [("input", input.len(), from), ("output", output.len(), to)] {
             if Some(have) != picture.checked_mul(params.len()) {
                 let pictures = params.len();
-                return Err(VisionError::Augmentation(format!("the {name} holds {have} bytes; {pictures} pictures have {picture} each")));
+                return Err(VisionError::Augmentation(format!("the {name} holds {have} bytes; {pictures} images need {picture} each")));
             }
         }
         if let Some((index, misfit)) = params.iter().enumerate().find_map(|(index, params)| Some((index, self.spec.misfit(params)?))) {
-            return Err(VisionError::Augmentation(format!("picture {index}: {misfit}")));
+            return Err(VisionError::Augmentation(format!("image {index}: {misfit}")));
         }
         for ((params, from), to) in params.iter().zip(input.chunks_exact(from)).zip(output.chunks_exact_mut(to)) {
             self.apply_one(params, from, to);
@@ -164,10 +164,10 @@ mod tests {
         };
         let whole = AugmentParams::whole(6, 4);
         let words = refusal(&mut augmenter, &[whole; 2], 143, 144);
-        assert_eq!(words, "augmentation: the input holds 143 bytes; 2 pictures have 72 each");
+        assert_eq!(words, "augmentation: the input holds 143 bytes; 2 images need 72 each");
         assert!(refusal(&mut augmenter, &[whole; 2], 144, 72).contains("the output holds 72 bytes"));
         let wide = AugmentParams::whole(7, 4);
-        assert!(refusal(&mut augmenter, &[whole, wide], 144, 144).starts_with("augmentation: picture 1: "));
+        assert!(refusal(&mut augmenter, &[whole, wide], 144, 144).starts_with("augmentation: image 1: "));
         assert!(Augmenter::new(AugmentSpec { std: [0.0; 3], ..spec(TensorLayout::Tchw, DType::U8) }).is_err());
     }
 }

@@ -44,13 +44,13 @@ impl Augment {
 
     fn check_pictures(&self, width: u32, height: u32, output: (u32, u32)) -> Result<(), VisionError> {
         if width == 0 || height == 0 {
-            return Err(VisionError::option("picture size", format!("{width}x{height}"), "sides above 0"));
+            return Err(VisionError::option("image size", format!("{width}x{height}"), "sides above 0"));
         }
         if let RandomCrop::Window { width: columns, height: rows } = self.crop
             && (columns == 0 || rows == 0 || columns > width || rows > height)
         {
-            let given = format!("{columns}x{rows} for a picture of {width}x{height}");
-            return Err(VisionError::option("crop", given, "a window that is no larger than the pictures"));
+            let given = format!("{columns}x{rows} for an image of {width}x{height}");
+            return Err(VisionError::option("crop", given, "a window that fits into the images"));
         }
         if let Some(RandomBlur { kernel: (across, down), .. }) = self.blur
             && (across / 2 >= output.0 || down / 2 >= output.1)
@@ -264,7 +264,7 @@ mod tests {
     fn pictures_that_are_too_small_are_refused() {
         let window = Augment { crop: RandomCrop::Window { width: 65, height: 8 }, ..Augment::default() };
         let words = window.draw(0, 0, 1, 64, 48).expect_err("too small").to_string();
-        assert_eq!(words, "crop is 65x8 for a picture of 64x48; give a window that is no larger than the pictures");
+        assert_eq!(words, "crop is 65x8 for an image of 64x48; give a window that fits into the images");
         let blur = Augment { blur: Some(RandomBlur { probability: 0.0, kernel: (9, 9), sigma: [1.0, 1.0] }), ..Augment::default() };
         let words = blur.draw(0, 0, 1, 64, 4).expect_err("too small").to_string();
         assert_eq!(words, "blur kernel is 9x9 for an output of 64x4; give sides whose half is smaller than the output's");

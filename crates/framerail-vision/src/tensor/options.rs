@@ -231,7 +231,7 @@ impl TensorOptions {
             return Err(VisionError::option(
                 "cut",
                 format!("{given} of {}x{}", plan.resized.0, plan.resized.1),
-                "a part of the resized picture",
+                "a part of the resized frame",
             ));
         }
         if self.fit != Fit::Stretch || self.center_crop.is_some() {

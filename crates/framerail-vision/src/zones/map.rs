@@ -156,7 +156,7 @@ impl ZoneMap {
             }
             shape.during.check().map_err(|problem| wrong("shape", &shape.name, format_args!("cannot be used: {problem}")))?;
             if !(0.0..=10.0).contains(&shape.margin) {
-                return Err(wrong("shape", &shape.name, format_args!("has the margin {}; it goes from 0 to 10", shape.margin)));
+                return Err(wrong("shape", &shape.name, format_args!("has the margin {}; it must be from 0 to 10", shape.margin)));
             }
         }
         self.zones.iter().try_for_each(check_zone)?;
@@ -219,8 +219,8 @@ fn check_points(what: &str, shape: &ShapeSpec, points: &[Point]) -> Result<(), V
     };
     let Some((number, point)) = first_outside(points, width, height) else { return Ok(()) };
     let rule = match shape.units {
-        Units::Normalized => "outside of the picture; parts of width and height go from 0 to 1 (or give units = \"pixels\")",
-        Units::Pixels => "outside of the picture; pixels are counted from 0 at the top left",
+        Units::Normalized => "outside of the frame; parts of width and height go from 0 to 1 (or give units = \"pixels\")",
+        Units::Pixels => "outside of the frame; pixels are counted from 0 at the top left",
     };
     Err(wrong(what, &shape.name, format_args!("has point {} at [{}, {}], {rule}", number + 1, point.x, point.y)))
 }
@@ -237,12 +237,8 @@ fn placed(what: &str, shape: &ShapeSpec, points: &[Point], width: u32, height: u
         Units::Pixels => match first_outside(points, width, height) {
             None => Ok(points.into()),
             Some((number, point)) => {
-                let problem = format_args!(
-                    "has point {} at [{}, {}], outside of the picture of {width}x{height} pixels",
-                    number + 1,
-                    point.x,
-                    point.y
-                );
+                let problem =
+                    format_args!("has point {} at [{}, {}], outside of the frame of {width}x{height} pixels", number + 1, point.x, point.y);
                 Err(wrong(what, &shape.name, problem))
             }
         },

@@ -232,7 +232,7 @@ fn what_cannot_work_is_told_in_a_line() {
     assert!(bow.contains("zone `gate` crosses itself: its side from point 1 meets that from point 3"), "{bow}");
     assert!(told(&zone(&[(0.0, 0.0), (4.0, 4.0), (9.0, 9.0)], pixels)).contains("gate"));
     let outside = told(&zone(&[(0.0, 0.0), (900.0, 9.0), (9.0, 0.0)], pixels));
-    assert!(outside.contains("point 2 at [900, 9], outside of the picture of 800x600"), "{outside}");
+    assert!(outside.contains("point 2 at [900, 9], outside of the frame of 800x600"), "{outside}");
     assert!(told(&zone(&[(0.0, 0.0), (1.0, 0.0), (0.5, 1.5)], Units::Normalized)).contains("go from 0 to 1"));
     assert!(told(&zone(&[(0.0, 0.0), (f32::NAN, 0.0), (0.5, 1.0)], pixels)).contains("point 2"));
     let mut twice = zone_map();

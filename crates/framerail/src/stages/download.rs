@@ -209,6 +209,6 @@ impl Download {
                 self.lanes.len() - 1
             }
         };
-        self.lanes.get_mut(place).ok_or_else(|| StageError::new(ErrorKind::Internal, "the way from the card is missing"))
+        self.lanes.get_mut(place).ok_or_else(|| StageError::new(ErrorKind::Internal, "the copy from the GPU was not set up"))
     }
 }

@@ -39,28 +39,27 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("mosaic", "shows many streams side by side in one picture")
+    StageSpec::transform("mosaic", "shows many streams side by side in one frame")
         .details(
-            "Gives one stream with size= and fps=. Each stream has a cell, in the order in which streams begin; frames keep their \
-             shape. The grid is the one that shows 16:9 pictures largest, and changes when streams are added. A cell says `waiting`, `no \
+            "Outputs one stream with size= and fps=. Each stream has a cell, in the order in which streams begin; frames keep their \
+             aspect ratio. The grid is the one in which 16:9 frames are largest, and changes when streams are added. A cell shows \
+             `waiting`, `no \
              signal` (over the last frame, darkened) or `ended`; the cell of a stream that has ended is given to the next new one.\n\n\
-             Of live and paced streams each picture shows the frame that is current; frames that are too many for fps are skipped and \
-             counted. Files are read concurrently, in step, and each picture shows the frames of its time, counted from the start of \
+             Of live and paced streams each output frame shows the current frame; frames that exceed fps are skipped and counted. Files \
+             are read concurrently, in step, and each output frame shows the frames of its time, counted from the start of \
              each file, until the last file ends.\n\n\
              Audio, subtitles and detections are left out: put `draw` or `text` before it. Works in host memory; frames on a GPU are \
              downloaded first, which is shown.",
         )
-        .option(OptionSpec::size("size").default("1920x1080").help("size of the picture"))
-        .option(OptionSpec::rate("fps").default("30").unit("frames/s").help("pictures per second"))
+        .option(OptionSpec::size("size").default("1920x1080").help("size of the output frames"))
+        .option(OptionSpec::rate("fps").default("30").unit("frames/s").help("output frames per second"))
         .option(
             OptionSpec::integer("columns", 1..=64).default("auto").or_word("auto", "by the number of streams").help("cells side by side"),
         )
         .option(OptionSpec::integer("cells", 1..=1024).help("minimum number of cells; default: as many as there are streams"))
         .option(OptionSpec::integer("gap", 0..=200).default(4).unit("pixels").help("distance between cells"))
         .option(OptionSpec::switch("labels").default("yes").help("whether each cell shows the name of its stream"))
-        .option(
-            OptionSpec::float("label_size", 0.5..=20.0).default(2.5).unit("percent").help("font size, relative to the picture's height"),
-        )
+        .option(OptionSpec::float("label_size", 0.5..=20.0).default(2.5).unit("percent").help("font size, relative to the output's height"))
         .option(OptionSpec::path("font").help("TrueType or OpenType file; default: the included font, then the system's"))
         .option(OptionSpec::color("background").default("#202020").help("colour between and around the frames"))
         .option(OptionSpec::time("stale").default("2s").help("live and paced streams: time without a frame until `no signal` is shown"))

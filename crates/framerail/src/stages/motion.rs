@@ -19,16 +19,17 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("motion", "passes frames on which something moves, and holds the others back")
+    StageSpec::transform("motion", "passes frames with motion, and holds the others back")
         .details(
-            "Compares the brightness of blocks of 8x8 pixels with a background that follows slowly. A frame passes when at least area= of \
-             the picture differs by more than change=, and for hold= after that. A picture that becomes brighter or darker as a whole, as \
-             when a camera adapts, does not count. What stays in place becomes background within some 60 frames. The first frame of a \
+            "Compares the brightness of blocks of 8x8 pixels with a background that follows slowly. A frame passes when at least area= \
+             of it differs by more than change=, and for hold= after that. A frame that becomes brighter or darker as a whole, as when a \
+             camera adapts its exposure, does not count. Objects that stay in place become background within about 60 frames. The first \
+             frame of a \
              stream passes.\n\n\
              Frames that are held back are counted by stream and not passed on: use it on a branch of `tee` where a file is to have all \
              frames. Works in host memory.",
         )
-        .option(OptionSpec::float("area", 0.0..=100.0).default(0.5).unit("percent").help("minimum share of the picture that moves"))
+        .option(OptionSpec::float("area", 0.0..=100.0).default(0.5).unit("percent").help("minimum share of the frame that moves"))
         .option(OptionSpec::float("change", 0.5..=255.0).default(8).help("minimum change of brightness that counts, of 255"))
         .option(OptionSpec::time("hold").default("1s").help("time for which frames pass after the last motion"))
         .option(OptionSpec::time("every").help("pass a frame at least this often, whether anything moves or not; default: never"))
@@ -89,7 +90,7 @@ struct Motion {
 
 impl Stage for Motion {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        let area = SettingSpec::new("area", 0.0..=100.0).unit("percent").help("minimum share of the picture that moves");
+        let area = SettingSpec::new("area", 0.0..=100.0).unit("percent").help("minimum share of the frame that moves");
         let change = SettingSpec::new("change", 0.5..=255.0).help("minimum change of brightness that counts, of 255");
         self.settings = Some([context.setting(area, self.plan.area), context.setting(change, self.plan.change)]);
         self.counters = Some([context.counter("frames_passed"), context.counter("frames_held_back")]);

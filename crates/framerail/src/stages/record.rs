@@ -47,7 +47,8 @@ fn spec() -> StageSpec {
         .argument(ArgumentSpec::required(
             "file",
             OptionKind::Path,
-            "files to write, such as 'clips/{name}-{index:04}.mp4': {name} and {stream} stand for the stream's name and number, {index} for \
+            "files to write, such as 'clips/{name}-{index:04}.mp4': {name} and {stream} stand for the stream's name and number, {index} \
+             for \
              the clip's number, from 1",
         ))
         .option(OptionSpec::text("on").help("what begins a clip, separated by commas; default: detection,call after a model, else call"))
@@ -68,13 +69,13 @@ fn spec() -> StageSpec {
         .option(OptionSpec::switch("overwrite").default("no").help("whether existing files are replaced"))
         .example(
             "read rtsp://host/cam ! sample fps=5 ! infer centerface ! record 'clips/{name}-{index:04}.mp4' before=10s after=20s",
-            "clips of all times when a face is seen",
+            "a clip whenever a face is detected",
         )
         .example(
             "read cam.mp4 realtime=yes ! infer centerface ! track ! zones yard.toml ! record 'gate-{index}.mp4' on=zone:gate",
             "when somebody enters the zone",
         )
-        .example("read rtsp://host/cam ! record 'clips/{index}.mkv' on=call", "when a program asks for it")
+        .example("read rtsp://host/cam ! record 'clips/{index}.mkv' on=call", "when a program requests it")
 }
 
 struct RecordPlan {
@@ -239,7 +240,7 @@ struct Record {
 impl Stage for Record {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         let spec = SettingSpec::new("trigger", 0.0..=MOST_CALLS).whole();
-        self.trigger = Some(context.setting(spec.help("a number other than the present one begins a clip"), 0.0));
+        self.trigger = Some(context.setting(spec.help("changing the number begins a clip"), 0.0));
         self.counters = Some(Counters {
             context: context.clone(),
             events: context.counter("events"),
@@ -395,9 +396,7 @@ impl Record {
                 && let Some(counters) = &self.counters
             {
                 let (source, memory) = (&stream.info.source, self.plan.memory_bytes / 1_000_000);
-                counters
-                    .context
-                    .notice(format_args!("{source}: {memory} MB do not hold the pre-roll, which is cut; give more with memory="));
+                counters.context.notice(format_args!("{source}: the pre-roll does not fit in {memory} MB and is shortened; raise memory="));
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ fn spec() -> StageSpec {
         .details(
             "Passes frames unchanged. The page works in a browser without a server: a timeline, doubtful places first, every track as a \
              strip of thumbnails with scores. Tracks can be marked as wrong or left visible, and missed objects are drawn with the mouse. \
-             It gives a corrections.toml for the stage `load`, which takes the detections from the file that `save` writes in the same \
+             It writes a corrections.toml for the stage `load`, which takes the detections from the file that `save` writes in the same \
              run.\n\nPut it after `hold` or `track`, for the identities, and before `blur`. THE PAGE SHOWS UNBLURRED FACES: protect it as \
              you protect the footage.",
         )
@@ -45,7 +45,8 @@ fn spec() -> StageSpec {
         .option(OptionSpec::time("every").default("1s").help("interval of the frames to draw on; longer for long videos"))
         .option(OptionSpec::switch("overwrite").default("no").help("whether an existing file may be replaced"))
         .example(
-            "read in.mp4 ! infer centerface ! hold ! tee ( save boxes.jsonl ) ! review review.html detections=boxes.jsonl ! blur ! write out.mp4",
+            "read in.mp4 ! infer centerface ! hold ! tee ( save boxes.jsonl ) ! review review.html detections=boxes.jsonl ! blur ! write \
+             out.mp4",
             "blur, and a page to check it with",
         )
 }

@@ -36,7 +36,7 @@ pub fn findings() -> Vec<Finding> {
 fn driver((major, minor): (u32, u32)) -> Finding {
     let text = fs::read_to_string("/proc/driver/nvidia/version").unwrap_or_default();
     let module = kernel_module(&text).map_or(String::new(), |version| format!("{version}, "));
-    Finding::new("CUDA driver", Verdict::Ok, format!("{module}speaks CUDA {major}.{minor}"))
+    Finding::new("CUDA driver", Verdict::Ok, format!("{module}supports CUDA {major}.{minor}"))
 }
 
 /// The version in the driver's own words: the first word made of numbers and dots after `Module`.

@@ -304,9 +304,9 @@ fn words(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionRefused(code) => match code {
             BadUserNamePassword => "it refuses the user name or password".into(),
-            NotAuthorized => "it does not let this client in; give username= and password_env=".into(),
-            BadClientId => "it refuses the client's name; give another with client_id=".into(),
-            RefusedProtocolVersion => "it does not speak MQTT 3.1.1".into(),
+            NotAuthorized => "it does not authorise this client; give username= and password_env=".into(),
+            BadClientId => "it refuses the client ID; give another with client_id=".into(),
+            RefusedProtocolVersion => "it does not support MQTT 3.1.1".into(),
             ServiceUnavailable => "it is not available".into(),
             ConnectReturnCode::Success => "it refuses".into(),
         },

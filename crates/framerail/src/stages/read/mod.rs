@@ -58,8 +58,8 @@ fn own_spec() -> StageSpec {
         .details(
             "Each source is a separate stream. Files are read one after another, or concurrently with streams=; live sources (RTSP, RTP, \
              UDP, SRT, RTMP, local cameras, and all sources with live=yes) are always read concurrently, and reopened when they fail. \
-             Frames of live sources that cannot be processed in time are dropped, counted by stream and place. A folder stands for its \
-             videos, or for its images as one stream. Damaged streams are decoded as far as possible, and losses are counted.\n\nA file is \
+             Frames of live sources that cannot be processed in time are dropped, counted by stream and place. A folder means its \
+             videos, or its images as one stream. Damaged streams are decoded as far as possible, and losses are counted.\n\nA file is \
              split at keyframes, and the pieces are decoded in parallel: on all cores, or by all engines of a GPU. Frames are delivered in \
              order, on a GPU in device memory. One decoder with several threads reads live sources, pipes, files without keyframes to \
              split at, and damaged files from the damage on. Video that the GPU cannot decode (codec, chroma, depth, size, deinterlacing) \
@@ -80,9 +80,9 @@ fn own_spec() -> StageSpec {
             OptionSpec::integer("loop", 1..=1_000_000_000)
                 .default("no")
                 .or_word("no", "once")
-                .or_word("yes", "again and again, until the run is stopped")
+                .or_word("yes", "repeated until the run is stopped")
                 .unit("times")
-                .help("how often each file, or its selected part, is played; times go on"),
+                .help("how often each file, or its selected part, is played; timestamps continue"),
         )
         .option(OptionSpec::integer("track", 0..=1000).help("video stream of the file, from 0; default: FFmpeg's choice"))
         .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoding threads of all decoders together; 0 = one per CPU"))

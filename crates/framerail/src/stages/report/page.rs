@@ -92,7 +92,8 @@ impl Page<'_> {
                 "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
                  <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
                  <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
-                 <meta name=\"generator\" content=\"framerail {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+                 <meta name=\"generator\" content=\"framerail \
+                 {}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
                  <h1>{title}</h1>\n<p class=\"soft\">Found by {}.</p>",
                 env!("CARGO_PKG_VERSION"),
                 markup_escaped(&self.subject.model)
@@ -116,8 +117,8 @@ impl Page<'_> {
             put(
                 html,
                 format_args!(
-                    "<p class=\"warning\" role=\"note\"><strong>{skipped} the model did not look at</strong> have no boxes, \
-                     because no stage fills them in. Gaps below are counted in frames that it looked at.</p>"
+                    "<p class=\"warning\" role=\"note\"><strong>{skipped} on which the model did not run</strong> have no boxes, because \
+                     no stage fills them in. Gaps below are counted in frames on which it ran.</p>"
                 ),
             );
         }
@@ -251,7 +252,8 @@ impl Page<'_> {
             html,
             format_args!(
                 "<figure class=\"panel\">\n{}<figcaption class=\"key\"><span><i class=\"seen\"></i>{plural} seen by the model</span>\
-                 <span><i class=\"filled\"></i>filled in (also marked below the line)</span><span>{bar}</span></figcaption>\n</figure>\n</section>",
+                 <span><i class=\"filled\"></i>filled in (also marked below the \
+                 line)</span><span>{bar}</span></figcaption>\n</figure>\n</section>",
                 timeline_svg(&timeline, &plural, &label)
             ),
         );
@@ -328,7 +330,7 @@ impl Page<'_> {
         put(
             html,
             format_args!(
-                "<section>\n<h2>How to read this</h2>\n<p>The page counts what the model found. What it never saw on any frame cannot \
+                "<section>\n<h2>How to read this</h2>\n<p>The page counts what the model found. An object that it never found cannot \
                  appear here: few doubtful frames do not prove that no {plural} are left. Frames are numbered from 0. Low scores of one \
                  {} within a second count as one.</p>\n</section>",
                 markup_escaped(&self.subject.singular)

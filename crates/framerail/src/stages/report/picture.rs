@@ -112,7 +112,7 @@ fn draw(picture: &mut HostSurface, detections: &[Detection], of: &Detection, (ac
 
 fn jpeg(surface: &HostSurface) -> Result<Jpeg, StageError> {
     let bytes = encode_image(surface, &ColorDescription::default(), JPEG)
-        .map_err(|error| StageError::new(ErrorKind::Output, format!("a picture for the page: {error}")))?;
+        .map_err(|error| StageError::new(ErrorKind::Output, format!("an image for the page: {error}")))?;
     Ok(Jpeg { bytes, width: surface.width(), height: surface.height() })
 }
 

@@ -348,7 +348,7 @@ function placeCard(place, index) {
   const words = {
     gap: `Not covered for ${counted(frames, "frame")} (${(frames / data.rate).toFixed(2)} s), between track ${place.before?.track} and ${place.after?.track}`,
     ends: `Track ${place.before?.track} ends here, away from the border`,
-    begins: `Track ${place.after?.track} begins behind this frame, away from the border`,
+    begins: `Track ${place.after?.track} begins after this frame, away from the border`,
   }[place.kind];
   const cover = { gap: "Cover the gap", ends: "Cover 1 s more", begins: "Cover 1 s before" }[place.kind];
   const card = make("div", { class: "card", "data-place": place.kind },
@@ -415,7 +415,7 @@ document.querySelector("main").append(
   timeline,
   legend(["seen", "covered"], ["open", "left open"], ["added", "added"], ["visible", "left visible"], ["line", "removed"]),
   make("h2", {}, "Look here first"),
-  cards.length ? make("p", { class: "soft" }, "Places without a cover next to covered ones, the longest gaps first. Red: where it was covered last.") : make("p", { class: "soft" }, "No track ends or begins in the middle of the picture."),
+  cards.length ? make("p", { class: "soft" }, "Places without a cover next to covered ones, the longest gaps first. Red: where it was covered last.") : make("p", { class: "soft" }, "No track ends or begins away from the frame's border."),
   make("div", { class: "cards" }, ...cards), more,
   make("h2", {}, `Missed ${data.many}`), viewer,
   make("h2", {}, "Tracks"),

@@ -21,7 +21,7 @@ use self::{
 use super::{areas::Area, link::host_frames};
 
 /// What all of them do, for their descriptions.
-const ALONG: &str = "Detections, landmarks, masks, tracks and zones go along. Works in host memory; frames on a GPU are downloaded first, \
+const ALONG: &str = "Detections, landmarks, masks, tracks and zones are transformed too. Works in host memory; frames on a GPU are downloaded first, \
                      which is shown.";
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -56,9 +56,9 @@ fn target(options: &Options, name: &str) -> Result<Target, ConfigError> {
 
 const FITS: [(&str, &str); 4] = [
     ("inside", "as large as fits into the size"),
-    ("pad", "the same, with bars up to the size"),
-    ("fill", "fills the size; what is too much is cut off"),
-    ("stretch", "exactly the size; the shape of the pixels changes with it, so that players still show the shape of the picture"),
+    ("pad", "the same, padded to the size"),
+    ("fill", "fills the size; the excess is cut off"),
+    ("stretch", "exactly the size; the pixel aspect ratio changes too, so that players show the original aspect ratio"),
 ];
 
 fn fit(options: &Options) -> Fit {
@@ -73,11 +73,11 @@ fn fit(options: &Options) -> Fit {
 fn scale_spec() -> StageSpec {
     StageSpec::transform("scale", "changes the size of frames")
         .details(format!(
-            "The shape of the picture is kept and pixels become square, unless fit=stretch. Sides follow the chroma: even ones for 4:2:0. \
+            "The aspect ratio is kept and pixels become square, unless fit=stretch. Sides follow the chroma subsampling: even for 4:2:0. \
              {ALONG}"
         ))
         .argument(ArgumentSpec::required("size", OptionKind::Text, "1280x720; 1280x or x720, where the other side follows; or 50%"))
-        .option(OptionSpec::choice("fit", &FITS).default("inside").help("how frames of another shape go into the size"))
+        .option(OptionSpec::choice("fit", &FITS).default("inside").help("how frames of another aspect ratio are fitted"))
         .option(
             OptionSpec::choice(
                 "quality",
@@ -88,7 +88,7 @@ fn scale_spec() -> StageSpec {
                 ],
             )
             .default("bicubic")
-            .help("how samples are found"),
+            .help("interpolation"),
         )
         .option(OptionSpec::color("color").default("#000000").help("fit=pad: colour of the bars"))
         .workers(1)
@@ -138,11 +138,11 @@ fn pad(options: &Options) -> Result<Change, ConfigError> {
 }
 
 fn rotate_spec() -> StageSpec {
-    StageSpec::transform("rotate", "turns frames by quarters")
-        .details(format!("A turn that the file states for display is made first. {ALONG}"))
+    StageSpec::transform("rotate", "rotates frames by 90, 180 or 270 degrees")
+        .details(format!("The file's display rotation is applied first. {ALONG}"))
         .argument(ArgumentSpec::required(
             "degrees",
-            words(&[("90", "a quarter clockwise"), ("180", "upside down"), ("270", "a quarter back")]),
+            words(&[("90", "a quarter turn clockwise"), ("180", "upside down"), ("270", "a quarter turn anticlockwise")]),
             "clockwise",
         ))
         .workers(1)
@@ -160,11 +160,11 @@ fn rotate(options: &Options) -> Result<Change, ConfigError> {
 
 fn flip_spec() -> StageSpec {
     StageSpec::transform("flip", "mirrors frames")
-        .details(format!("A turn that the file states for display is made first. {ALONG}"))
+        .details(format!("The file's display rotation is applied first. {ALONG}"))
         .argument(ArgumentSpec::required(
             "direction",
             words(&[("horizontal", "left and right"), ("vertical", "top and bottom")]),
-            "which sides change places",
+            "which sides are swapped",
         ))
         .workers(1)
         .example("read in.mp4 ! flip horizontal ! write out.mp4", "as in a mirror")
@@ -176,13 +176,17 @@ fn flip(options: &Options) -> Result<Change, ConfigError> {
 }
 
 fn cropto_spec() -> StageSpec {
-    StageSpec::transform("cropto", "cuts frames to an area")
+    StageSpec::transform("cropto", "crops frames to an area")
         .details(format!(
             "No pixels are copied. The area begins on a whole chroma sample: with 4:2:0 on an even column and row, at or before the place \
-             that is given. Detections that lie outside are taken off and counted (detections_outside). {ALONG}\n\n\
-             `crop` is another thing: it lets the next model see parts of a frame that stays whole."
+             that is given. Detections outside are removed and counted (detections_outside). {ALONG}\n\n\
+             `crop` is different: it makes the next model run on parts of the frame and leaves the frame whole."
         ))
-        .argument(ArgumentSpec::required("area", OptionKind::Text, "x,y,w,h in pixels or percent; or a shape such as 9:16, in the middle"))
+        .argument(ArgumentSpec::required(
+            "area",
+            OptionKind::Text,
+            "x,y,w,h in pixels or percent; or an aspect ratio such as 9:16, centred",
+        ))
         .workers(1)
         .example("read in.mp4 ! cropto 25%,0,50%,100% ! write out.mp4", "the middle half")
         .example("read in.mp4 ! cropto 9:16 ! scale 1080x1920 ! write tall.mp4", "upright, for a telephone")
@@ -197,11 +201,11 @@ fn cropto(options: &Options) -> Result<Change, ConfigError> {
         Some((width, height)) if width > 0.0 && height > 0.0 && (0.01..=100.0).contains(&(width / height)) => {
             Placing::CutTo(width / height)
         }
-        Some(_) => return Err(wrong(format!("`{text}` is not a shape: write width:height, such as 9:16"))),
+        Some(_) => return Err(wrong(format!("`{text}` is not an aspect ratio: write width:height, such as 9:16"))),
         None => {
             let area = Area::parse(text, 1).map_err(wrong)?;
             if !area.is_box() {
-                return Err(wrong("frames are boxes: write x,y,w,h".into()));
+                return Err(wrong("frames are rectangles: write x,y,w,h".into()));
             }
             Placing::Cut(area)
         }
@@ -212,9 +216,9 @@ fn cropto(options: &Options) -> Result<Change, ConfigError> {
 fn convert_spec() -> StageSpec {
     StageSpec::transform("convert", "changes pixel format, colour matrix, range, or HDR to SDR")
         .details(
-            "Samples are converted, and the tags say what they are then. What is not given stays. RGB that becomes Y'CbCr is BT.709 from \
-             720 rows on and BT.601 below, of limited range. tone_map= turns frames with PQ or HLG into BT.709 of standard range, 8-bit \
-             4:2:0 unless format= says otherwise, and leaves others alone. Works in host memory; frames on a GPU are downloaded first, \
+            "Converts samples and updates the tags; properties that are not given stay. RGB becomes limited-range Y'CbCr, BT.709 from \
+             720 rows and BT.601 below. tone_map= converts frames with PQ or HLG to SDR in BT.709, 8-bit 4:2:0 unless format= is given, \
+             and leaves others unchanged. Works in host memory; frames on a GPU are downloaded first, \
              which is shown.",
         )
         .option(OptionSpec::text("format").help("pixel format by FFmpeg's name, such as yuv420p, nv12, rgb24 or gray"))
@@ -231,7 +235,7 @@ fn convert_spec() -> StageSpec {
                 .help("HDR to SDR by this curve"),
         )
         .workers(1)
-        .example("read in.mp4 ! convert format=yuv420p range=limited ! write out.mp4", "what every player takes")
+        .example("read in.mp4 ! convert format=yuv420p range=limited ! write out.mp4", "plays everywhere")
         .example("read hdr.mp4 ! convert tone_map=bt2390 ! write sdr.mp4", "HDR to SDR")
 }
 
@@ -255,16 +259,17 @@ fn convert(options: &Options) -> Result<Change, ConfigError> {
     let tone_map = options.optional_choice("tone_map").map(|name| if name == "hable" { ToneMap::Hable } else { ToneMap::Bt2390 });
     let samples = Samples { format: format(options)?, matrix, range, tone_map };
     if samples == Samples::default() {
-        return Err(ConfigError::new("nothing is to be converted").help("give format=, matrix=, range= or tone_map="));
+        return Err(ConfigError::new("there is nothing to convert").help("give format=, matrix=, range= or tone_map="));
     }
     Ok(Change { samples, ..Change::default() })
 }
 
 fn caps_spec() -> StageSpec {
-    StageSpec::transform("caps", "pins what frames are like here")
+    StageSpec::transform("caps", "fixes the size, format or rate of frames at this point")
         .details(
-            "With otherwise=convert, frames of another size or pixel format are made to fit: scaled, with bars where the shape differs. With \
-             otherwise=fail they are an error, before the start where it is known then. fps is checked only; `sample` makes fewer frames.",
+            "With otherwise=convert, frames of another size or pixel format are converted: scaled, with bars if the aspect ratio \
+             differs. With otherwise=fail they are an error, before the start if it is known by then. fps is checked only; `sample` \
+             reduces the rate.",
         )
         .option(OptionSpec::text("format").help("pixel format by FFmpeg's name, such as nv12"))
         .option(OptionSpec::size("size").help("width and height, such as 1280x720"))
@@ -272,11 +277,11 @@ fn caps_spec() -> StageSpec {
         .option(
             OptionSpec::choice("otherwise", &[("convert", "frames are converted"), ("fail", "the run fails")])
                 .default("convert")
-                .help("what happens to frames that are not so"),
+                .help("what happens to other frames"),
         )
         .workers(1)
-        .example("read in.mp4 ! caps format=yuv420p size=1280x720 ! write out.mp4", "whatever comes in, this goes out")
-        .example("read cam.mp4 ! caps size=1920x1080 fps=30 otherwise=fail ! infer centerface ! save faces.jsonl", "only what was agreed on")
+        .example("read in.mp4 ! caps format=yuv420p size=1280x720 ! write out.mp4", "any input, one output format")
+        .example("read cam.mp4 ! caps size=1920x1080 fps=30 otherwise=fail ! infer centerface ! save faces.jsonl", "fails on other frames")
 }
 
 /// `size=` and `fit=` of a sink: `scale` on its way in, on the sink's own thread.
@@ -288,8 +293,9 @@ pub(super) struct Resize {
 impl Resize {
     /// Adds the options to a sink's.
     pub(super) fn options(spec: StageSpec) -> StageSpec {
-        spec.option(OptionSpec::text("size").help("size of what is written: 1280x720, 1280x, x720 or 50%; default: that of the frames"))
-            .option(OptionSpec::choice("fit", &FITS).default("inside").help("size=: how frames of another shape go into it, as in `scale`"))
+        spec.option(OptionSpec::text("size").help("size of the output: 1280x720, 1280x, x720 or 50%; default: that of the frames")).option(
+            OptionSpec::choice("fit", &FITS).default("inside").help("size=: how frames of another aspect ratio are fitted, as in `scale`"),
+        )
     }
 
     /// `None` without a size.
@@ -354,7 +360,7 @@ impl Checks {
             is_request: options.choice("otherwise") == "convert",
         };
         if checks.format.is_none() && checks.size.is_none() && checks.fps.is_none() {
-            return Err(ConfigError::new("nothing is pinned").help("give format=, size= or fps="));
+            return Err(ConfigError::new("there is nothing to check").help("give format=, size= or fps="));
         }
         Ok(checks)
     }
@@ -369,7 +375,7 @@ impl Checks {
         if let (Some(pinned), Some(fps)) = (self.fps, fps)
             && (pinned / fps - 1.0).abs() > 0.01
         {
-            return Some(format!("frames come at {:.2} a second, not at {pinned:.2}", fps));
+            return Some(format!("the frame rate is {:.2}, not {pinned:.2}", fps));
         }
         if self.is_request {
             return None;

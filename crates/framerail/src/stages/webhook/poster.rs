@@ -199,7 +199,7 @@ impl Failure {
 
     fn of_answer(response: &Response<Body>) -> Self {
         let status = response.status();
-        let words = format!("it answers {status}");
+        let words = format!("it responds with {status}");
         match status {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {}
             _ if status.is_server_error() => {}

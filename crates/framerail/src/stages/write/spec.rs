@@ -332,7 +332,7 @@ fn push(options: &Options) -> Result<PushSettings, ConfigError> {
     let on_loss = if options.choice("on_loss") == "fail" { OnLoss::Fail } else { OnLoss::Retry };
     let retries = options.optional_integer("retries").and_then(|count| u32::try_from(count).ok());
     if retries.is_some() && on_loss == OnLoss::Fail {
-        return Err(ConfigError::at("retries", "is given, but on_loss says that nothing is tried again").help("leave one out"));
+        return Err(ConfigError::at("retries", "is given, but on_loss does not retry").help("leave one out"));
     }
     let waits = match options.choice("when_full") {
         "wait" => Some(true),
@@ -340,7 +340,7 @@ fn push(options: &Options) -> Result<PushSettings, ConfigError> {
         _ => None,
     };
     if options.optional_time("linger").is_some_and(|linger| linger > LONGEST_LINGER) {
-        return Err(ConfigError::at("linger", "a connection stays open for a minute at most").help("the receiver's latency is enough"));
+        return Err(ConfigError::at("linger", "a connection can stay open for at most a minute").help("the receiver's latency is enough"));
     }
     let push = PushOptions {
         timeout: options.time("timeout"),
