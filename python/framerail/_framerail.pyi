@@ -150,7 +150,7 @@ class InstanceMask:
     def __eq__(self, other: object) -> bool: ...
 
 class Attribute:
-    """A model's output for a detection: exactly one of the things below.
+    """A model's output for a detection: exactly one of the following.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ class FrameItem:
     analysed : bool
         Whether a model ran on this frame.
     detections : list of Detection
-        May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+        May be changed or replaced by a stage function, and by a callback with batch=1; later stages see the change.
     attributes : list of Attribute
         Outputs of models for the whole frame: its class, its embedding. Changed as `detections` are.
     attachments : dict
@@ -369,4 +369,4 @@ def models(name: str) -> str: ...
 def stages() -> str: ...
 def blur_faces_pipeline(options_json: str) -> str: ...
 def set_log_level(level: str) -> None:
-    """What is logged from now on, to Python's logger "framerail": "off", "error", "warn", "info", "debug" or "trace"."""
+    """Sets the log level of Python's logger "framerail": "off", "error", "warn", "info", "debug" or "trace"."""

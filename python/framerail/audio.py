@@ -90,7 +90,7 @@ class AudioSamples(Generic[Frames]):
     seconds : float
         Time of the first sample in seconds on the file's clock.
     gaps : list of (start, stop)
-        Spans in seconds that silence stands for, because the stream has nothing there.
+        Spans in seconds that are filled with silence, because the stream has no samples there.
     """
 
     data: Frames

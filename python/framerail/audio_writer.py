@@ -32,7 +32,7 @@ class AudioWriteReport:
     samples, bytes : int
         Samples given, in each channel, and size of the file.
     warnings : list of str
-        What differs from what was asked for, one line each.
+        Differences from the requested output, one line each.
     """
 
     path: Optional[str]
@@ -50,11 +50,11 @@ class AudioWriter:
     Parameters
     ----------
     target : str, os.PathLike, or a file
-        A path, whose ending names the container (.wav, .flac, .mp3, .m4a, .ogg, .opus), or an object with ``write(bytes)``.
+        A path, whose extension selects the container (.wav, .flac, .mp3, .m4a, .ogg, .opus), or an object with ``write(bytes)``.
     sample_rate : int
-        Samples per second of what ``write`` is given, 1 to 768000.
+        Sample rate of the samples passed to ``write``, 1 to 768000.
     channels : int
-        Channels of what ``write`` is given, 1 to 64.
+        Channels of the samples passed to ``write``, 1 to 64.
     codec : str, optional
         FFmpeg's name of an encoder, such as "libmp3lame", "flac" or "pcm_f32le". Default: the container's usual one.
     bit_rate : int, optional
@@ -62,7 +62,7 @@ class AudioWriter:
     file_rate, file_channels : int, optional
         Samples per second, and channels, of the file. Default: those given.
     format : str, optional
-        FFmpeg's name of the container. Default: by the path's ending; needed for a file-like target.
+        FFmpeg's name of the container. Default: by the path's extension; needed for a file-like target.
     overwrite : bool
         Whether an existing file may be replaced.
 
@@ -116,7 +116,7 @@ class AudioWriter:
             raise
 
     def write(self, samples: Sound) -> None:
-        """Writes samples that follow on those before.
+        """Appends samples.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class AudioWriter:
         Returns
         -------
         str or None
-            The name under which what can be played of it is kept.
+            The name of the file that keeps the playable part.
         """
         if self._is_closed:
             return None
@@ -172,7 +172,7 @@ class AudioWriter:
 
     @property
     def file_rate(self) -> int:
-        """Samples per second of the file: the nearest that the encoder takes."""
+        """Samples per second of the file: the nearest rate that the encoder supports."""
         return self._compiled.rate
 
     def _clear(self) -> None:

@@ -57,7 +57,7 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A window of random area and shape at a random place, as torchvision's ``RandomResizedCrop``.
+    """A window of random area and aspect ratio at a random position, as torchvision's ``RandomResizedCrop``.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class RandomBlur:
 
 @dataclass(frozen=True)
 class RandomErase:
-    """A rectangle at a random place that is overwritten, as torchvision's ``RandomErasing``; a cut-out.
+    """Overwrites a rectangle at a random position, as torchvision's ``RandomErasing`` (cut-out).
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class RandomErase:
     aspect_ratio : (lowest, highest)
         Height over width.
     fill : float or three floats
-        The elements there, after normalisation.
+        The value of its elements, after normalisation.
     probability : float
         0 to 1.
     """
@@ -129,27 +129,27 @@ class Augment:
     Parameters
     ----------
     crop : (height, width) or RandomResizedCrop, optional
-        A window of this size at a random place, or of random size; nothing is cut off by default.
+        A window of this size at a random position, or of random size; not cropped by default.
     size : (height, width) or int, optional
         Size of the output; the crop's by default. One number is for both sides.
     antialias : bool
         Weigh all pixels when scaling down.
     flip_horizontal, flip_vertical : float
-        Probability of changing left and right, top and bottom.
+        Probability of a horizontal and a vertical flip.
     color_jitter : ColorJitter, optional
     grayscale : float
-        Probability of taking out colour.
+        Probability of conversion to grey.
     blur : RandomBlur, optional
     erase : RandomErase, optional
     scope : str
-        "clip" draws once for all frames of a clip, "frame" for each.
+        "clip" draws once for all frames of a clip, "frame" once per frame.
     layout, dtype, normalize
-        What comes out, as in ``VideoReader``. Without ``normalize``, uint8 is 0 to 255 and other types are 0 to 1.
+        Format of the output, as in ``VideoReader``. Without ``normalize``, uint8 is 0 to 255 and other types are 0 to 1.
 
     Raises
     ------
     ValueError
-        For ranges and probabilities that make no sense.
+        For invalid ranges and probabilities.
 
     Examples
     --------
@@ -214,12 +214,12 @@ class Augment:
             RGB, [T, C, H, W] for one clip or [N, T, C, H, W] for several (or channels last, see ``layout``): uint8, or
             float32 of 0 to 1. On the CPU or a GPU.
         seed, clip : int
-            Clip number ``clip + n`` of this seed is what the n-th clip gets. For a data set, mix epoch and file into the
+            The n-th clip uses the augmentation of clip number ``clip + n`` of this seed. For a data set, mix epoch and file into the
             seed: ``framerail.mixed_seed``.
         layout : str
             Of the input: "TCHW" or "THWC".
         threads : int
-            On the CPU; 0 for as many as there are cores.
+            On the CPU; 0 = one per core.
 
         Returns
         -------

@@ -27,7 +27,7 @@ class ClipSound(TypedDict):
 
 @dataclass(frozen=True)
 class ClipAudio:
-    """The audio from a clip's first frame on.
+    """The audio from a clip's first frame.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class ClipAudio:
         choice("seek", self.seek, SEEKS)
 
     def read(self, source: Source, start: float) -> ClipSound:
-        """The audio of a source from a time on; silence where it has none."""
+        """The audio of a source from a given time; silence where there is none."""
         count = max(1, round(self.seconds * self.sample_rate))
         samples = torch.zeros(self.channels, count)
         try:

@@ -37,7 +37,7 @@ class Clips(Generic[Frames, Column]):
     status : array of str [N, T]
         "ok", "repaired" or "missing".
     filled : int64 array [N]
-        How many of the last frames of each clip replace frames beyond the video's end.
+        Number of frames at the end of each clip that replace frames beyond the video's end.
     """
 
     data: Frames
@@ -77,7 +77,7 @@ def clip_numbers(
     end: Optional[float] = None,
     edge: str = "repeat",
 ) -> List[Tuple[List[int], int]]:
-    """Which frames make up clips, without reading them: a list of (numbers, filled). Options as of ``sample_clips``."""
+    """The frame numbers of clips, without reading them: a list of (numbers, filled). Options as in ``sample_clips``."""
     if by == "seconds":
         known = reader.times
         count = len(known)
@@ -177,14 +177,14 @@ def sample_clips(
         Where clips start: "random" (by ``seed``, in the order drawn), "regular" (evenly spread from the first to the last
         possible place), or "every" ``step`` frames or seconds.
     by : str
-        What stride, step, start and end count: "frames", or "seconds", each of which picks the frame on screen.
+        Unit of stride, step, start and end: "frames", or "seconds", where the frame on screen at each time is used.
     seed : int
         The same seed gives the same places, on every machine and in every version.
     start, end : int or float, optional
         The range in which clips may start; by default from the first frame to the last start whose clip is whole. Negative ones count
         from the end, and an end beyond the video is the video's.
     edge : str
-        What stands for frames beyond the end: "repeat" the clip's last one, "wrap" to its first, "mirror", or "error".
+        What replaces frames beyond the end: "repeat" the clip's last one, "wrap" to its first, "mirror", or "error".
 
     Returns
     -------
@@ -193,7 +193,7 @@ def sample_clips(
     Raises
     ------
     ValueError
-        For options, ranges and clips that are impossible; says what there is instead.
+        For impossible options, ranges and clips; the message gives the available range.
     """
     found = clip_numbers(
         reader, num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed,

@@ -43,9 +43,9 @@ class PipelineError(RuntimeError):
     Attributes
     ----------
     kind : str
-        What the failure calls for: "usage", "input", "output", "model", "resource", "cancelled" or "internal".
+        Kind of failure: "usage", "input", "output", "model", "resource", "cancelled" or "internal".
     exit_code : int
-        What the program ``framerail`` ends with for it.
+        Exit code of the program ``framerail`` for this kind.
     stage : str or None
         The stage that failed first, when the pipeline was running.
     """
@@ -61,4 +61,4 @@ class PipelineError(RuntimeError):
 
 
 class PipelineUsageError(PipelineError, ValueError):
-    """A mistake in a pipeline's text or options; the message shows the place."""
+    """A mistake in a pipeline's text or options; the message shows its position."""

@@ -44,7 +44,7 @@ class VideoMetadata:
     bits_per_sample : int
         Bits of each sample of ``pixel_format``.
     num_frames, num_frames_header : int or None
-        Frames that a decode from the start gives, and by the header, which may be wrong.
+        Exact number of frames, and the number in the header, which may be wrong.
     frame_rate, frame_rate_header : Fraction or None
         Average frames per second.
     duration_seconds, duration_seconds_header : float or None
@@ -58,7 +58,7 @@ class VideoMetadata:
     mirrored : bool
         Whether the file has left and right swapped, before the rotation; applied to frames.
     sample_aspect_ratio : Fraction or None
-        Shape of a pixel, width over height: 1 where it is stated to be square, None where nothing is stated.
+        Width over height of a pixel: 1 if the file states square pixels, None if it states nothing.
     color : dict
         "matrix", "primaries", "transfer" and "chroma_location" by FFmpeg's names, such as "bt2020nc", "bt2020", "smpte2084" and "left";
         "range", which is "limited" or "full". None where nothing is stated.
@@ -115,7 +115,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameTimes:
-    """Timestamps of all frames: arrays with one entry a frame.
+    """Timestamps of all frames: arrays with one entry per frame.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class Frame(Generic[Frames]):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FrameBatch(Generic[Frames, Column]):
-    """Frames in one block of memory, in the order asked.
+    """Frames in one block of memory, in the requested order.
 
     A sequence of frames: ``batch[0]`` is a ``Frame``, ``batch[2:5]`` and ``batch[[0, 3]]`` are batches, ``for frame in batch`` goes
     through them.
@@ -231,10 +231,10 @@ class FrameBatch(Generic[Frames, Column]):
     is_keyframe : bool array
         Whether decoding can start there.
     status : NumPy array of str, or a tuple of str without NumPy
-        "ok", "repaired" (the decoder concealed errors, or the time was worked out) or "missing" (nothing came out of the
-        decoder; the pixels are those of the frame before).
+        "ok", "repaired" (the decoder concealed errors, or the time was reconstructed) or "missing" (the decoder returned no
+        frame; the pixels are those of the previous frame).
     planes : Planes or None
-        Places of the planes, for ``channels="yuv"``.
+        Offsets of the planes, for ``channels="yuv"``.
     """
 
     data: Frames

@@ -35,21 +35,21 @@ def stage(
     on: str = "device",
     pixels: bool = True,
 ) -> Union[_Decorated, Callable[[_Decorated], _Decorated]]:
-    """Marks a function, or a class, as a stage of a pipeline, with the way it is called.
+    """Marks a function or class as a stage of a pipeline, and sets how it is called.
 
-    The function gets an ``ItemBatch`` and may change its frames' pixels, detections and attachments. It gives None or True to
-    let the frames travel on, False to take them out, or a list of booleans. It runs on a separate thread. What it raises
-    ends the run and comes out of ``Pipeline.run``. An object of a class is called in the same way; where it has methods
+    The function gets an ``ItemBatch`` and may change its frames' pixels, detections and attachments. It returns None or True to
+    pass the frames on, False to drop them, or a list of booleans. It runs on a separate thread. An exception ends the
+    run and is raised from ``Pipeline.run``. An object of a class is called in the same way; where it has methods
     ``start()`` and ``finish()``, they are called before the first frame and after the last one.
 
     Parameters
     ----------
     function : callable or class
-        What is decorated.
+        The decorated function or class.
     batch : int
-        Most frames in a call, 1 to 256.
+        Maximum number of frames in a call, 1 to 256.
     max_wait : float, optional
-        Longest wait for a batch to fill, in seconds, for live sources.
+        Maximum wait for a batch to fill, in seconds, for live sources.
     on : str
         "device": frames stay on their device. "cpu": on the host; copied from a GPU.
     pixels : bool

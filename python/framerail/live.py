@@ -47,7 +47,7 @@ class LiveBatch:
 
 
 class LiveFrames(Iterator[LiveBatch]):
-    """What ``live`` gives: an iterator of ``LiveBatch`` that reads on separate threads, and a context manager.
+    """The result of ``live``: an iterator of ``LiveBatch`` that reads on separate threads, and a context manager.
 
     Attributes
     ----------
@@ -151,9 +151,9 @@ def live(
     device: Optional[Device] = None,
     read: Optional[Mapping[str, object]] = None,
 ) -> LiveFrames:
-    """Reads cameras and other live streams as tensors: the newest frames, with what came too fast dropped and counted.
+    """Reads cameras and other live streams as tensors: the newest frames; frames that arrive too fast are dropped and counted.
 
-    Streams are read side by side and opened again when they fail, as by the stage ``read``.
+    Streams are read concurrently and reopened when they fail, as by the stage ``read``.
 
     Parameters
     ----------
@@ -163,16 +163,16 @@ def live(
     preprocess : Preprocess, optional
         Size, normalisation, type, layout; by default float32 from 0 to 1 at the frames' own size. Streams of several sizes need a size.
     fps : float, optional
-        Most frames per second of each stream.
+        Maximum frames per second of each stream.
     batch : int
-        Most frames in a tensor, of all streams together, 1 to 256.
+        Maximum number of frames in a tensor, over all streams, 1 to 256.
     max_wait : float
-        Longest wait for a batch to fill, in seconds.
+        Maximum wait for a batch to fill, in seconds.
     buffer : int
         Batches that may wait for the program.
     drop : str
-        What happens to a batch that finds no room: "oldest" drops the one that has waited longest, so that frames stay fresh;
-        "none" lets the streams wait, which then drop by their own ``drop`` option.
+        Which batch is dropped when the buffer is full: "oldest" drops the one that has waited longest, so that frames stay
+        recent; "none" makes the streams wait, which then drop by their own ``drop`` option.
     output : str
         "torch", "numpy", "dlpack" or "auto" (PyTorch where it is installed).
     device : str, optional

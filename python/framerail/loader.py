@@ -211,7 +211,7 @@ class ClipLoader:
     batch_size : int
         Clips in a batch.
     shuffle : bool
-        Take clips in an order drawn from the data set's seed and the epoch.
+        Shuffle clips by the data set's seed and the epoch.
     sampler : iterable of int, optional
         PyTorch's samplers, ``DistributedSampler`` among them; its ``set_epoch`` is called. An order that depends on PyTorch's global
         generator cannot be resumed: give the sampler a generator with a seed.
@@ -220,16 +220,16 @@ class ClipLoader:
     drop_last : bool
         Leave out a last batch that is smaller.
     prefetch : int, optional
-        Batches made ahead of the one that is taken; by default as many as give each thread two clips, or eight on a GPU.
+        Batches made ahead; by default enough for two clips per thread, or eight on a GPU.
     memory : int, optional
         Bytes that batches under way may take together; bounds ``prefetch``, but one batch is always made. On a GPU, 512 MiB by default
         where ``prefetch`` is not given.
     threads : int
-        Decoding threads; 0 for as many as there are cores, or, with a data set on a GPU, as keep its engines busy.
+        Decoding threads; 0 = one per core, or, with a data set on a GPU, enough to keep its engines busy.
     helpers : int, optional
         With a data set on a GPU: threads that decode a share of the clips on cores, upload them as decoded and have the GPU convert
-        them; by default three of four cores, 0 for none. They take clips that are due last, as far as these are made before their turn, by
-        what earlier ones took for each pixel; ``stats["clips_by_cores"]`` counts them.
+        them; by default three of four cores, 0 for none. They take the clips that are needed last, if these will be ready in
+        time, estimated from the time per pixel of earlier clips; ``stats["clips_by_cores"]`` counts them.
     max_open : int, optional
         Files kept open for their next clip; by default two per thread, at least the data set's ``max_open``.
     pin_memory : bool
@@ -355,7 +355,7 @@ class ClipLoader:
         self._given = self._start = whole("batch", state["batch"], 0)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        """A pass through the epoch: from its first batch, or from where a loaded state says. After a whole pass, the next epoch."""
+        """Iterates over the epoch from its first batch, or from the position of a loaded state. A complete pass starts the next epoch."""
         self._end_pass()
         if self._is_over:
             self.set_epoch(self.epoch + 1)
@@ -382,7 +382,7 @@ class ClipLoader:
     def stats(self) -> Dict[str, Any]:
         """Counters over all epochs.
 
-        "batches", "clips", "clips_failed", "clips_skipped", "clips_replaced", "clips_shared" (that came from another clip's decode),
+        "batches", "clips", "clips_failed", "clips_skipped", "clips_replaced", "clips_shared" (decoded together with another clip),
         "files_opened", "files_reused", "bytes" (written to batches), "syncs" (times that a thread waited for the GPU), "wait_seconds" (that the caller waited for batches), "busy_share"
         (of the threads' time between the first batch asked for and the last), "opening_seconds", and under "reader" what was decoded.
         """

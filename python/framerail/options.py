@@ -276,7 +276,7 @@ def output_json(options: Mapping[str, Any]) -> str:
 class Preprocess:
     """Conversion of frames to a model's input: one pass over the decoded frame, on its device.
 
-    The names are those of ``VideoReader``: ``VideoReader(path, **preprocess.options)`` gives the same tensors.
+    The names are those of ``VideoReader``: ``VideoReader(path, **preprocess.options)`` returns the same tensors.
 
     Parameters
     ----------
@@ -284,13 +284,13 @@ class Preprocess:
         Size of the model's input; the frames' own by default. One number is the shorter side, as in torchvision's ``Resize``, and both
         sides of a letterbox.
     max_size : int, optional
-        Most pixels of the longer side, with one number as ``size``.
+        Maximum length of the longer side in pixels, with one number as ``size``.
     center_crop : (height, width) or int, optional
         The middle of the resized frame that is kept.
     resize : str
         The filter: "bilinear", "bicubic", "area", "lanczos", "nearest" or "nearest-exact".
     antialias : bool
-        Whether the filter widens where frames shrink: as in the model's training.
+        Whether the filter is widened when frames shrink: use the setting of the model's training.
     fit : str
         "stretch" or "letterbox" (aspect ratio kept, filled with ``pad``).
     pad : int
@@ -300,7 +300,7 @@ class Preprocess:
     channels : str
         "rgb", "bgr", "gray", "hsv" or "rgba".
     crop : (x, y, width, height), optional
-        The part of the frame that is used, in its pixels.
+        Region of the frame to use, in frame pixels.
     normalize : Normalize, bool or None
         ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, True for values of 0 to 1, None or False for 0 to 255.
     dtype : optional

@@ -35,15 +35,15 @@ class Pipeline:
     device : str, optional
         "auto", "cpu", "cuda" or "cuda:N" for all stages without a device; default: the file's, else "auto".
     sources : mapping, optional
-        What `read` reads in place of a file, by the name that the pipeline has for it: bytes of a whole file, or an object with
-        ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", so that no file is meant. Addresses
+        Sources that `read` uses instead of files, by their names in the pipeline: bytes of a whole file, or an object with
+        ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", to distinguish it from a file. Addresses
         that fsspec opens, such as "s3://bucket/clip.mp4", need no entry. Outputs at such addresses are uploaded at the end of a run and
         appear when they are complete.
 
     Raises
     ------
     PipelineUsageError
-        For a mistake in the text: the message shows the place. Inputs and models are opened by ``edges`` and ``run``.
+        For a mistake in the text; the message shows its position. Inputs and models are opened by ``edges`` and ``run``.
 
     Examples
     --------
@@ -90,9 +90,9 @@ class Pipeline:
 
     @property
     def serve_address(self) -> Optional[str]:
-        """Where the current run is watched, as "127.0.0.1:8080"; None where it is not, and when none is under way.
+        """Address of the current run's monitoring server, such as "127.0.0.1:8080"; None without one, or when nothing is running.
 
-        Known to callbacks, to other threads, and to the function of ``progress``.
+        Available to callbacks, other threads, and the function passed as ``progress``.
         """
         return self._compiled.serve_address
 
@@ -107,20 +107,20 @@ class Pipeline:
         return self._compiled.edges()
 
     def on(self, stage: str, callback: Callable[[List[_framerail.FrameItem]], object], *, batch: int = 1) -> Pipeline:
-        """Calls a function with what a stage gives; with what it takes, for the last stage.
+        """Calls a function with the output of a stage, or with the input of the last stage.
 
-        The function runs on the stage's thread and slows it as long as it takes. Called as soon as frames come, so it
-        must not wait for ``run``.
+        The function runs on the stage's thread, so a slow function slows the stage. It is called as frames arrive, so it must not
+        wait for ``run``.
 
         Parameters
         ----------
         stage : str
             Name of a stage, such as "infer" or "blur-2", or of the model that it runs.
         callback : callable
-            Gets a list of ``FrameItem``. With ``batch=1`` it may change the frame's ``detections``, and gives False to
-            take the frame out. What it raises ends the run and comes out of ``run``.
+            Gets a list of ``FrameItem``. With ``batch=1`` it may change the frame's ``detections``, and return False to drop the
+            frame. An exception ends the run and is raised from ``run``.
         batch : int
-            Frames in a call. With more than one, frames travel on meanwhile: the callback only looks.
+            Frames in a call. With more than one, frames continue meanwhile: the callback can only observe.
 
         Returns
         -------
@@ -145,35 +145,36 @@ class Pipeline:
         autocast: Optional[DType] = None,
         arrays: str = "auto",
     ) -> Pipeline:
-        """Gives the model that a stage ``torch NAME`` runs on batches of frames.
+        """Sets the model that a stage ``torch NAME`` runs on batches of frames.
 
         A module runs on the GPU of its weights, else on the device of the frames. A module on another device is moved,
-        and where it is in training mode it is put into evaluation mode for the run, each with a ``UserWarning``. Calls come from one thread, under ``torch.inference_mode()``. Without PyTorch, the function gets
-        NumPy arrays.
+        and one in training mode is put into evaluation mode for the run, each with a ``UserWarning``. Calls come from one thread, under
+        ``torch.inference_mode()``. Without
+        PyTorch, the function gets NumPy arrays.
 
         Parameters
         ----------
         name : str
-            The name that the pipeline has for it.
+            Its name in the pipeline.
         model : callable
-            A ``torch.nn.Module``, a TorchScript module, what ``torch.compile`` gives, or any function of one tensor.
+            A ``torch.nn.Module``, a TorchScript module, the result of ``torch.compile``, or any function of one tensor.
         preprocess : Preprocess, optional
-            What frames become for it; by default float32 from 0 to 1 in RGB at the frames' own size, [N, C, H, W].
+            Conversion of frames to the model's input; by default float32 from 0 to 1 in RGB at the frames' own size, [N, C, H, W].
         postprocess : callable or str, optional
-            A function of outputs and ``ItemBatch`` that gives for each frame a list of ``Detection``, or a dict of arrays
-            (boxes, and scores, labels, masks, keypoints), in pixels of the frame: ``batch.to_frame`` maps there. Or the
-            form of the outputs, which is recognised when it is not said: "detections" (torchvision's list of dicts),
+            A function of outputs and ``ItemBatch`` that returns for each frame a list of ``Detection``, or a dict of arrays
+            (boxes, and scores, labels, masks, keypoints), in pixels of the frame: ``batch.to_frame`` maps there. Or the form of
+            the outputs, which is detected by default: "detections" (torchvision's list of dicts),
             "boxes" (rows of left, top, right, bottom, score, class), "classes" (logits or probabilities).
         labels : sequence of str
             Names of the classes by their numbers.
         confidence : float, optional
             Minimum score of a detection, for known output forms; it can be changed during the run.
         top_k : int
-            Classes that are kept of each frame, for "classes".
+            Number of classes kept per frame, for "classes".
         autocast : optional
             "float16" or "bfloat16", for ``torch.autocast``.
         arrays : str
-            What the function gets: "torch", "numpy", "dlpack", or "auto" (PyTorch where it is installed).
+            Type of arrays that the function gets: "torch", "numpy", "dlpack", or "auto" (PyTorch where it is installed).
 
         Returns
         -------
@@ -193,12 +194,12 @@ class Pipeline:
         return self
 
     def function(self, name: str, function: Callable[..., object]) -> Pipeline:
-        """Gives the function that a stage ``python NAME`` calls; see ``framerail.stage``.
+        """Sets the function that a stage ``python NAME`` calls; see ``framerail.stage``.
 
         Parameters
         ----------
         name : str
-            The name that the pipeline has for it.
+            Its name in the pipeline.
         function : callable or class
             A function of an ``ItemBatch``, or a class of such objects.
 
@@ -221,7 +222,7 @@ class Pipeline:
         stage : str
             Name of a stage, such as "infer" or "blur-2", or of the model or function that it runs.
         function : callable or class
-            A function of an ``ItemBatch``, or a class of such objects. What it raises ends the run and comes out of ``run``.
+            A function of an ``ItemBatch``, or a class of such objects. An exception ends the run and is raised from ``run``.
         name : str, optional
             Its name in statistics; by default the function's.
 
@@ -258,7 +259,7 @@ class Pipeline:
     ) -> Outcome:
         """Runs the pipeline to its end.
 
-        Ctrl-C ends the run and completes its files, a second one drops them; ``KeyboardInterrupt`` is raised then.
+        Ctrl-C ends the run and completes its files, a second one discards them; then ``KeyboardInterrupt`` is raised.
 
         With ``serve`` the run can be watched over HTTP: a page with live images, rates and settings, and statistics for
         programs, as by ``framerail run --serve``.
@@ -268,19 +269,19 @@ class Pipeline:
         progress : bool or callable
             True draws a line on the terminal; a function gets the statistics so far, five times a second.
         stall_limit : float
-            A stage that works on one item for longer than this many seconds is named in the log.
+            Log a warning when a stage spends longer than this many seconds on one item.
         memory : int, optional
             Maximum host memory in bytes for frames decoded ahead and in flight. Default: a quarter of the machine's.
         serve : str or False, optional
-            Address and port such as "127.0.0.1:8080"; port 0 takes a free one, which ``serve_address`` tells. By default what
-            the pipeline's file says under ``[serve]``; False does not serve.
+            Address and port such as "127.0.0.1:8080"; port 0 takes a free one: see ``serve_address``. Default: ``[serve]`` of the
+            pipeline file; False does not serve.
         serve_token : str, optional
-            What clients must know; needed for any address but loopback. By default the environment's
+            Access token, required for addresses other than loopback. Default: the environment's
             ``FRAMERAIL_SERVE_TOKEN``, then the file's.
         serve_hosts : sequence of str
-            Further names that the server may be asked by, such as a proxy's.
+            Additional host names of the server, such as a proxy's.
         serve_view : str, optional
-            Pictures show frames as this stage gives them; by default the last one before the end.
+            Stage whose output is shown. Default: the last one before the end.
         serve_sources : sequence of str
             Schemes of addresses that clients may add to the run, and ``"file"`` for paths; by default http, https, rtmp,
             rtmps, rtsp, rtsps and srt.
@@ -293,7 +294,7 @@ class Pipeline:
         Raises
         ------
         PipelineError
-            Its ``kind`` says what the failure calls for.
+            Its ``kind`` classifies the failure.
         """
         if serve is not None and serve is not False and not isinstance(serve, str):
             raise bad("serve", serve, 'an address such as "127.0.0.1:8080", or False')
@@ -322,7 +323,7 @@ class Pipeline:
         return outcome
 
     def stop(self) -> None:
-        """Asks a run under way to end and to complete its files: from another thread, or from a callback."""
+        """Stops the current run and completes its files; callable from another thread or a callback."""
         self._compiled.stop()
 
     def __repr__(self) -> str:
@@ -380,18 +381,18 @@ def blur_faces(
     confidence : float, optional
         Minimum score of a face, 0 to 1; the model card's by default.
     detection_size : (height, width), optional
-        Size at which faces are looked for; the frame's by default.
+        Detection size; the frame's by default.
     every : int
-        Faces are looked for on every so many frames; boxes are linked between.
+        Run the detector on every Nth frame; boxes are linked in between.
     hold : int or None
-        Frames before and after a detection that it covers; None for images.
+        Number of frames before and after a detection that are also covered; None for images.
     cover : str
         "gaussian", "box", "mosaic" (squares of ``cell`` pixels), "solid" (``color``), "image" (``image``) or "none".
     shape : str, optional
-        "ellipse", "rectangle", or "contour": what a model says belongs to the face, and the ellipse where it says nothing.
-        An ellipse by default, a contour with ``contour_model``.
+        "ellipse", "rectangle", or "contour": the outline that a model returns, with the ellipse as fallback. Default: an ellipse,
+        or a contour with ``contour_model``.
     contour_model : str or os.PathLike, optional
-        Name or model card of a second model that gives each face's mask or landmarks.
+        Name or model card of a second model that returns each face's mask or landmarks.
     strength, mask_scale, feather
         How strong, how large (1.0 is the face's box; 1.3 by default, 1.1 for contours), and how soft at the edge.
     draw_scores : bool
@@ -405,12 +406,12 @@ def blur_faces(
     progress : bool or callable
         As in ``Pipeline.run``.
     serve, serve_token, serve_hosts, serve_view, serve_sources
-        Lets the run be watched over HTTP, as in ``Pipeline.run``.
+        Serve a monitoring page, as in ``Pipeline.run``.
 
     Returns
     -------
     Outcome
-        Statistics, as ``Pipeline.run`` gives them.
+        Statistics, as ``Pipeline.run`` returns them.
 
     Raises
     ------

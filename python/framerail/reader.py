@@ -48,11 +48,11 @@ class VideoReader(Generic[Frames, Column]):
     device : str, torch.device, or a list of them
         "cpu", "cuda" (PyTorch's current device where PyTorch is in use on GPUs, else the first GPU), "cuda:N", "auto" (the same
         GPU, else the CPU), or several GPUs that decode one file together: ``["cuda:0", "cuda:1"]``, "cuda:0,1" or "cuda:all".
-        Frames are returned on the first of them, or on the one that ``output`` names. What a GPU cannot decode is decoded on the CPU
-        and uploaded; ``metadata.fallback`` says why. The caller's current device and context do not change.
+        Frames are returned on the first of them, or on the one that ``output`` names. Video that a GPU cannot decode is decoded
+        on the CPU and uploaded; ``metadata.fallback`` gives the reason. The caller's current device and context do not change.
     mode : str
         "seek" visits each group of pictures that holds a wanted frame once, "stream" decodes from the first wanted
-        frame to the last, "auto" chooses the one that decodes fewer frames. All give the same pixels.
+        frame to the last, "auto" chooses the one that decodes fewer frames. All return the same pixels.
     layout : str
         "TCHW" (frames, channels, rows, columns) or "THWC".
     dtype : str, numpy.dtype or torch.dtype, optional
@@ -62,14 +62,14 @@ class VideoReader(Generic[Frames, Column]):
         Resize to this; one number is the length of the shorter side, as in torchvision's ``Resize`` (with ``fit="letterbox"`` it is
         both). The video's own by default.
     max_size : int, optional
-        Most pixels of the longer side, with one number as ``size``; alone, the longer side becomes that.
+        Maximum length of the longer side in pixels, with one number as ``size``; without ``size``, the length of the longer side.
     center_crop : (height, width) or int, optional
         The middle of the resized frame that is kept, as torchvision's ``CenterCrop``.
     resize : str
         The filter: "bilinear", "bicubic", "area", "lanczos", "nearest" or "nearest-exact".
     antialias : bool
-        Whether the filter widens where frames shrink. True gives what torchvision's ``Resize`` makes of the frame at its own size, and
-        what Pillow does; False reads the nearest pixels only, as OpenCV's ``INTER_LINEAR`` and ``INTER_CUBIC``.
+        Whether the filter is widened when frames shrink. True matches torchvision's ``Resize`` of the full-size frame, and
+        Pillow; False uses the nearest pixels only, as OpenCV's ``INTER_LINEAR`` and ``INTER_CUBIC``.
     fit : str
         "stretch", or "letterbox" to keep the aspect ratio and fill the rest with ``pad`` (0 to 255, default 114).
     interpolation : str, optional
@@ -78,20 +78,20 @@ class VideoReader(Generic[Frames, Column]):
         "rgb", "bgr", "gray" (luma; depth maps as they are), "hsv" (as OpenCV's 8-bit HSV), "rgba" (alpha as it is, not multiplied in;
         opaque where there is none), or "yuv": the planes as decoded, [T, bytes].
     crop : (x, y, width, height), optional
-        The part of each frame that is taken, in its pixels.
+        Region of each frame to read, in frame pixels.
     normalize : Normalize or bool, optional
         ``framerail.IMAGENET``, ``framerail.Normalize(mean, std)``, or True for values of 0 to 1. False is the same as None.
     exact : str, optional
         "swscale" converts with libswscale: equals ``ffmpeg -pix_fmt rgb24`` bit for bit, with uint16 ``rgb48``. Own size, CPU.
     tone_map : str, optional
-        "bt2390" or "hable" turns PQ and HLG into BT.709; else their values are returned as they are.
+        "bt2390" or "hable" converts PQ and HLG to BT.709; by default their values are returned unchanged.
     transforms : callable or list, optional
-        Of torchvision.transforms.v2 or your own. Leading ``Resize``, ``CenterCrop``, ``ToDtype`` and ``Normalize`` become the options
-        above, so that frames are made in one pass; what follows is called with each batch [T, C, H, W] of PyTorch.
+        Of torchvision.transforms.v2 or your own. Leading ``Resize``, ``CenterCrop``, ``ToDtype`` and ``Normalize`` become the
+        options above, so that frames are converted in one pass; the rest are called with each batch [T, C, H, W] of PyTorch.
     stream : int, optional
         Video stream of the file, from 0. Default: FFmpeg's choice.
     index : str
-        "exact", or "approximate": frame n is the one on screen n / rate after the start, with its own time, without looking at the
+        "exact", or "approximate": frame n is the one on screen n / rate after the start, with its own time, without scanning the
         file's packets. ``times`` is the grid of the rate then.
     index_cache : str or os.PathLike, optional
         Where the index is saved for reuse: "sidecar" beside the file, or a folder.
@@ -271,7 +271,7 @@ class VideoReader(Generic[Frames, Column]):
         Parameters
         ----------
         seconds : float or iterable of float
-            Seconds on the file's clock. One time gives one number.
+            Seconds on the file's clock. A single time returns a single number.
 
         Raises
         ------
@@ -301,10 +301,10 @@ class VideoReader(Generic[Frames, Column]):
         Parameters
         ----------
         numbers : int, iterable of int, or array of bool
-            In any order, duplicates allowed; negative ones count from the end. A mask with one entry a frame chooses frames as NumPy
-            does. One number gives a single frame.
+            In any order, duplicates allowed; negative ones count from the end. A mask with one entry per frame selects frames as
+            in NumPy. A single number returns a single frame.
         out : array or tensor, optional
-            Written instead of new memory and given as ``data``. Dense, of the frames' exact shape and dtype, on their
+            Filled instead of new memory and returned as ``data``. Dense, of the frames' exact shape and dtype, on their
             device.
 
         Returns
@@ -358,14 +358,14 @@ class VideoReader(Generic[Frames, Column]):
     def read_frames(self, numbers: Union[SupportsIndex, Numbers], *, out: Optional[Frames] = None) -> Frames:
         """The pixels of frames by number: an array [T, C, H, W] or [T, H, W, C] in the requested order. See ``read``.
 
-        One number gives a single frame, without the first axis.
+        A single number returns a single frame, without the first axis.
         """
         return self.read(numbers, out=out).data
 
     def read_frames_at(self, seconds: Union[float, Seconds], *, out: Optional[Frames] = None) -> Frames:
         """The pixels of the frames on screen at these times, in seconds on the file's clock: an array as of ``read_frames``.
 
-        One time gives a single frame, without the first axis. ``read(numbers_at(seconds))`` gives frames with their times.
+        A single time returns a single frame, without the first axis. ``read(numbers_at(seconds))`` returns frames with their times.
         """
         return self.read_frames(self.numbers_at(seconds), out=out)
 
@@ -377,7 +377,7 @@ class VideoReader(Generic[Frames, Column]):
     def __getitem__(self, key: Union[SupportsIndex, slice, Sequence[int], npt.NDArray[np.generic], torch.Tensor]) -> Frames:
         """``r[3]`` is a frame, ``r[-1]`` the last one; ``r[10:200:20]`` and ``r[[1, 5]]`` are arrays of frames.
 
-        Arrays and tensors choose frames as NumPy does: masks with one entry a frame, and whole numbers in any shape.
+        Arrays and tensors select frames as in NumPy: masks with one entry per frame, and integers of any shape.
         """
         if isinstance(key, slice):
             return self._read(lambda: (list(range(*key.indices(len(self)))), True)).data
@@ -416,8 +416,8 @@ class VideoReader(Generic[Frames, Column]):
         Parameters
         ----------
         start, stop : float, optional
-            Seconds on the file's clock. Default: the start of the first frame and the end of the last one. Silence stands for what the
-            audio stream does not cover, so that the number of samples depends on the times alone; ``gaps`` names these spans.
+            Seconds on the file's clock. Default: the start of the first frame and the end of the last one. Spans that the audio
+            stream does not cover are silent, so that the number of samples depends on the times alone; ``gaps`` lists them.
         sample_rate, channels, stream, seek
             As in ``AudioReader``.
 
@@ -476,7 +476,7 @@ class VideoReader(Generic[Frames, Column]):
         fps : float, optional
             The frames on screen at even times, instead of a range: from ``start_seconds`` to before ``end_seconds``.
         start_seconds, end_seconds : float, optional
-            A stretch of time on the file's clock; times beyond the video are cut off. Without ``fps``: all frames on screen in it, at the
+            A span of time on the file's clock, clipped to the video. Without ``fps``: all frames on screen in it, at the
             video's own rate, or every ``every``-th.
         drop_last : bool
             Drop a smaller last batch.

@@ -167,7 +167,7 @@ class RemoteFile(io.RawIOBase):
         self._lock = threading.Lock()
 
     def reopened(self) -> RemoteFile:
-        """Another file at its first byte, which shares the blocks of this one."""
+        """A second file object at the first byte, which shares the cached blocks of this one."""
         other = RemoteFile.__new__(RemoteFile)
         io.RawIOBase.__init__(other)
         other._given = self._given
@@ -181,7 +181,7 @@ class RemoteFile(io.RawIOBase):
 
     @property
     def stats(self) -> Dict[str, int]:
-        """What was fetched so far: "requests", "bytes", "retries", and the file's "size_bytes"."""
+        """Bytes fetched so far: "requests", "bytes", "retries", and the file's "size_bytes"."""
         shared = self._shared
         return {"requests": shared.requests, "bytes": shared.bytes, "retries": shared.retries, "size_bytes": shared.size}
 
@@ -194,11 +194,11 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The position of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Goes to a byte."""
+        """Moves to a byte position."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._shared.size}[whence]
         if base + offset < 0:
             raise OSError(f"{self.name}: cannot seek to byte {base + offset}")
@@ -206,7 +206,7 @@ class RemoteFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Up to so many bytes from the current place on; all of the rest below 0."""
+        """Reads up to ``size`` bytes from the current position; all remaining bytes if ``size`` is negative."""
         with self._lock:
             shared = self._shared
             end = shared.size if size < 0 else min(self._position + size, shared.size)
@@ -223,7 +223,7 @@ class RemoteFile(io.RawIOBase):
             return b"".join(parts)
 
     def readinto(self, buffer: "Union[bytearray, memoryview]") -> int:  # type: ignore[override]
-        """Reads into a buffer; the number of bytes."""
+        """Reads into a buffer and returns the number of bytes."""
         found = self.read(len(buffer))
         buffer[: len(found)] = found
         return len(found)

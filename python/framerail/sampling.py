@@ -34,21 +34,21 @@ def sampled_numbers(
     frame_factor: int = 1,
     snap: str = "exact",
 ) -> List[int]:
-    """Numbers of frames at even distances, the first and the last of the span included.
+    """Numbers of evenly spaced frames, including the first and the last of the span.
 
     Parameters
     ----------
     reader : VideoReader
         The video.
     num_frames : int, optional
-        How many; no more than there are, but for ``frame_factor``.
+        How many; at most the number of frames in the video, except for ``frame_factor``.
     fps : float, optional
-        As many as a video of this rate has, at least ``min_frames`` and at most ``max_frames``. Default, without ``num_frames``: every
+        As many as a video at this rate has, at least ``min_frames`` and at most ``max_frames``. Default, without ``num_frames``: every
         frame.
     start_seconds, end_seconds : float, optional
         The span, on the file's clock. Default: the whole video.
     min_frames, max_frames, frame_factor : int
-        Bounds of the number, and what it is a multiple of: rounded down, but not below one multiple.
+        Bounds of the number of frames, and a divisor of it: rounded down, but not below one multiple.
     snap : str
         "keyframe" chooses the nearest frame at which decoding can start instead: one frame is decoded for each, and frames may repeat.
 
@@ -103,7 +103,7 @@ def fitting_size(
     min_pixels: Optional[int] = None,
     multiple_of: int = 1,
 ) -> Tuple[int, int]:
-    """The (height, width) nearest to a frame's that models take: both multiples, within a number of pixels, of about the same shape.
+    """The (height, width) nearest to a frame's that a model accepts: multiples, within the pixel bounds, of about the same shape.
 
     The rule is that of Qwen-VL's ``smart_resize``.
 
@@ -143,7 +143,7 @@ def sample_frames(
     snap: str = "exact",
     **output: "OutputValue",
 ) -> FrameBatch:
-    """Frames at even distances, resized for a model, in one call.
+    """Evenly spaced frames, resized for a model, in one call.
 
     Parameters
     ----------

@@ -270,9 +270,9 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     views : int
         Draws of the augmentation for each clip: "frames" is [views, T, C, H, W] with more than one.
     short_side : int, optional
-        Scale frames so that their shorter side has so many pixels; ``size`` is then cut out of the middle.
+        Scale frames so that their shorter side has this many pixels; ``size`` is then cropped from the centre.
     crops : int
-        3 cuts ``size`` out at both ends of the longer side and in the middle, "frames" is [3, T, C, H, W]; 1 by default.
+        3 crops ``size`` at both ends and in the centre of the longer side: "frames" is [3, T, C, H, W]. Default: 1.
     transform : callable, optional
         Called last, with the clip's frames; must be picklable for spawned workers.
     seed : int
@@ -286,8 +286,8 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     max_open : int
         Files that each process keeps open.
     **options
-        Of ``VideoReader``; ``layout`` may be "CTHW" too. ``threads`` is how many clips are decoded at once: by default as many
-        as there are cores, in workers an equal share of them.
+        Of ``VideoReader``; ``layout`` may be "CTHW" too. ``threads`` is the number of clips decoded at once: by default one per
+        core, in workers an equal share of the cores.
 
     Notes
     -----
@@ -398,7 +398,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         Raises
         ------
         FileNotFoundError, OSError, DecodeError, ValueError
-            For an index that cannot be read, or when no row is left.
+            For an index that cannot be read, or without a usable row.
         """
         sources, given, classes, further, kept = dataset_parts(path, labels, where)
         rank, world_size = options.get("rank"), options.get("world_size")
@@ -564,14 +564,14 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
     num_clips, frames_per_clip, stride, policy, step, by, start, end, edge
         As in ``framerail.sample_clips``; "every" is the default policy, with clips that follow one another.
     shuffle : bool
-        Take sources in an order drawn from seed and epoch.
+        Shuffle sources by seed and epoch.
     rank, world_size : int, optional
-        This process among those that train together; by default what ``torch.distributed`` says.
+        This process among those that train together. Default: from ``torch.distributed``.
     even : str, optional
         "pad" or "drop" gives every rank and worker the same number of clips, and so of batches: clips are divided in the order of the
-        epoch, long files among several, and the first ones come again at the end, or the last ones are left out. Every file is opened
-        once for that when the stream is made. A clip that is skipped is replaced by the one before it. By default whole sources are
-        dealt out, and ``rank_counts`` says by how many clips ranks differ.
+        epoch, long files among several, and the first ones come again at the end, or the last ones are left out. This opens every
+        file once when the stream is created. A skipped clip is replaced by the previous one. By default whole sources are
+        distributed, and ``rank_counts`` returns the number of clips per rank.
     """
 
     def __init__(
@@ -637,7 +637,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
             return list(pool.map(count, range(len(self.sources))))
 
     def rank_counts(self, world_size: int) -> List[int]:
-        """Clips of each of so many ranks in this epoch. Without ``even``, files whose clips were not counted yet are opened."""
+        """Number of clips of each rank in this epoch. Without ``even``, files whose clips were not counted yet are opened."""
         if self._even is not None:
             counts = self._counts or []
             each = sum(counts) // world_size if self._even == "drop" else -(-sum(counts) // world_size)
@@ -647,17 +647,17 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         return rank_counts(self._order(), self._counts, world_size)
 
     def state_dict(self) -> Dict[str, int]:
-        """Where this process stands in its pass, for torchdata's ``StatefulDataLoader``, which calls it in every worker."""
+        """The position of this process in the epoch, for torchdata's ``StatefulDataLoader``, which calls it in every worker."""
         run, clip = self._now
         return {"epoch": self.epoch, "run": run, "clip": clip, "seed": self.seed, "sources": len(self.sources), "shards": self._shard()[0]}
 
     def load_state_dict(self, state: Dict[str, int]) -> None:
-        """The next pass goes on where another stream of the same sources and options stood.
+        """The next pass continues at the position of another stream with the same sources and options.
 
         Raises
         ------
         ValueError
-            When sources, seed, or the number of ranks and workers are others.
+            When sources, seed, or the number of ranks and workers differ.
         """
         checked_state(state, self.state_dict())
         self.set_epoch(state["epoch"])
@@ -727,7 +727,7 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 def collate(items: Sequence[Optional[ClipItem]]) -> Optional[ClipBatch]:
     """Stacks items of a data set to a batch: "frames" becomes [B, T, C, H, W].
 
-    Items that are None, which ``errors="skip"`` gives, are left out; a batch of only these is None. Frames that are
+    Items that are None (``errors="skip"``) are left out; a batch without other items is None. Frames that are
     in one block of memory already, as ``ClipDataset`` makes them, are not copied.
     """
     present = [item for item in items if item is not None]

@@ -183,16 +183,16 @@ EdgeStats = TypedDict(
 
 
 class Outcome(TypedDict):
-    """Statistics of a run, as ``Pipeline.run`` gives them: a dict with these keys.
+    """Statistics of a run, as ``Pipeline.run`` returns them: a dict with these keys.
 
     Attributes
     ----------
     wall_secs, cpu_secs : float
         Duration of the run, and processor time of all its threads, in seconds.
     memory_bytes, memory_peak_bytes : int
-        Resident memory of the process at the end, and its highest; 0 where the system does not report it.
+        Resident memory of the process at the end, and its peak; 0 if the system does not report it.
     frame_memory_peak_bytes, frame_memory_limit_bytes : int
-        Host memory that frames under way took at most, and may take.
+        Peak host memory of frames in flight, and its limit.
     limiting_stage : str or None
         The stage for which the others waited; None for short runs.
     stages, edges : list of dict

@@ -62,7 +62,7 @@ def index_videos(
     packets: bool = True,
     progress: bool = False,
 ) -> Dict[str, int]:
-    """Writes the index of a data set. Files of an earlier index of that name that were not changed since are not opened again.
+    """Writes the index of a data set. Unchanged files of an earlier index with this name are not opened again.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ def index_videos(
     threads : int
         Files indexed at once; 0 = one per core.
     packets : bool
-        Keep the position of each frame's packet: a few bytes a frame, which saves a scan of containers without an index.
+        Store the position of each frame's packet: a few bytes per frame, which saves a scan of containers without an index.
     progress : bool
         Draw a progress line on standard error.
 
     Returns
     -------
     dict
-        How many files were "indexed", "kept" from the earlier index, and "failed"; the column "error" has the reasons.
+        Numbers of files "indexed", "kept" from the earlier index, and "failed"; the column "error" has the reasons.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _look(path: str, home: str, earlier: Dict[str, Dict[str, Any]], packets: boo
 
 
 def read_index(path: Path) -> IndexTable:
-    """The columns of an index, and others of the same file: a list with a value a row for each.
+    """The columns of an index, and others of the same file: a list with one value per row for each.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def add_command(commands: Any) -> None:
     """Adds ``index`` to the command line."""
-    index = commands.add_parser("index", help="write what is known of each video of a data set into one Parquet file")
+    index = commands.add_parser("index", help="write the properties of each video of a data set into one Parquet file")
     index.add_argument("sources", nargs="+", metavar="DIR", help="a folder, searched with those below it, or files")
     index.add_argument("-o", "--out", required=True, metavar="FILE.parquet", help="the index; unchanged files of an earlier one are not opened again")
     index.add_argument("--threads", type=int, default=0, help="files read in parallel; 0 = one per CPU")

@@ -50,13 +50,13 @@ class WriteReport:
     path : str or None
         The file; None for a file-like target.
     codec, pixel_format : str
-        FFmpeg's names of the encoder and of what it encoded.
+        FFmpeg's names of the encoder and of the encoded pixel format.
     frames, bytes : int
         Frames encoded, and size of the file.
     timestamps_rounded : int
         Frames whose time the container could not hold exactly.
     warnings : list of str
-        What differs from what was asked for, one line each.
+        Differences from the requested output, one line each.
     """
 
     path: Optional[str]
@@ -72,14 +72,14 @@ class VideoWriter:
     """Encodes frames and audio into a video file, which appears when it is complete.
 
     The file gets its name in ``close``; until then, a hidden partial file is in the same folder. If the ``with`` block ends with an exception,
-    the name is not taken; what can be played of the unfinished file is kept as "NAME.unfinished.EXT". Frames are converted on the calling
+    the name stays unused; the playable part of the unfinished file is kept as "NAME.unfinished.EXT". Frames are converted on the calling
     thread, without a copy of the array, while another thread encodes those before; the GIL is released. Frames of a GPU are copied
     through page-locked memory, one batch ahead.
 
     Parameters
     ----------
     target : str, os.PathLike, or a file
-        A path, whose ending names the container, or an object with ``write(bytes)`` such as ``io.BytesIO``, which is written when the
+        A path, whose extension selects the container, or an object with ``write(bytes)`` such as ``io.BytesIO``, which is written when the
         video is complete.
     fps : float or Fraction
         Frames per second. 23.976, 29.97, 59.94 and 119.88 mean multiples of 1000/1001.
@@ -101,7 +101,7 @@ class VideoWriter:
     full_range : bool
         Whether samples use 0 to 255 instead of 16 to 235.
     gop : int, optional
-        Most frames between keyframes. Default: the encoder's.
+        Maximum number of frames between keyframes. Default: the encoder's.
     threads : int
         Encoder threads; 0 = the encoder's choice.
     options, format_options : mapping, optional
@@ -109,9 +109,9 @@ class VideoWriter:
     tags : mapping, optional
         Tags of the file, such as title.
     format : str, optional
-        FFmpeg's name of the container. Default: by the path's ending; needed for a file-like target.
+        FFmpeg's name of the container. Default: by the path's extension; needed for a file-like target.
     audio_rate, audio_channels : int
-        Samples per second, and channels, of what ``write_audio`` will be given. ``audio_channels`` is 2 by default.
+        Sample rate and channels of the samples passed to ``write_audio``. ``audio_channels`` is 2 by default.
     audio_codec : str, optional
         "pcm_f32le" keeps samples as they are where the container takes it (MOV, MKV). Default: the container's usual codec.
     audio : path, bytes or file, optional
@@ -267,7 +267,7 @@ class VideoWriter:
                     self._write(_as_numpy(self._stages[(at - 1) % _STAGES]), None if times is None else [times[at - 1]])
 
     def write_audio(self, samples: Sound) -> None:
-        """Writes samples that follow on those before.
+        """Appends samples.
 
         Parameters
         ----------
@@ -310,7 +310,7 @@ class VideoWriter:
         Returns
         -------
         str or None
-            The name under which what can be played of it is kept.
+            The name of the file that keeps the playable part.
         """
         if self._is_closed:
             return None

@@ -78,7 +78,7 @@ type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 /// analysed : bool
 ///     Whether a model has looked at this frame.
 /// detections : list of Detection
-///     May be changed or replaced by a stage function, and by a callback with batch=1: what it holds afterwards travels on.
+///     May be changed or replaced by a stage function, and by a callback with batch=1; later stages see the change.
 /// attributes : list of Attribute
 ///     What models say of the frame as a whole: its class, its embedding. Changed as `detections` are.
 /// attachments : dict

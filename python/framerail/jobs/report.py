@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 
 class JobRow(NamedTuple):
-    """What became of one input.
+    """The result for one input.
 
     Attributes
     ----------
@@ -19,7 +19,7 @@ class JobRow(NamedTuple):
     status : str
         "done", "failed", or "kept": an earlier run had finished it.
     error, kind : str
-        Why it failed, in one line, and what that calls for: "input", "output", "usage", "model", "resource", "worker" or "internal".
+        Why it failed, in one line, and the kind of failure: "input", "output", "usage", "model", "resource", "worker" or "internal".
     frames : int
         Frames that were read.
     video_seconds, wall_seconds : float
@@ -55,7 +55,7 @@ class JobRow(NamedTuple):
 
 @dataclass
 class Report:
-    """What became of a run over many files.
+    """The result of a run over many files.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ def Detect(stages: str, *, column: Optional[str] = None, device: Optional[str] =
     stages : str
         What comes after `read`, such as "infer ssd300 batch=32 precision=fp16" or "infer centerface ! track".
     column : str, optional
-        The column to look at; by default the first of "image", "frames", "bytes" and "path" that there is.
+        The column to use; by default the first of "image", "frames", "bytes" and "path" that exists.
     device : str, optional
         As in ``Pipeline``; by default a GPU that Ray gave the actor, else the CPU.
     threads : int

@@ -59,14 +59,14 @@ def run(
     inputs : path, address, iterable of them, or ray.data.Dataset
         Files, folders (with those below), patterns, addresses. A data set has the column "path", and perhaps "bytes" with whole files.
     out : path or address, optional
-        Where outputs go; by default the folder that the text names. All nodes must reach it. An output appears when it is complete.
+        Folder of the outputs; by default the one that the text names. All nodes must reach it. An output appears when it is complete.
     resume : bool
         Leave out inputs that an earlier run has finished: same size, modification time and content at both ends, same pipeline, same
         version, and the outputs are still there. Outputs of an earlier run are replaced where they are not up to date.
     overwrite : bool
         Replace outputs that other programs wrote.
     errors : str
-        "report": what fails is a row of the report. "fail": the first failure ends the run.
+        "report": each failure is a row of the report. "fail": the first failure ends the run.
     report : path, optional
         Write the report there: a page, or JSON for a name that ends in ".json".
     split : "auto", float or None
@@ -75,9 +75,9 @@ def run(
     device : str, optional
         As in ``Pipeline``.
     num_cpus, num_gpus : float
-        What Ray reserves for a task. The stages of a task use as many threads as it has CPUs, unless the text says otherwise.
+        Resources that Ray reserves for a task. The stages of a task use as many threads as it has CPUs, unless the text sets ``threads=``.
     retries : int
-        How often Ray runs a task again whose worker was lost.
+        How often Ray retries a task whose worker was lost.
     progress : bool
         Draw a progress line on standard error.
     ray_remote_args : dict, optional
@@ -92,7 +92,7 @@ def run(
     Raises
     ------
     ValueError, PipelineUsageError, FileNotFoundError
-        For mistakes in the call; nothing was started then.
+        For mistakes in the call, before anything starts.
     RuntimeError
         With ``errors="fail"``, when an input failed.
 
