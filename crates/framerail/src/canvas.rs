@@ -1,4 +1,4 @@
-//! Frames that are drawn on, wherever they lie.
+//! Frames to draw on, on the host or a GPU.
 
 use framerail_core::{Frame, FramePool};
 use framerail_cuda::kernels::{DrawJob, draw_batch};
@@ -10,7 +10,7 @@ use crate::{
     convert::{core_error, cuda_error, vision_error},
 };
 
-/// One worker's means to draw on frames. Those that someone else holds too are copied first, and the copies counted.
+/// One worker's resources for drawing on frames. Frames with other holders are copied first, and the copies are counted.
 pub(crate) struct FrameCanvas {
     pool: FramePool,
     cards: CardCanvases,
@@ -23,12 +23,12 @@ impl FrameCanvas {
         Self { pool: pool.clone(), cards: CardCanvases::default(), context: None }
     }
 
-    /// Where copies are counted.
+    /// Counter of copies.
     pub(crate) fn start(&mut self, context: &StageContext) {
         self.context = Some(context.clone());
     }
 
-    /// Draws what is sketched, given an empty sketch for the frame.
+    /// Draws a sketch, which the callback fills for the frame.
     ///
     /// # Errors
     /// `Resource`, and `Internal` for a frame that cannot be written.

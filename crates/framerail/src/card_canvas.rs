@@ -1,4 +1,4 @@
-//! Frames on a card that are changed there, in place.
+//! Drawing in place on frames in GPU memory.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use framerail_pipeline::StageContext;
 
 use crate::devices::account;
 
-/// Device memory kept for scratch and for copies of frames that another branch still holds.
+/// Device memory kept for scratch buffers and copies of frames that another branch still holds.
 const KEPT_BYTES: usize = 128 << 20;
 
-/// One worker's stream and memory on the card where its frames lie.
+/// One worker's stream and memory on the GPU that holds its frames.
 pub(crate) struct CardCanvas {
     pub(crate) stream: CudaStream,
     pub(crate) pool: DevicePool,
-    /// What is on its way there beside frames.
+    /// Uploads in flight, other than frames.
     pub(crate) uploads: Uploads,
 }
 
@@ -24,7 +24,7 @@ impl CardCanvas {
         Ok(Self { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, uploads: Uploads::new(device) })
     }
 
-    /// The frame's surface, to be changed: as it lies when nobody else holds it, else a copy that takes its place.
+    /// The frame's surface for writing: the frame's own if there is no other holder, else a copy that replaces it.
     ///
     /// # Errors
     /// As [`CardCanvases::for_frame`].
@@ -41,7 +41,7 @@ impl CardCanvas {
     }
 }
 
-/// The canvases of one worker: one for each card on which its frames lie.
+/// The canvases of one worker: one per GPU that holds its frames.
 #[derive(Default)]
 pub(crate) struct CardCanvases(Vec<CardCanvas>);
 
@@ -64,14 +64,14 @@ impl CardCanvases {
         Ok(self.0.get_mut(place))
     }
 
-    /// Says how much memory they took.
+    /// Reports the memory that they used.
     pub(crate) fn account(&self, context: &StageContext) {
         account(context, Traffic::take());
         self.0.iter().for_each(|canvas| context.memory(canvas.pool.device().id(), canvas.pool.stats().high_water_bytes as u64));
     }
 }
 
-/// The picture on the card.
+/// The surface on the GPU.
 fn picture(frame: &Frame) -> Result<&CudaSurface, CudaError> {
     let no_picture =
         || CudaError::BadArgument { what: format!("frame {} of stream {} is not a frame on a GPU", frame.index, frame.stream) };

@@ -1,4 +1,4 @@
-//! Errors of the crates below as errors of a stage: the one place that knows what each calls for.
+//! Converts errors of the lower crates to stage errors: the only place that assigns their kinds.
 
 use framerail_core::CoreError;
 use framerail_cuda::CudaError;
@@ -8,9 +8,9 @@ use framerail_pipeline::{ErrorKind, StageError};
 use framerail_reader::ReaderError;
 use framerail_vision::VisionError;
 
-/// A failure of reading.
+/// A failure to read.
 pub(crate) fn input_error(mut error: MediaError) -> StageError {
-    // `read` calls it otherwise.
+    // `read` has another name for this option.
     if let MediaError::BadOption { name, .. } = &mut error
         && name == "video_stream"
     {
@@ -25,7 +25,7 @@ pub(crate) fn input_error(mut error: MediaError) -> StageError {
     StageError::new(kind, error)
 }
 
-/// A failure of reading in pieces or on a card.
+/// A failure to read in pieces or on a GPU.
 pub(crate) fn reader_error(error: ReaderError) -> StageError {
     match error {
         ReaderError::Media(error) => input_error(error),
@@ -37,7 +37,7 @@ pub(crate) fn reader_error(error: ReaderError) -> StageError {
     }
 }
 
-/// A failure of a card.
+/// A failure of a GPU.
 pub(crate) fn cuda_error(error: CudaError) -> StageError {
     let kind = match &error {
         CudaError::BadArgument { .. } => ErrorKind::Internal,
@@ -47,7 +47,7 @@ pub(crate) fn cuda_error(error: CudaError) -> StageError {
     StageError::new(kind, error)
 }
 
-/// A failure of writing.
+/// A failure to write.
 pub(crate) fn output_error(error: MediaError) -> StageError {
     let kind = match &error {
         MediaError::BadOption { .. } => ErrorKind::Usage,
@@ -67,12 +67,12 @@ pub(crate) fn model_error(error: InferError) -> StageError {
     StageError::new(kind, error)
 }
 
-/// A surface of a kind that a stage cannot work on.
+/// A surface that a stage does not support.
 pub(crate) fn vision_error(error: VisionError) -> StageError {
     StageError::new(ErrorKind::Internal, error)
 }
 
-/// The same from below.
+/// The same for errors of the lower crates.
 pub(crate) fn core_error(error: CoreError) -> StageError {
     let kind = if matches!(error, CoreError::OutOfMemory { .. }) { ErrorKind::Resource } else { ErrorKind::Internal };
     StageError::new(kind, error)

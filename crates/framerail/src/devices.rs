@@ -1,4 +1,4 @@
-//! Which card is used, or why none is.
+//! Selects the GPU of a stage, or the reason for the CPU.
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
@@ -9,26 +9,26 @@ use parking_lot::Mutex;
 
 use crate::{sources::Sources, stages::infer::SharedModels};
 
-/// What the stages of one pipeline share: devices, models, and how sources are opened.
+/// State shared by the stages of one pipeline: devices, models, and how sources are opened.
 #[derive(Debug, Default)]
 pub(crate) struct Devices {
     choice: DeviceChoice,
-    /// Reasons for the CPU that have been given: each is said once.
+    /// Reasons for using the CPU that were reported: each is reported once.
     told: Mutex<BTreeSet<String>>,
     /// Models that several stages may share.
     pub(crate) models: SharedModels,
-    /// How addresses are opened.
+    /// How sources are opened.
     pub(crate) sources: Sources,
 }
 
-/// What became of a choice.
+/// The result of a device choice.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settled {
-    /// The card; `None` for the CPU.
+    /// The GPU; `None` for the CPU.
     pub(crate) card: Option<Arc<CudaDevice>>,
-    /// Further cards that share the work.
+    /// Further GPUs that share the work.
     pub(crate) others: Vec<Arc<CudaDevice>>,
-    /// Why it is the CPU, when the user should know.
+    /// Why the CPU is used, if the user should be told.
     pub(crate) notice: Option<String>,
 }
 
@@ -43,12 +43,12 @@ impl Devices {
         Arc::new(Self { choice, told: Mutex::default(), models: SharedModels::default(), sources })
     }
 
-    /// What holds for a stage: its own choice, else that of the pipeline.
+    /// The device of a stage: its own option, else the pipeline's.
     pub(crate) fn choice(&self, own: Option<DeviceChoice>) -> DeviceChoice {
         own.unwrap_or(self.choice)
     }
 
-    /// Finds the card for some work; `can` says why a card cannot do it. `preferred` is where the frames are already.
+    /// Finds the GPU for some work; `can` returns the reason if a GPU cannot do it. `preferred` is the device that holds the frames.
     ///
     /// # Errors
     /// `Resource` when a card was asked for by name and cannot be used.
@@ -75,7 +75,7 @@ impl Devices {
         };
         let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| {
             can(&card)?;
-            // Without a compiler only the kernels of an earlier run are there: enough for who asks for the card by name.
+            // Without a compiler only cached kernels can be used, which suffices if the user requested the GPU.
             if choice == DeviceChoice::Auto { nvrtc::nvrtc_version().map(|_| card) } else { Ok(card) }
         });
         match (card, choice) {
@@ -85,7 +85,7 @@ impl Devices {
         }
     }
 
-    /// The words for a fall-back to the CPU, when there are any to say: a machine without a card needs none.
+    /// The message for a fallback to the CPU; none on a machine without a GPU.
     pub(crate) fn fall_back(&self, work: &str, reason: String) -> Option<String> {
         if !is_card_present() {
             log::debug!("{work} on the CPU: {reason}");
@@ -96,12 +96,12 @@ impl Devices {
     }
 }
 
-/// The error for a card that was asked for by name.
+/// The error for a GPU that the user requested.
 pub(crate) fn unusable(device: Device, reason: &str) -> StageError {
     StageError::new(ErrorKind::Resource, format!("device={device} cannot be used: {reason}; see `framerail doctor`, or use device=cpu"))
 }
 
-/// Whether this machine has an NVIDIA card, driver or not.
+/// Whether this machine has an NVIDIA GPU, with or without a driver.
 pub fn is_card_present() -> bool {
     let is_node = ["/dev/nvidia0", "/dev/dxg"].iter().any(|node| Path::new(node).exists());
     let has_driver_card = || driver_version().is_ok() && device_count().is_ok_and(|count| count > 0);
@@ -117,7 +117,7 @@ fn is_on_the_bus(folder: &Path) -> bool {
     })
 }
 
-/// Puts what this thread moved and waited for into the statistics of its stage.
+/// Adds this thread's copies and waits to the statistics of its stage.
 pub fn account(context: &StageContext, traffic: Traffic) {
     let copies = [
         (CopyKind::Upload, traffic.uploads, traffic.upload_bytes),
@@ -133,8 +133,8 @@ pub fn account(context: &StageContext, traffic: Traffic) {
     }
 }
 
-/// The picture of a frame in host memory: as it lies there, or copied from its card. For a few frames, such as those of a
-/// contact sheet; the stage `download` is for all.
+/// A frame's surface in host memory, copied from its GPU if necessary. For a few frames, such as those of a contact sheet; the stage
+/// `download` is for all.
 ///
 /// # Errors
 /// When the frame is not a picture any more, or the card fails.

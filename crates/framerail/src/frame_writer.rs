@@ -1,5 +1,5 @@
-//! Video written from arrays: frames are converted by the caller's thread, straight from the caller's memory, while a thread encodes
-//! and writes those before.
+//! Writes video from arrays: the caller's thread converts frames straight from its memory, while another thread encodes and writes
+//! earlier ones.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,12 +16,12 @@ use framerail_media::{
 };
 use framerail_vision::{PixelArray, ToYuv, VisionError};
 
-/// Converted frames that wait for the encoder at most.
+/// Maximum number of converted frames that wait for the encoder.
 const QUEUED: usize = 4;
-/// Ticks a second of frames with their own times.
+/// Ticks per second for frames with explicit times.
 const FREE_TICKS: i64 = 90_000;
 
-/// What can go wrong.
+/// Errors of a [`FrameWriter`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameWriterError {
@@ -31,43 +31,43 @@ pub enum FrameWriterError {
     /// Of the conversion.
     #[error(transparent)]
     Vision(#[from] VisionError),
-    /// What the caller gave does not fit.
+    /// The caller's data does not fit.
     #[error("{0}")]
     Usage(String),
-    /// The encoder's thread could not be started, or has ended by a bug.
+    /// The encoder's thread could not be started, or panicked.
     #[error("{0}")]
     Thread(String),
 }
 
-/// Audio beside the frames.
+/// Audio of the file.
 #[derive(Clone, Debug, Default)]
 pub enum WriterAudio {
     /// None.
     #[default]
     None,
-    /// Samples, given as the frames are.
+    /// Samples passed with the frames.
     Samples {
         /// Samples per second.
         rate: u32,
         /// Number of channels.
         channels: u32,
-        /// Whether they are kept as 32-bit float PCM, where the container takes it, instead of being encoded.
+        /// Whether to keep 32-bit float PCM if the container supports it, instead of encoding.
         is_pcm: bool,
     },
-    /// An audio stream of a file, copied or encoded as the container needs it, up to the end of the frames.
+    /// An audio stream of a file, copied or encoded as the container requires, up to the end of the frames.
     Track(Box<InputOptions>),
 }
 
-/// What to write.
+/// What to write, and how.
 #[derive(Clone, Debug)]
 pub struct FrameWriterOptions {
     /// The file.
     pub path: PathBuf,
     /// Container, encoder, quality.
     pub writer: WriterOptions,
-    /// Frames per second, for frames without their own times, and as the average.
+    /// Frames per second, for frames without explicit times and for the header.
     pub frame_rate: Rational,
-    /// Matrix and range to convert to, and the tags of the file.
+    /// Matrix and range of the conversion, and the tags of the file.
     pub color: ColorDescription,
     /// Audio beside the frames.
     pub audio: WriterAudio,
@@ -78,7 +78,7 @@ enum Job {
     Packet(Packet),
 }
 
-/// How the thread ended.
+/// The result of the thread.
 enum Ended {
     Whole(Box<WriteReport>),
     Kept(Option<PathBuf>),
@@ -90,32 +90,32 @@ struct Worker {
     thread: JoinHandle<Result<Ended, MediaError>>,
 }
 
-/// Makes frames for the encoder.
+/// Converts frames to the encoder's format.
 enum Converter {
     Yuv(Box<ToYuv>),
     /// The encoder's own conversion, from RGB.
     Rgb(PixelFormat),
 }
 
-/// What is known with the first frame.
+/// State known after the first frame.
 struct Running {
     worker: Worker,
     array: PixelArray,
     converter: Converter,
     time_base: TimeBase,
-    /// Ticks that a frame lasts.
+    /// Duration of a frame in ticks.
     step: i64,
     last: Option<i64>,
     track: Option<(AudioTrack, Option<Packet>)>,
 }
 
-/// Writes frames and audio into a file that gets its name when it is complete.
+/// Writes frames and audio into a file that appears when it is complete.
 pub struct FrameWriter {
     options: FrameWriterOptions,
     samples: Option<SamplePackets>,
     track: Option<AudioTrack>,
     running: Option<Running>,
-    /// Audio that came before the first frame.
+    /// Audio that arrived before the first frame.
     early: Vec<Packet>,
     pool: FramePool,
     frames: u64,
@@ -152,13 +152,13 @@ impl FrameWriter {
         Ok(Self { options, samples, track, running: None, early: Vec::new(), pool: FramePool::new(QUEUED + 4), frames: 0 })
     }
 
-    /// Frames that were taken so far.
+    /// Number of frames accepted so far.
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Writes pictures that lie one behind the other, each of [`PixelArray::bytes`] bytes. `times` are seconds, one for each picture;
-    /// without them frames follow each other at the frame rate.
+    /// Writes consecutive frames, each of [`PixelArray::bytes`] bytes. `times` are seconds, one per frame; without them frames follow
+    /// each other at the frame rate.
     ///
     /// # Errors
     /// `Usage` for another size than before, or times that do not increase; what the thread failed with.
@@ -225,7 +225,7 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Gives samples of audio that follow on those before: little-endian 32-bit floats, channel by channel.
+    /// Appends audio samples: little-endian 32-bit floats, one channel after the other.
     ///
     /// # Errors
     /// `Usage` where the writer has no audio of samples; what the thread failed with.
@@ -257,7 +257,7 @@ impl FrameWriter {
         }
     }
 
-    /// Ends without completing the file: what can be played of it is kept under a free name, which is returned.
+    /// Ends without completing the file: the playable part is kept under a free name, which is returned.
     ///
     /// # Errors
     /// What the thread failed with.
@@ -281,7 +281,7 @@ impl FrameWriter {
         let plain = PixelFormat::Yuv420p;
         let takes = |format: PixelFormat| ToYuv::FORMATS.contains(&format) && MediaWriter::takes(path, writer, format).unwrap_or(false);
         let chosen = if takes(wanted) { Some(wanted) } else { (writer.pixel_format.is_none() && takes(plain)).then_some(plain) };
-        // 4:2:0 has no odd sides; the encoder's own conversion knows what to do.
+        // 4:2:0 needs even sides; the encoder's own conversion handles odd ones.
         let is_even = |format: PixelFormat| {
             let (across, down) = format.chroma_shift();
             array.width.is_multiple_of(1 << across) && array.height.is_multiple_of(1 << down)
@@ -293,7 +293,7 @@ impl FrameWriter {
         let side_streams: Vec<SideStream> =
             self.samples.iter().map(SamplePackets::side_stream).chain(self.track.iter().map(AudioTrack::side_stream)).collect();
         let info = stream_info(&self.options, array, format, time_base, side_streams);
-        // What is converted here is what is encoded.
+        // The converted format is the encoded format.
         let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format);
         let writer = WriterOptions { pixel_format, ..writer.clone() };
         let worker = Worker::start(path, &writer, info)?;
@@ -302,7 +302,7 @@ impl FrameWriter {
         std::mem::take(&mut self.early).into_iter().try_for_each(|packet| self.send(Job::Packet(packet)))
     }
 
-    /// Copies audio that is heard before a time.
+    /// Copies audio up to a time.
     fn send_track(&mut self, until: f64) -> Result<(), FrameWriterError> {
         loop {
             let Some((track, next)) = self.running.as_mut().and_then(|running| running.track.as_mut()) else { return Ok(()) };
@@ -329,7 +329,7 @@ impl FrameWriter {
         if running.worker.jobs.send(job).is_ok() {
             return Ok(());
         }
-        // The thread ends early only with an error.
+        // The thread ends early only after an error.
         self.end(false).and(Err(FrameWriterError::Thread("a bug in framerail: the encoder's thread has ended".into())))
     }
 
@@ -337,7 +337,7 @@ impl FrameWriter {
         let Some(Running { worker: Worker { jobs, finish, thread }, .. }) = self.running.take() else {
             return Err(FrameWriterError::Usage("the writer has failed".into()));
         };
-        // A thread that has failed hears nothing any more.
+        // A failed thread no longer receives.
         let _ = finish.send(is_whole);
         drop(jobs);
         match thread.join() {
@@ -351,7 +351,7 @@ impl Drop for FrameWriter {
     fn drop(&mut self) {
         if let Some(Running { worker: Worker { jobs, finish, thread }, .. }) = self.running.take() {
             drop((jobs, finish));
-            // Whether it failed does not matter any more; the partial file is gone when it has ended.
+            // The result is irrelevant here; the partial file is removed when the thread has ended.
             let _ = thread.join();
         }
     }
@@ -381,12 +381,12 @@ fn work(mut writer: MediaWriter, queue: &Receiver<Job>, ending: &Receiver<bool>)
     match ending.recv() {
         Ok(true) => writer.finish().map(|report| Ended::Whole(Box::new(report))),
         Ok(false) => Ok(Ended::Kept(writer.keep_unfinished())),
-        // Dropped without a word: nothing is kept.
+        // Dropped without completion: nothing is kept.
         Err(_) => Ok(Ended::Kept(None)),
     }
 }
 
-/// Whether a name is that of one image.
+/// Whether a name is that of a single image.
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     IMAGE_ENDINGS.contains(&ending.as_str()) && !matches!(ending.as_str(), "gif" | "apng" | "webp")
@@ -402,7 +402,7 @@ fn rgb_format(array: PixelArray) -> PixelFormat {
     }
 }
 
-/// A copy of a picture, for the encoder's own conversion.
+/// A copy of a frame, for the encoder's own conversion.
 fn rgb_surface(pool: &FramePool, format: PixelFormat, array: PixelArray, picture: &[u8]) -> Result<HostSurface, FrameWriterError> {
     let mut surface = pool.surface(format, array.width, array.height).map_err(MediaError::from)?;
     let row_bytes = array.width as usize * array.sample_bytes as usize;

@@ -1,4 +1,4 @@
-//! Which sources an argument of `read` names: files, folders, globs, image sequences, URLs, standard input.
+//! Resolves the arguments of `read` to sources: files, folders, globs, image sequences, URLs, standard input.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use framerail_core::{
 use framerail_media::{IMAGE_ENDINGS, MediaError};
 use framerail_pipeline::{ErrorKind, StageError};
 
-/// File name endings that count as video in a folder.
+/// File extensions that count as video in a folder.
 const VIDEO_ENDINGS: &[&str] = &[
     "3gp", "asf", "avi", "dv", "f4v", "flv", "gif", "h264", "h265", "hevc", "ivf", "m2ts", "m2v", "m4v", "mjpeg", "mkv", "mov", "mp4",
     "mpeg", "mpg", "mts", "mxf", "nut", "obu", "ogv", "ts", "vob", "webm", "wmv", "y4m",
@@ -21,13 +21,13 @@ const VIDEO_ENDINGS: &[&str] = &[
 /// A source and the short name of its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceName {
-    /// Path, URL, pattern or `-`, as FFmpeg's side takes it.
+    /// Path, URL, pattern or `-`, as passed to FFmpeg.
     pub source: SourceUrl,
-    /// The file's stem, with a number behind it where two sources share it.
+    /// The file's stem, with a number appended if two sources share it.
     pub name: String,
 }
 
-/// Every source that the arguments name, in order; folders and globs in natural order of their files' names.
+/// All sources of the arguments, in order; folders and globs in natural order of their file names.
 ///
 /// # Errors
 /// `Input` for what is missing, and for a folder or glob without video.
@@ -40,7 +40,7 @@ pub fn expand_sources(arguments: &[&str]) -> Result<Vec<SourceName>, StageError>
     Ok(sources.into_iter().map(|source| SourceName { name: unique(&mut taken, stem(&source)), source }).collect())
 }
 
-/// Whether a path's ending is that of a picture.
+/// Whether a path has the extension of an image.
 pub fn is_image(path: &Path) -> bool {
     has_ending(path, IMAGE_ENDINGS)
 }
@@ -56,7 +56,7 @@ fn expand(argument: &str) -> Result<Vec<String>, StageError> {
     if argument.contains(['*', '?', '[']) {
         return expand_glob(argument);
     }
-    // Patterns such as img%04d.png, and special files; what is missing is said when it is opened.
+    // Patterns such as img%04d.png, and special files; a missing one is reported when it is opened.
     Ok(vec![argument.to_owned()])
 }
 
@@ -82,14 +82,14 @@ fn expand_glob(pattern: &str) -> Result<Vec<String>, StageError> {
     if files.is_empty() {
         return Err(StageError::new(ErrorKind::Input, format!("{pattern}: no file matches; check the folder and the pattern")));
     }
-    // Pictures of one pattern are the frames of one stream.
+    // Images of one pattern are the frames of one stream.
     if files.iter().all(|path| is_image(path)) {
         return Ok(vec![pattern.to_owned()]);
     }
     Ok(in_natural_order(files))
 }
 
-/// The files that a pattern with `*`, `?` or `[` matches.
+/// The files that match a pattern with `*`, `?` or `[`.
 ///
 /// # Errors
 /// `Usage` for what is not a pattern.
@@ -175,7 +175,7 @@ mod tests {
         assert!(expand_sources(&[&path]).expect_err("empty").message.contains("no video"));
         assert!(expand_sources(&[&format!("{path}/*.mp4")]).expect_err("empty").message.contains("no file matches"));
         for name in ["a.png", "a.ppm", "a.EXR"] {
-            // The same files are pictures in a folder, in a pattern and as a sequence.
+            // The same extensions count as images in a folder, in a pattern and in a sequence.
             let file = folder.path().join(name);
             std::fs::write(&file, "").expect("temporary file");
             assert_eq!(expand_sources(&[&path]).expect("an image sequence").len(), 1, "{name}");

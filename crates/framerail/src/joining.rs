@@ -1,4 +1,4 @@
-//! Joins the pieces of a long file that were written by several runs.
+//! Joins the pieces of a long file that several runs wrote.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use framerail_media::{InputOptions, MediaError, WriteReport, WriterOptions, join
 
 use crate::stages::write::{Wanted, keeps};
 
-/// Writes one file from pieces that were written from ranges of a source with `audio=no keep_start=yes`. Audio, subtitles, tags and
-/// chapters come from the source, as if it had been written in one run.
+/// Writes one file from pieces of a source, each written with `audio=no keep_start=yes`. Audio, subtitles, tags and chapters come from
+/// the source, as in a single run.
 ///
 /// # Errors
 /// `Unsupported` for pieces that do not fit together; those of reading and writing.

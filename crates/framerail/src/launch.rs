@@ -1,4 +1,4 @@
-//! From a line of text or a file to a run.
+//! Runs a pipeline given as text or as a file.
 
 use std::{fmt, path::Path};
 
@@ -6,19 +6,19 @@ use framerail_pipeline::{Description, Diagnostics, ErrorKind, Plan, RunError, Ru
 
 use crate::{registry, registry_for};
 
-/// Why a pipeline could not be run to its end.
+/// Why a pipeline could not run to its end.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Found before anything started.
+    /// Found before the start.
     #[error("{0}")]
     Pipeline(Diagnostics),
-    /// The first failure of the run.
+    /// The first failure during the run.
     #[error(transparent)]
     Run(#[from] RunError),
 }
 
-/// As `Display`: what a `main` that returns this error prints.
+/// Same as `Display`: a `main` that returns this error prints it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -32,7 +32,7 @@ impl From<Diagnostics> for Error {
 }
 
 impl Error {
-    /// What the failure calls for.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Pipeline(diagnostics) => diagnostics.kind(),
@@ -41,7 +41,7 @@ impl Error {
     }
 }
 
-/// Checks a pipeline's text against the built-in stages; nothing is opened yet.
+/// Checks a pipeline's text against the built-in stages; opens nothing.
 ///
 /// # Errors
 /// Everything that is wrong with it, with its place in the text.
@@ -58,7 +58,7 @@ pub fn plan_file(path: &Path) -> Result<Plan, Diagnostics> {
     check(&description, &registry_for(description.device.unwrap_or_default()))
 }
 
-/// Runs a pipeline's text to its end.
+/// Runs a pipeline given as text to its end.
 ///
 /// # Errors
 /// `Pipeline` for what is found before the start, `Run` for the first failure after it.

@@ -1,4 +1,4 @@
-//! Where outputs go: names with placeholders, checked against everything else that the run reads and writes.
+//! Output names: placeholders, and checks against all other files of the run.
 
 use std::{
     io::{self, Write},
@@ -17,20 +17,20 @@ use crate::convert::output_error;
 
 pub(crate) use framerail_media::commit::is_standard_output;
 
-/// Longest name of a file or folder in bytes.
+/// Maximum length of a file or folder name in bytes.
 const MAX_NAME_BYTES: usize = 255;
 
-/// What a name is made of.
+/// A part of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part<'a> {
     Text(&'a str),
     Name,
     Stream,
-    /// The frame's number, with so many digits at least.
+    /// The frame's number, padded to at least this many digits.
     Index(usize),
 }
 
-/// Takes a template apart. `{{` stands for a brace; braces around anything else stay as they are.
+/// Parses a template. `{{` is a brace; braces around anything else stay unchanged.
 fn parts(text: &str) -> Vec<Part<'_>> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while !rest.is_empty() {
@@ -46,7 +46,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// What a text that begins with a brace stands for, and its length in bytes.
+/// The placeholder at the start of a text, and its length in bytes.
 fn placeholder(text: &str) -> (Option<Part<'_>>, usize) {
     if text.is_empty() {
         return (None, 0);
@@ -67,17 +67,17 @@ fn placeholder(text: &str) -> (Option<Part<'_>>, usize) {
     }
 }
 
-/// A name in which nothing is a placeholder: for names that come from inputs.
+/// Escapes a name from an input, so that nothing in it is a placeholder.
 pub fn literal_name(name: &str) -> String {
     name.replace('{', "{{")
 }
 
-/// The path of a stream's output: `{name}` and `{stream}` in the template become the stream's name and number.
+/// The path of a stream's output: `{name}` and `{stream}` become the stream's name and number.
 pub(crate) fn output_path(template: &Path, info: &StreamInfo) -> PathBuf {
     expand(template, info, None)
 }
 
-/// The address of a stream's output: as [`output_path`], the name written as addresses have it.
+/// The URL of a stream's output: as [`output_path`], with the name percent-encoded.
 pub(crate) fn output_url(template: &str, info: &StreamInfo) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -94,12 +94,12 @@ fn has(template: &Path, wanted: impl Fn(&Part<'_>) -> bool) -> bool {
     template.components().any(|part| part.as_os_str().to_str().is_some_and(|text| parts(text).iter().any(&wanted)))
 }
 
-/// Whether streams get separate files.
+/// Whether each stream gets a separate file.
 pub(crate) fn has_stream_placeholder(template: &Path) -> bool {
     has(template, |part| matches!(part, Part::Name | Part::Stream))
 }
 
-/// The name of one of many files, with a place for its number: `-{index:04}` before the ending where there is none.
+/// The template for one of many files, with a number: `-{index:04}` before the extension if there is none.
 pub(crate) fn numbered_path(path: &Path) -> PathBuf {
     if has_index_placeholder(path) {
         return path.to_owned();
@@ -108,13 +108,13 @@ pub(crate) fn numbered_path(path: &Path) -> PathBuf {
     path.with_file_name(format!("{stem}-{{index:04}}{}", ending.map(|ending| format!(".{ending}")).unwrap_or_default()))
 }
 
-/// Whether each of a stream's many files gets a separate name.
+/// Whether each of a stream's files gets a separate name.
 pub(crate) fn has_index_placeholder(template: &Path) -> bool {
     has(template, |part| matches!(part, Part::Index(_)))
 }
 
 fn expand(template: &Path, info: &StreamInfo, index: Option<u64>) -> PathBuf {
-    // What replaces a placeholder cannot lead to another folder.
+    // Replacements cannot lead to another folder.
     let name = info.name.replace(['/', '\\', '\0'], "_");
     let part = |component: Component<'_>| match component.as_os_str().to_str() {
         Some(text) if text.contains('{') => {
@@ -126,7 +126,7 @@ fn expand(template: &Path, info: &StreamInfo, index: Option<u64>) -> PathBuf {
             let path = Path::new(&expanded);
             fitting(path.file_stem().unwrap_or_default(), "", path.extension())
         }
-        // Not Unicode, so without placeholders.
+        // Not Unicode, so it has no placeholders.
         _ => component.as_os_str().to_owned(),
     };
     template.components().map(part).collect()
@@ -147,14 +147,14 @@ fn expand_text(text: &str, name: &str, id: StreamId, index: Option<u64>) -> Stri
     expanded
 }
 
-/// Sees to it that a template without placeholders is used by one stream only.
+/// Ensures that only one stream uses a template without placeholders.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OneStreamGuard {
     taken_by: Option<(StreamId, String)>,
 }
 
 impl OneStreamGuard {
-    /// Refuses several streams before the start, where their number is known by then.
+    /// Refuses several streams before the start, if their number is known.
     pub(crate) fn check_count(template: &Path, streams: Option<usize>) -> Result<(), StageError> {
         match streams {
             Some(count) if count > 1 && !has_stream_placeholder(template) => {
@@ -188,8 +188,8 @@ fn one_for_each(template: &Path, who: std::fmt::Arguments<'_>) -> StageError {
     StageError::new(ErrorKind::Usage, message)
 }
 
-/// Looks for what would stop a file from being written, as far as its name is known before the first stream, and notes it as
-/// an output of the run.
+/// Checks what could prevent a file from being written, as far as its name is known before the first stream, and registers it as an
+/// output of the run.
 ///
 /// # Errors
 /// `Output`: the name is a folder's, the file is an input or another output of the run, or exists and is not to be replaced.
@@ -206,7 +206,7 @@ pub(crate) fn link_output(template: &Path, rules: &OutputRules) -> Result<(), St
         return rules.files.write(&path).map_err(|error| output_error(error.into()));
     }
     commit::check_folder(template, &expand_braces(&folder)).map_err(output_error)?;
-    // With the same placeholders they would meet for each stream.
+    // Two outputs with the same placeholders would collide for each stream.
     rules.files.write(template).map_err(|error| output_error(error.into()))
 }
 
@@ -219,32 +219,32 @@ fn expand_braces(template: &Path) -> PathBuf {
     template.components().map(part).collect()
 }
 
-/// The path of a stream's output, noted as an output of the run.
+/// The path of a stream's output, registered as an output of the run.
 ///
 /// # Errors
 /// `Output` when it is an input or another output of the run.
 pub(crate) fn claim_output(template: &Path, info: &StreamInfo, rules: &OutputRules) -> Result<PathBuf, StageError> {
     let path = output_path(template, info);
-    // Without placeholders it was noted while linking.
+    // Names without placeholders were registered while linking.
     if has_stream_placeholder(template) {
         rules.files.write(&path).map_err(|error| output_error(error.into()))?;
     }
     Ok(path)
 }
 
-/// How a stage's files end: those of a run that was stopped replace no older ones. A live source ends in no other way, so a
-/// file of one is whole; a file that is paced has an end.
+/// How a stage's files are completed: those of a stopped run do not replace existing ones. A live source always ends by being stopped,
+/// so its file counts as complete; a paced file has an end.
 pub(crate) fn ending(context: Option<&StageContext>, ends_by_stop: bool) -> Ending {
     let is_stopped = context.is_some_and(|context| context.stop_token().is_cancelled());
     if is_stopped && !ends_by_stop { Ending::Stopped } else { Ending::Whole }
 }
 
-/// Whether a stream ends only when someone ends it.
+/// Whether a stream ends only when it is stopped.
 pub(crate) fn ends_by_stop(is_live: bool, info: &StreamInfo) -> bool {
     is_live && info.duration_secs.is_none()
 }
 
-/// Files of a stage that are complete and did not get their names: reported at once, and an error when the stage ends.
+/// Files of a stage that are complete but could not be renamed: reported at once, and an error when the stage ends.
 #[derive(Debug, Default)]
 pub(crate) struct Misplaced {
     first: Option<String>,
@@ -252,7 +252,7 @@ pub(crate) struct Misplaced {
 }
 
 impl Misplaced {
-    /// Reports where a file lies.
+    /// Reports the location of a file.
     pub(crate) fn note(&mut self, wanted: &Path, lies: &Path, elsewhere: Option<&Elsewhere>, context: Option<&StageContext>) {
         let Some(elsewhere) = elsewhere else { return };
         if let Some(context) = context {
@@ -265,7 +265,7 @@ impl Misplaced {
         }
     }
 
-    /// An error when there were any.
+    /// An error if there were any.
     ///
     /// # Errors
     /// `Output`.
@@ -278,14 +278,14 @@ impl Misplaced {
     }
 }
 
-/// Reports what was kept of an output that was not finished.
+/// Reports the part that was kept of an unfinished output.
 pub(crate) fn note_unfinished(path: &Path, kept: Option<PathBuf>, context: Option<&StageContext>) {
     if let (Some(kept), Some(context)) = (kept, context) {
         context.notice(format_args!("{} is not finished; the data written so far is kept as {}", path.display(), kept.display()));
     }
 }
 
-/// Reports once that the EXIF data of still images are not written.
+/// Reports once that EXIF data of still images is not written.
 pub(crate) fn note_exif(frame: &Frame, context: Option<&StageContext>, once: &Once) {
     if let Some(context) = context.filter(|_| frame.still.as_ref().is_some_and(|still| still.has_exif)) {
         let words = "EXIF data of images are left out, their orientation is applied: they may name a place and hold an earlier preview";
@@ -293,16 +293,16 @@ pub(crate) fn note_exif(frame: &Frame, context: Option<&StageContext>, once: &On
     }
 }
 
-/// A failure to write, in one line.
+/// A failure to write, as one line.
 pub(crate) fn write_error(path: &Path, error: &io::Error) -> StageError {
     output_error(MediaError::of_io(path, error))
 }
 
-/// A file in the making, with failures as stages have them; dropped without [`OutputFile::complete`], nothing of it remains.
+/// An unfinished file, with errors of stages; removed when dropped without [`OutputFile::complete`].
 pub(crate) struct OutputFile(commit::OutputFile);
 
 impl OutputFile {
-    /// Starts a file; what killed runs have left of it is reported.
+    /// Creates a file; leftovers of killed runs are reported.
     ///
     /// # Errors
     /// `Output`.
@@ -314,7 +314,7 @@ impl OutputFile {
         Ok(Self(file))
     }
 
-    /// Whether someone may be reading along.
+    /// Whether another program may read the file concurrently.
     pub(crate) fn has_reader(&self) -> bool {
         self.0.has_reader()
     }
@@ -327,7 +327,7 @@ impl OutputFile {
         self.0.write_all(bytes).map_err(|error| output_error(self.0.error(&error)))
     }
 
-    /// Hands on what is buffered.
+    /// Flushes buffered data.
     ///
     /// # Errors
     /// `Output`.
@@ -335,7 +335,7 @@ impl OutputFile {
         self.0.flush().map_err(|error| output_error(self.0.error(&error)))
     }
 
-    /// Gives the file its final name.
+    /// Renames the file to its final name.
     ///
     /// # Errors
     /// `Output`.
@@ -343,14 +343,14 @@ impl OutputFile {
         self.0.complete(ending).map_err(output_error)
     }
 
-    /// Keeps what was written so far under a free name.
+    /// Keeps the part written so far under a free name.
     pub(crate) fn keep_unfinished(mut self) -> Option<PathBuf> {
         self.0.set_leftover(Leftover::KeepLines);
         self.0.keep_unfinished()
     }
 }
 
-/// Makes the folder of a file that others write, where it is missing.
+/// Creates the folder of a file if it is missing.
 ///
 /// # Errors
 /// `Output`.
@@ -359,7 +359,7 @@ pub(crate) fn make_folder(folder: &Path) -> Result<(), StageError> {
     commit::make_folder(folder).map(|_| ()).map_err(output_error)
 }
 
-/// A file's name without its ending, for names that follow from it.
+/// A file's name without its extension, for derived names.
 pub(crate) fn stem(path: &Path) -> &std::ffi::OsStr {
     path.file_stem().unwrap_or_default()
 }
@@ -419,7 +419,7 @@ mod tests {
             let template = PathBuf::from(format!("out/{}.png", literal_name(name)));
             assert!(!has_stream_placeholder(&template) && !has_index_placeholder(&template), "{name}");
             assert_eq!(indexed_path(&template, &stream(3, "clip"), 42), Path::new("out").join(format!("{name}.png")));
-            // As a stream's name.
+            // Used as a stream's name.
             assert_eq!(expanded("out/{name}.png", name), format!("out/{name}.png"));
         }
     }

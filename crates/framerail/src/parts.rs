@@ -1,30 +1,30 @@
-//! Parts of frames that the next model looks at, and what models say of frames as a whole: what `crop`, `regions`, `tiles` and
-//! `infer` hang on frames. Found in [`FrameItem::attachments`](framerail_pipeline::FrameItem::attachments) by their type.
+//! Parts of frames on which the next model runs, and model results for whole frames: attachments of `crop`, `regions`, `tiles` and
+//! `infer`. Found in [`FrameItem::attachments`](framerail_pipeline::FrameItem::attachments) by their type.
 
 use std::sync::Arc;
 
 use framerail_core::{Attribute, BBox, Detection};
 use framerail_vision::{MergeOptions, zones::Outline};
 
-/// Parts that the next model is to look at in place of the whole frame. That stage takes them off again.
+/// Parts on which the next model runs instead of the whole frame. That model's stage removes them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FrameParts {
-    /// In the order in which they are looked at.
+    /// In the order of the model runs.
     pub parts: Vec<Part>,
-    /// Detections, by their places in the list, that are not looked at again: what was said of their track last stays.
+    /// Indices of detections that are skipped in this frame: the last results of their tracks are kept.
     pub kept: Vec<usize>,
-    /// How detections of overlapping parts become those of the frame.
+    /// How detections of overlapping parts are merged.
     pub merge: Option<MergeOptions>,
 }
 
 /// A part of a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// In frame pixels, within the frame.
+    /// In frame pixels, inside the frame.
     pub area: BBox,
-    /// What is there.
+    /// The origin of the part.
     pub of: PartOf,
-    /// What of the area counts; `None` for all of it.
+    /// The outline inside which detections count; `None` for the whole area.
     pub outline: Option<Arc<Outline>>,
 }
 
@@ -34,7 +34,7 @@ impl Part {
         Self { area, of, outline: None }
     }
 
-    /// Takes out what was found beside the outline, and gives how many that are.
+    /// Removes detections outside of the outline; returns their number.
     pub fn keep_inside(&self, found: &mut Vec<Detection>) -> u64 {
         let Some(outline) = &self.outline else { return 0 };
         let all = found.len();
@@ -43,18 +43,18 @@ impl Part {
     }
 }
 
-/// What a part shows.
+/// The origin of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartOf {
-    /// A detection, by its place in the list.
+    /// A detection, by its index.
     Detection(usize),
-    /// An area that the user named, by its number and name.
+    /// An area from the pipeline, by its number and name.
     Region(u32, Arc<str>),
-    /// Nothing in particular: a tile, or the whole frame beside tiles.
+    /// A tile, or the whole frame beside tiles.
     Frame,
 }
 
-/// What models say of a frame as a whole, in the order in which they looked: its class, its embedding.
+/// Results of models for a whole frame, in the order of the model runs: its class, its embedding.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FrameAttributes(pub Vec<Attribute>);

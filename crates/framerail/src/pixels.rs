@@ -1,4 +1,4 @@
-//! Frames changed as RGB or HSV: one conversion there and one back, for stages and functions that do not think in planes.
+//! Editing frames as RGB or HSV: one conversion there and one back, for stages and functions that do not work on planes.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 
 use crate::convert::{core_error, input_error, vision_error};
 
-/// Buffers kept for results, and for pixels.
+/// Buffers kept for results and pixels.
 const KEPT_BUFFERS: usize = 8;
 
-/// How pixels lie before a function: 8 bits, rows by columns by channels.
+/// Pixel layout for a function: 8 bits, rows by columns by channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelSpace {
     /// Full-range red, green, blue.
@@ -22,7 +22,7 @@ pub enum PixelSpace {
     Hsv,
 }
 
-/// What converts frames there and back; keeps its memory between frames. Cloning shares it.
+/// Converts frames to pixels and back; keeps its memory between frames. Clones share it.
 ///
 /// ```
 /// use framerail::{core::Frame, pipeline::StageError, pixels::{PixelEdits, PixelSpace}};
@@ -44,7 +44,7 @@ struct Kept {
     back: Option<(BackKey, ToYuv)>,
 }
 
-/// What a conversion back is made for.
+/// The key of a converter back to a frame's format.
 type BackKey = (u32, u32, PixelFormat, ColorDescription);
 
 impl Default for PixelEdits {
@@ -76,7 +76,7 @@ impl PixelEdits {
         Ok(bytes)
     }
 
-    /// Gives a frame these pixels, converted to its own format.
+    /// Replaces a frame's content with these pixels, converted to its own format.
     ///
     /// # Errors
     /// `Internal` for a frame on a device, `Resource`.
@@ -93,7 +93,7 @@ impl PixelEdits {
         Ok(())
     }
 
-    /// Changes a frame on the host.
+    /// Edits a frame on the host.
     ///
     /// # Errors
     /// As [`PixelEdits::take`] and [`PixelEdits::put_back`].

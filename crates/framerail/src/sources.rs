@@ -1,13 +1,13 @@
-//! Sources that the program opens itself, in place of FFmpeg.
+//! Sources that the program opens itself instead of FFmpeg.
 
 use std::{fmt, sync::Arc};
 
 use framerail_media::CustomSource;
 
-/// Finds what opens an address. `None` leaves it to FFmpeg. Called on threads of the run; opens nothing yet.
+/// Returns the opener of an address; `None` leaves it to FFmpeg. Called on threads of the run; opens nothing yet.
 pub type FindSource = Arc<dyn Fn(&str) -> Option<CustomSource> + Send + Sync>;
 
-/// How the addresses of a pipeline are opened; by FFmpeg where nothing was given.
+/// How the addresses of a pipeline are opened; by FFmpeg by default.
 #[derive(Clone, Default)]
 pub(crate) struct Sources(Option<FindSource>);
 
@@ -16,7 +16,7 @@ impl Sources {
         Self(find)
     }
 
-    /// What opens this address, if it is not FFmpeg.
+    /// The opener of this address, if it is not FFmpeg.
     pub(crate) fn find(&self, address: &str) -> Option<CustomSource> {
         self.0.as_ref().and_then(|find| find(address))
     }

@@ -1,36 +1,36 @@
-//! Faces covered in a video or picture.
+//! Covers faces in a video or image.
 
 use std::path::{Path, PathBuf};
 
 use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
-/// Part of a face's size that a second model sees around it: hair, ears and chin reach beyond a detector's box.
+/// Margin around a face for the second model, relative to the face's size: hair, ears and chin reach beyond a detector's box.
 const CONTOUR_MARGIN: f32 = 0.25;
 
-/// The model where none is named, and the score from which its finds count by its card.
+/// The default model, and its confidence threshold.
 const DEFAULT_MODEL: &str = "centerface";
 const DEFAULT_MODEL_CONFIDENCE: f32 = 0.2;
 
-/// Detectors of faces whose contours [`FACE_CONTOUR_MODEL`] gives.
+/// Face detectors for which [`FACE_CONTOUR_MODEL`] provides contours.
 const FACE_MODELS: [&str; 2] = [DEFAULT_MODEL, "face-full-range"];
 const FACE_CONTOUR_MODEL: &str = "face-mesh";
 
 /// The second size of a thorough search, as a multiple of the first.
 const LARGER: f32 = 1.5;
 
-/// The part of that score down to which a face that is followed may fall.
+/// The share of that threshold down to which the score of a followed face may fall.
 const CONTINUING_SHARE: f32 = 0.6;
 
-/// What is put in a face's place.
+/// What replaces a face.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Cover {
-    /// A Gaussian blur; its strength is the standard deviation as a part of the face's larger side.
+    /// A Gaussian blur; its strength is the standard deviation relative to the face's larger side.
     #[default]
     Gaussian,
-    /// The mean over a square; its strength is the square's side as a part of the face's larger side.
+    /// A box filter; its strength is the side of the square relative to the face's larger side.
     Box,
-    /// Squares of their mean colour, with sides of this many pixels.
+    /// A mosaic of mean colours.
     Mosaic {
         /// Side of the squares in pixels.
         cell_pixels: u32,
@@ -40,43 +40,43 @@ pub enum Cover {
         /// The colour.
         color: String,
     },
-    /// A picture stretched over the face.
+    /// An image stretched over the face.
     Image {
-        /// The picture's file.
+        /// The image file.
         path: PathBuf,
     },
-    /// Nothing: faces are found, not covered.
+    /// Nothing: faces are detected, not covered.
     Nothing,
 }
 
-/// How far a face stays covered before and after it is seen.
+/// How far a face stays covered before and after a detection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum HoldFor {
-    /// As long as the stage `hold` does by default.
+    /// The default of the stage `hold`.
     #[default]
     Usual,
-    /// So many seconds.
+    /// This many seconds.
     Secs(f64),
-    /// So many frames.
+    /// This many frames.
     Frames(u32),
-    /// Not at all: the stage is left out, as a single picture wants it.
+    /// Not at all: the stage is left out, as for a single image.
     Nothing,
 }
 
-/// Outline of what covers a face.
+/// Outline of the cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CoverShape {
-    /// An ellipse turned by the line between the eyes.
+    /// An ellipse rotated by the line between the eyes.
     #[default]
     Ellipse,
     /// The box.
     Rectangle,
-    /// What a model says belongs to the face, see [`BlurFaces::contour_model`]; an ellipse where it says nothing.
+    /// The outline that a model returns, see [`BlurFaces::contour_model`]; an ellipse as fallback.
     Contour,
 }
 
-/// Files for checking by hand.
+/// Files of a review by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Review {
     /// The page.
@@ -99,51 +99,51 @@ pub struct BlurFaces {
     pub output: String,
     /// Options of `read`, such as `("start", "10")`.
     pub read_options: Vec<(String, String)>,
-    /// Where to decode and to run the model; that of the whole pipeline by default.
+    /// Where to decode and run the model; by default that of the whole pipeline.
     pub device: Option<DeviceChoice>,
-    /// Name or card of the model.
+    /// Name or model card of the detector.
     pub model: String,
-    /// Score above which a face counts, 0 to 1; the model card's when `None`.
+    /// Minimum score of a face, 0 to 1; the model card's if `None`.
     pub confidence_threshold: Option<f32>,
-    /// Width and height at which faces are looked for; the frame's when `None`.
+    /// Width and height of the detection; the frame's if `None`.
     pub detection_size: Option<(u32, u32)>,
-    /// Faces are looked for on every Nth frame; boxes are linked between. From 1.
+    /// Run the detector on every Nth frame, from 1; boxes are linked in between.
     pub detect_every: u32,
-    /// Size of overlapping tiles in which faces are looked for as well, for small ones.
+    /// Size of overlapping tiles on which the detector also runs, for small faces.
     pub tiles: Option<(u32, u32)>,
-    /// Whether faces are looked for three times: at the size above, at 1.5 times that size, and in the mirrored frame.
+    /// Whether the detector runs three times: at the size above, at 1.5 times that size, and on the mirrored frame.
     pub thorough: bool,
-    /// How far a face stays covered before and after it is seen.
+    /// How far a face stays covered before and after a detection.
     pub hold: HoldFor,
-    /// What is put in a face's place.
+    /// What replaces a face.
     pub cover: Cover,
-    /// Strength of a blur; the stage's default when `None`.
+    /// Strength of a blur; the stage's default if `None`.
     pub strength: Option<f32>,
-    /// Outline of what covers a face.
+    /// Outline of the cover.
     pub shape: CoverShape,
-    /// Name or card of a second model that looks at each face, with a margin, and gives its mask or landmarks. When `None`, `face-mesh`
-    /// for the detectors of faces that are known by name; other models are taken to give masks or landmarks themselves.
+    /// Name or model card of a second model that runs on each face, with a margin, and returns its mask or landmarks. If `None`,
+    /// `face-mesh` for the known face detectors; other models are expected to return masks or landmarks themselves.
     pub contour_model: Option<String>,
-    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side. When `None`, 1.3, or for contours the stage's
+    /// Size of the cover: 1 is the face's box, 1.3 adds 0.3 of its size on each side. If `None`, 1.3, or for contours the stage's
     /// default.
     pub mask_scale: Option<f32>,
-    /// Width of the soft edge as a part of the face's larger side; the stage's default when `None`.
+    /// Width of the soft edge relative to the face's larger side; the stage's default if `None`.
     pub feather: Option<f32>,
-    /// Areas that are hidden as well, as the stage `blur` takes them: `10%,0,20%,30%`, or a file of zones.
+    /// Additional areas to hide, in the form of the stage `blur`: `10%,0,20%,30%`, or a zones file.
     pub also_areas: Vec<String>,
     /// Areas that stay visible, in the same form.
     pub except_areas: Vec<String>,
     /// Whether scores are drawn beside the faces.
     pub draw_scores: bool,
-    /// An HTML report on what was found and filled in.
+    /// HTML report on detections and filled-in boxes.
     pub report: Option<PathBuf>,
-    /// Detections as JSON lines, those filled in included.
+    /// Detections as JSON lines, including filled-in ones.
     pub save: Option<PathBuf>,
-    /// A page for checking and correcting by hand, and the detections that a second run takes.
+    /// Page for checking and correcting by hand, and the detections for a second run.
     pub review: Option<Review>,
-    /// Corrections of such a page: no model looks for faces, those that were found before are taken.
+    /// Corrections from such a page: no detector runs, the recorded detections are used.
     pub corrections: Option<PathBuf>,
-    /// Whether outputs and records that exist are replaced.
+    /// Whether existing outputs and records are replaced.
     pub overwrite: bool,
     /// Options of `write`, such as `("crf", "20")`.
     pub write_options: Vec<(String, String)>,
@@ -202,7 +202,7 @@ impl BlurFaces {
             stages.push(StageDescription::new("draw").option("boxes", false).option("labels", false).option("landmarks", false));
         }
         stages.push(with_options(self.overwriting(StageDescription::new("write").argument(&self.output)), &self.write_options));
-        // Without places in a text: messages about a pipeline that nobody wrote show no text.
+        // Without spans: messages about a generated pipeline show no text.
         Description { chain: Chain { stages, span: None }, ..Description::default() }
     }
 
@@ -231,7 +231,7 @@ impl BlurFaces {
         stages
     }
 
-    /// The model that looks at each face for its contour.
+    /// The model that runs on each face for its contour.
     fn contours(&self) -> Option<&str> {
         let usual = FACE_MODELS.contains(&self.model.as_str()).then_some(FACE_CONTOUR_MODEL);
         self.contour_model.as_deref().or(usual).filter(|_| self.shape == CoverShape::Contour)
@@ -249,8 +249,7 @@ impl BlurFaces {
         self.device.map_or(stage.clone(), |device| stage.option("device", device))
     }
 
-    /// The score from which a face counts, where `hold` follows those with lower ones. `None` where that is not known here, or there is
-    /// no `hold`.
+    /// The score from which a face counts, for `hold` to continue lower ones. `None` if it is unknown here, or without `hold`.
     fn start_score(&self) -> Option<f32> {
         let usual = (self.model == DEFAULT_MODEL).then_some(DEFAULT_MODEL_CONFIDENCE);
         self.confidence_threshold.or(usual).filter(|_| self.hold != HoldFor::Nothing)
@@ -258,7 +257,7 @@ impl BlurFaces {
 
     fn infer(&self, scale: f32) -> StageDescription {
         let mut stage = StageDescription::new("infer").argument(&self.model);
-        // Lower scores serve `hold` alone.
+        // Only `hold` uses lower scores.
         let lowered = self.start_score().map(|start| (start * CONTINUING_SHARE * 1000.0).round() / 1000.0);
         if let Some(confidence) = lowered.or(self.confidence_threshold) {
             stage = stage.option("confidence", confidence);

@@ -1,4 +1,4 @@
-//! Ready-made pipelines: what the command line's own commands run.
+//! Ready-made pipelines of the command line's commands.
 
 pub mod blur_faces;
 

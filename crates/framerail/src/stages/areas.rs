@@ -1,4 +1,4 @@
-//! Fixed areas of frames, as `regions` and `blur` take them: in the pipeline's text, or as a file of zones.
+//! Fixed areas of frames for `regions` and `blur`: from the pipeline's text or a zones file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,14 +12,14 @@ use framerail_vision::zones::{Anchor, Outline, ShapeSpec, TimeSpan, Units, ZoneM
 
 use super::{link::note_reads, zones::read_zones};
 
-/// Areas of one option at most.
+/// Maximum number of areas in an option.
 const MAX_AREAS: usize = 1000;
 
-/// How areas are written, for the help of options.
+/// Syntax of areas, for the help of options.
 pub(super) const SYNTAX: &str = "x,y,w,h or the corners of a polygon x1,y1,x2,y2,x3,y3,..., in pixels or percent; a name before a \
                                  colon, a time range behind @ (@10-1:30); several with semicolons; or a file of zones (.toml)";
 
-/// What is expected where an area cannot be read.
+/// The expected form, for error messages.
 const EXPECTED: &str = "write x,y,w,h or x1,y1,x2,y2,x3,y3,... in pixels or percent";
 
 /// A length within a frame.
@@ -55,20 +55,20 @@ enum Shape {
     Polygon(Vec<[Length; 2]>),
 }
 
-/// An area before frames are known.
+/// An area before the frame size is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Area {
     pub(super) name: Arc<str>,
     shape: Shape,
-    /// Which point of a box counts, where the area says so.
+    /// The point of a box that decides, if the area names one.
     anchor: Option<Anchor>,
-    /// Names of the streams that it is for; empty for all.
+    /// Streams to which it applies; empty for all.
     streams: Vec<String>,
     during: TimeSpan,
 }
 
 impl Area {
-    /// The area of a text such as `gate:10,20,30,40@5-10`; unnamed ones are numbered.
+    /// Parses an area such as `gate:10,20,30,40@5-10`; unnamed ones are numbered.
     pub(super) fn parse(text: &str, number: usize) -> Result<Self, String> {
         let wrong = |why: &str| format!("`{}` is not an area: {why}", text.trim());
         let (place, times) = text.split_once('@').map_or((text, None), |(place, times)| (place, Some(times)));
@@ -104,7 +104,7 @@ impl Area {
         }
     }
 
-    /// Polygons must have an area and must not cross themselves, in a frame of any shape.
+    /// Polygons must have an area and must not cross themselves, for every aspect ratio.
     fn check(&self) -> Result<(), String> {
         let Shape::Polygon(_) = &self.shape else { return Ok(()) };
         let side = 1 << 14;
@@ -113,7 +113,7 @@ impl Area {
         map.check().map_err(|error| error.to_string())
     }
 
-    /// Corners in pixels of frames of this size; may lie beyond them.
+    /// Corners in pixels of frames of this size; may lie outside.
     pub(super) fn corners(&self, width: u32, height: u32) -> Vec<Point> {
         let point = |x: Length, y: Length| Point { x: x.of(width), y: y.of(height) };
         match &self.shape {
@@ -125,7 +125,7 @@ impl Area {
         }
     }
 
-    /// The box around it in frame pixels, within the frame; `None` when nothing of it is there.
+    /// The bounding box in frame pixels, clipped to the frame; `None` if nothing is left.
     pub(super) fn in_frame(&self, width: u32, height: u32) -> Option<BBox> {
         let start = BBox::from_xyxy(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
         let grow = |bbox: BBox, point: Point| {
@@ -135,12 +135,12 @@ impl Area {
         (bbox.width() >= 1.0 && bbox.height() >= 1.0).then_some(bbox)
     }
 
-    /// Where boxes count as inside, in frames of a size; by this point of them unless the area names another.
+    /// The shape for tests whether boxes are inside, for a frame size; by this anchor unless the area names another.
     pub(super) fn outline(&self, width: u32, height: u32, anchor: Anchor) -> Outline {
         Outline::new(&self.corners(width, height), self.anchor.unwrap_or(anchor))
     }
 
-    /// Whether it is the box that it fills, so that nothing in that box lies outside of it.
+    /// Whether the area is a box, so that nothing in its bounding box is outside of it.
     pub(super) fn is_box(&self) -> bool {
         matches!(self.shape, Shape::Rectangle(_))
     }
@@ -174,7 +174,7 @@ pub(super) struct Areas {
 }
 
 impl Areas {
-    /// Takes an option's text apart; files are read later, by [`Areas::load`].
+    /// Parses an option's text; files are read later, by [`Areas::load`].
     ///
     /// # Errors
     /// Says what is wrong with a part.
@@ -195,7 +195,7 @@ impl Areas {
         !self.given.is_empty()
     }
 
-    /// Reads the files among them, and checks them against the size of all frames where that is known.
+    /// Reads the files and checks the areas against the frame size, if it is known.
     ///
     /// # Errors
     /// `Input` and `Usage`, with the file or the area.
@@ -228,13 +228,13 @@ impl Areas {
         StageError::new(ErrorKind::Usage, format!("areas `{}`: {problem}", self.text))
     }
 
-    /// Whether which of them hold depends on the stream or the time, so that a stage must follow streams.
+    /// Whether the active areas depend on the stream or the time, so that a stage must track streams.
     pub(super) fn follow_streams(&self) -> bool {
         self.list.iter().any(|area| !area.streams.is_empty() || area.during != TimeSpan::default())
     }
 }
 
-/// The streams that come by, for areas that are for some of them or for a time.
+/// Tracks the streams, for areas that apply to some of them or for a time.
 #[derive(Debug, Default)]
 pub(super) struct AreaStreams {
     open: BTreeMap<StreamId, Stream>,
@@ -244,7 +244,7 @@ pub(super) struct AreaStreams {
 #[derive(Debug)]
 struct Stream {
     name: String,
-    /// Added to a frame's time: 0 is where what is read begins.
+    /// Added to a frame's time: 0 is the start of what is read.
     offset_secs: f64,
 }
 
@@ -259,14 +259,14 @@ impl AreaStreams {
         self.open.remove(&id);
     }
 
-    /// Whether an area holds for a frame.
+    /// Whether an area applies to a frame.
     pub(super) fn is_for(&self, area: &Area, frame: &Frame) -> bool {
         let stream = self.open.get(&frame.stream);
         let is_here = area.streams.is_empty() || stream.is_some_and(|stream| area.streams.contains(&stream.name));
         is_here && area.during.holds(frame.seconds() + stream.map_or(0.0, |stream| stream.offset_secs))
     }
 
-    /// Streams that areas name and that never came, with the area's name.
+    /// Streams named by areas that never appeared, with the area's name.
     pub(super) fn missing<'a>(&'a self, areas: &'a Areas) -> impl Iterator<Item = (&'a str, &'a str)> {
         let stray =
             move |area: &'a Area| area.streams.iter().find(|name| !self.came.contains(*name)).map(|name| (&*area.name, name.as_str()));

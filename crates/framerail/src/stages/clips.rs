@@ -1,4 +1,4 @@
-//! The `clips` stage: a file for each shot, or for each part between given times.
+//! The `clips` stage: one file per shot, or per part between given times.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     outputs::{self, Misplaced, OneStreamGuard},
 };
 
-/// How far audio may lie behind the frames of its time.
+/// How far audio may lag behind the frames of its time.
 const GRACE_SECS: f64 = 0.5;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -52,7 +52,7 @@ fn spec() -> StageSpec {
 struct ClipsPlan {
     template: PathBuf,
     cut: f32,
-    /// Seconds from the start of what is read, rising.
+    /// Seconds from the start of what is read, increasing.
     at: Option<Vec<f64>>,
     shortest: f64,
     audio: bool,
@@ -91,7 +91,7 @@ impl ClipsPlan {
     }
 }
 
-/// Times in rising order.
+/// Times in increasing order.
 fn times(text: &str) -> Result<Vec<f64>, String> {
     let parse =
         |word: &str| parse_time(word.trim()).map(|time| time.as_secs_f64()).map_err(|problem| format!("`{}` {problem}", word.trim()));
@@ -119,23 +119,23 @@ impl StagePlan for ClipsPlan {
     }
 }
 
-/// A file on its way.
+/// An unfinished file.
 struct Clip {
     writer: MediaWriter,
     start_secs: f64,
-    /// Where the next one begins, once that is known.
+    /// Where the next one begins, once known.
     end_secs: f64,
 }
 
 struct Stream {
-    /// With audio alone beside the video.
+    /// Writes audio only, beside the video.
     info: Arc<StreamInfo>,
-    /// Place of each side stream of the input in `info`.
+    /// Index of each side stream of the input in `info`.
     places: Vec<Option<usize>>,
     detector: SceneDetector,
-    /// The clip before the last waits for its audio.
+    /// The previous clip, which waits for its audio.
     clips: Vec<Clip>,
-    /// Audio that came before any frame.
+    /// Audio that arrived before any frame.
     early: Vec<Packet>,
     count: u64,
     first_secs: Option<f64>,
@@ -171,7 +171,7 @@ impl Stage for Clips {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(Flow::More) };
         let first = *stream.first_secs.get_or_insert(secs);
         let is_cut = match &self.plan.at {
-            // As many clips have begun as times have passed.
+            // The number of clips begun equals the number of times passed.
             Some(at) => at.iter().filter(|at| **at > 0.0 && secs - first >= **at - 1e-4).count() as u64 >= stream.count,
             None => stream.detector.changed(item.frame.surface.host().map_err(core_error)?),
         };
@@ -247,7 +247,7 @@ impl Clips {
         early.into_iter().try_for_each(|packet| self.copy(packet))
     }
 
-    /// Gives audio to the clip of its time.
+    /// Writes audio to the clip of its time.
     fn copy(&mut self, packet: Packet) -> Result<(), StageError> {
         let Some(stream) = self.streams.get_mut(&packet.stream) else { return Ok(()) };
         let Some(side_stream) = stream.places.get(packet.side_stream).copied().flatten() else { return Ok(()) };

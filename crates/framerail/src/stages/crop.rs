@@ -1,4 +1,4 @@
-//! The `crop` stage: the next model looks at the parts around detections.
+//! The `crop` stage: makes the next model run on the parts around detections.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use framerail_pipeline::{
 use super::link::{detections_of, input_of};
 use crate::parts::{FrameParts, Part, PartOf};
 
-/// Frames after which a track that was not seen is forgotten.
+/// Frames after which an unseen track is forgotten.
 const FORGET_AFTER: u64 = 1000;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -77,7 +77,7 @@ impl CropPlan {
         found.score >= self.min_score && self.labels.as_ref().is_none_or(|labels| labels.iter().any(|label| **label == *found.label.name))
     }
 
-    /// The part around a box, within the frame; `None` when nothing of it is there.
+    /// The part around a box, clipped to the frame; `None` if nothing is left.
     fn area(&self, bbox: &BBox, width: u32, height: u32) -> Option<BBox> {
         let (frame_width, frame_height) = (width as f32, height as f32);
         let mut sides = (bbox.width() * (1.0 + 2.0 * self.margin), bbox.height() * (1.0 + 2.0 * self.margin));
@@ -95,7 +95,7 @@ impl CropPlan {
     }
 }
 
-/// A box that fits moved into the frame, so that it keeps its shape at the edges.
+/// A box that fits is moved into the frame, so that it keeps its aspect ratio at the edges.
 fn shifted_inside(area: BBox, width: f32, height: f32) -> BBox {
     let shift = |from: f32, to: f32, side: f32| if to - from > side { 0.0 } else { (-from).max(0.0) + (side - to).min(0.0) };
     let (across, down) = (shift(area.x1, area.x2, width), shift(area.y1, area.y2, height));
@@ -123,7 +123,7 @@ impl StagePlan for CropPlan {
         Ok(Some(EdgeFormat { parts: Some(PartFormat::Detections { every }), ..input.clone() }))
     }
 
-    /// The model behind it looks at the frame's pixels, so the source must keep them.
+    /// The next model reads the frame's pixels, so the source must keep them.
     fn takes_device_frames(&self) -> bool {
         true
     }
@@ -144,7 +144,7 @@ struct Counters {
     kept: Counter,
 }
 
-/// Of a track: the frame of its last model run, and the last one that it was seen on.
+/// Of a track: the frames of its last model run and its last appearance.
 struct LastRun {
     last: u64,
     seen: u64,
@@ -152,14 +152,14 @@ struct LastRun {
 
 #[derive(Default)]
 struct Stream {
-    /// Frames so far.
+    /// Number of frames so far.
     frames: u64,
     tracks: HashMap<u64, LastRun>,
 }
 
 struct Crop {
     plan: CropPlan,
-    /// Only kept with every=N.
+    /// Only used with every=N.
     streams: HashMap<StreamId, Stream>,
     counters: Option<Counters>,
 }
@@ -206,7 +206,7 @@ impl Crop {
         let (due, mut kept) = self.due(chosen, item);
         let beyond = due.len().saturating_sub(self.plan.max.unwrap_or(usize::MAX));
         let mut due = due;
-        // What is left out is due again in the next frame.
+        // Skipped detections are due again in the next frame.
         kept.extend(due.drain(due.len() - beyond..).map(|(index, _)| index));
         self.remember(&due, item);
         if let Some(counters) = &self.counters {
@@ -222,7 +222,7 @@ impl Crop {
         FrameParts { parts: parts.collect(), kept, merge: None }
     }
 
-    /// Parts that are to be looked at in this frame, and the detections that are not yet due again.
+    /// Parts for the model in this frame, and the detections that are not yet due.
     fn due(&mut self, chosen: Vec<(usize, BBox)>, item: &FrameItem) -> (Vec<(usize, BBox)>, Vec<usize>) {
         if self.plan.every == 1 {
             return (chosen, Vec::new());
@@ -238,13 +238,13 @@ impl Crop {
         (due, kept.into_iter().map(|(index, _)| index).collect())
     }
 
-    /// Takes down which tracks are looked at, and forgets those that are gone.
+    /// Records which tracks the model ran on, and forgets those that are gone.
     fn remember(&mut self, due: &[(usize, BBox)], item: &FrameItem) {
         let Some(stream) = self.streams.get_mut(&item.frame.stream) else { return };
         let (now, every) = (stream.frames, self.plan.every);
         let track_of = |index: usize| item.detections.get(index).and_then(|found| found.track_id);
         for track in due.iter().filter_map(|(index, _)| track_of(*index)) {
-            // Tracks that came together are looked at again in turn, not all in one frame.
+            // Tracks that appeared together take turns, so that they are not all due in one frame.
             let turn = if stream.tracks.contains_key(&track) { 0 } else { track % every };
             stream.tracks.insert(track, LastRun { last: now.saturating_sub(turn), seen: now });
         }

@@ -1,4 +1,4 @@
-//! The `download` stage: frames from a card to host memory.
+//! The `download` stage: copies frames from a GPU to host memory.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -15,16 +15,16 @@ use framerail_pipeline::{
 use super::link::input_of;
 use crate::{convert::cuda_error, devices::account};
 
-/// Frames whose copies are queued together, of those that wait.
+/// Frames whose copies are queued together.
 const FRAMES_TOGETHER: usize = 4;
 
-/// Batches whose copies are under way while the next one is queued.
+/// Batches whose copies are in flight while the next one is queued.
 const BATCHES_UNDER_WAY: usize = 2;
 
-/// Device memory kept for frames on their way.
+/// Device memory kept for frames being copied.
 const KEPT_SCRATCH_BYTES: usize = 64 << 20;
 
-/// Page-locked buffers kept: making one takes longer than many copies.
+/// Page-locked buffers kept: allocating one takes longer than many copies.
 const KEPT_BUFFERS: usize = 32;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -71,7 +71,7 @@ impl StagePlan for DownloadPlan {
     }
 }
 
-/// The format with a plane for each component, as decoders on the CPU give frames.
+/// The planar format that CPU decoders output.
 fn planar(format: PixelFormat) -> PixelFormat {
     match format {
         PixelFormat::Nv12 | PixelFormat::P010 => repacked_format(format).unwrap_or(format),
@@ -79,13 +79,13 @@ fn planar(format: PixelFormat) -> PixelFormat {
     }
 }
 
-/// The way from one card.
+/// The copy path from one GPU.
 struct Lane {
     stream: CudaStream,
-    /// For frames with their own planes.
+    /// For frames with separate planes.
     scratch: DevicePool,
     pool: PinnedPool,
-    /// Since the last mark.
+    /// Since the last event.
     is_used: bool,
 }
 
@@ -105,7 +105,7 @@ impl Lane {
     }
 }
 
-/// Items in order, those on their way with their copies, and the mark behind the last copy from each card.
+/// Items in order, with the copies in flight and an event after the last copy from each GPU.
 struct Batch {
     items: Vec<(Item, Option<HostSurface>)>,
     copied: Vec<CudaEvent>,
@@ -113,7 +113,7 @@ struct Batch {
 
 #[derive(Default)]
 struct Download {
-    /// One for each card on which frames lie.
+    /// One per GPU that holds frames.
     lanes: Vec<Lane>,
     under_way: VecDeque<Batch>,
     context: Option<StageContext>,
@@ -182,7 +182,7 @@ impl Stage for Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        // Page-locked buffers go back to their pool, and the card must be done writing them. What fails here has failed before.
+        // Page-locked buffers return to their pool only after the GPU has written them. An error here was reported before.
         for copied in self.under_way.iter().flat_map(|batch| &batch.copied) {
             let _ = copied.synchronize();
         }
@@ -190,7 +190,7 @@ impl Drop for Download {
 }
 
 impl Download {
-    /// Queues the copy of a frame that lies on a card.
+    /// Queues the copy of a frame in GPU memory.
     fn queue(&mut self, item: &FrameItem) -> Result<Option<HostSurface>, StageError> {
         let Surface::Device(_) = &item.frame.surface else { return Ok(None) };
         let Some(surface) = CudaSurface::of(&item.frame.surface) else {

@@ -1,4 +1,4 @@
-//! The `draw` stage: detections drawn into the frames.
+//! The `draw` stage: draws detections on frames.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -62,14 +62,14 @@ fn spec() -> StageSpec {
         .example("read in.mp4 ! infer centerface ! hold ! draw labels=no tracks=yes ! write boxes.mp4", "with identities, gaps filled")
 }
 
-/// What is drawn.
+/// What to draw.
 #[derive(Clone, Copy)]
 struct Drawn {
     options: DrawOptions,
     zones: bool,
 }
 
-/// What may be changed while it runs.
+/// Settings that can be changed during the run.
 const PLACES: [Place<Drawn>; 8] = [
     switch("boxes", "boxes: 1 draws them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.boxes))),
     switch("labels", "class names: 1 writes them, 0 does not", |drawn| Some(Number::Switch(&mut drawn.options.labels))),
@@ -185,7 +185,7 @@ impl Stage for Draw {
 }
 
 impl Draw {
-    /// Draws the chosen detections, by default all of the item's.
+    /// Draws the selected detections; by default all of the item's.
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
         let zones = item.attachments.get::<FrameZones>().filter(|_| self.drawn.zones);

@@ -1,4 +1,4 @@
-//! The `filter` stage: any of FFmpeg's video filters.
+//! The `filter` stage: runs FFmpeg's video filters.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,7 +15,7 @@ use framerail_pipeline::{
 use super::link::host_frames;
 use crate::convert::input_error;
 
-/// What a frame had beside its pixels is kept so many frames, for filters that give frames late or more than once.
+/// Number of frames whose metadata is kept, for filters that output frames late or more than once.
 const KEPT_FRAMES: usize = 64;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -71,7 +71,7 @@ fn config_error(error: MediaError) -> ConfigError {
     }
 }
 
-/// A failure of opening filters: of what the user wrote.
+/// An error of opening filters: a mistake in the user's text.
 fn usage(error: MediaError) -> StageError {
     match error {
         MediaError::BadOption { reason, .. } => StageError::new(ErrorKind::Usage, reason),
@@ -96,7 +96,7 @@ impl StagePlan for FilterPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = host_frames(input)?;
         let mut output = input.clone();
-        // Without the formats, what the filters do to them shows with the first frame.
+        // Without known formats, the filters' effect on them is checked with the first frame.
         let known = input.size.zip(input.pixel_format);
         (output.size, output.pixel_format) = (None, None);
         if let Some(((width, height), format)) = known {
@@ -135,22 +135,22 @@ struct Counters {
     added: Counter,
 }
 
-/// What a frame has beside its pixels, while those are in the filters.
+/// A frame's metadata while its pixels are in the filters.
 struct Known {
     tag: u64,
     item: FrameItem,
-    /// Times that it came out.
+    /// Number of times that it was output.
     given: u64,
 }
 
 struct Stream {
     info: Arc<StreamInfo>,
     graph: FilterGraph,
-    /// Of results, in the order in which they went in.
+    /// Of results, in input order.
     known: VecDeque<Known>,
     next_tag: u64,
     next_index: u64,
-    /// Whether each frame came out once so far, so that numbers stay those of the source.
+    /// Whether each frame was output once so far, so that numbers stay those of the source.
     keeps_numbers: bool,
 }
 
@@ -173,7 +173,7 @@ impl Stage for Filter {
         let stream = self.streams.get_mut(&id).ok_or_else(missing)?;
         let format = format_of(&item.frame, stream.graph.input())?;
         if format != *stream.graph.input() {
-            // The size or format changed in mid-stream: what is inside comes out first.
+            // The size or format changed within the stream: frames inside are output first.
             stream.graph.end().map_err(input_error)?;
             give(stream, self.plan.detections, out)?;
             stream.graph = self.plan.filter.open(&format).map_err(usage)?;
@@ -181,7 +181,7 @@ impl Stage for Filter {
         let tag = stream.next_tag;
         stream.next_tag += 1;
         stream.graph.send(&item.frame, tag).map_err(input_error)?;
-        // The filters hold the pixels now; a second holder would have them copied.
+        // The filters hold the pixels now; a second holder would cause a copy.
         item.frame.surface = Surface::Host(placeholder()?);
         stream.known.push_back(Known { tag, item, given: 0 });
         give(stream, self.plan.detections, out)?;
@@ -250,13 +250,13 @@ impl Filter {
     }
 }
 
-/// Stands in for pixels that are in the filters.
+/// Placeholder for pixels that are in the filters.
 fn placeholder() -> Result<framerail_core::HostSurface, StageError> {
     let pool = framerail_core::FramePool::new(0);
     pool.surface(framerail_core::PixelFormat::Gray8, 1, 1).map_err(crate::convert::core_error)
 }
 
-/// A frame that left once is as it should be; others were dropped, or added.
+/// Frames output once are as expected; others were dropped or added.
 fn count(counters: Option<&Counters>, known: &Known) {
     if let Some(counters) = counters {
         counters.dropped.add(u64::from(known.given == 0));
@@ -270,7 +270,7 @@ fn format_of(frame: &Frame, before: &FilterFormat) -> Result<FilterFormat, Stage
     Ok(FilterFormat { width: frame.width, height: frame.height, format: surface.format(), sample_aspect_ratio, ..before.clone() })
 }
 
-/// Passes on what the filters have ready.
+/// Passes on the results that are ready.
 fn give(stream: &mut Stream, detections: Detections, out: &mut dyn Emitter) -> Result<(), StageError> {
     while let Some(filtered) = stream.graph.receive().map_err(input_error)? {
         let base = stream.graph.output().time_base;
@@ -303,7 +303,7 @@ fn give(stream: &mut Stream, detections: Detections, out: &mut dyn Emitter) -> R
     Ok(())
 }
 
-/// The frame that a result was made of, and whether it is still at its time. `None` when nothing is known of any frame.
+/// The input frame of a result, and whether its time is unchanged. `None` if no input frame is known.
 fn described(stream: &mut Stream, filtered: &Filtered, base: TimeBase) -> (Option<FrameItem>, bool) {
     let by_tag = filtered.tag.and_then(|tag| stream.known.iter().position(|known| known.tag == tag));
     let place = by_tag.or_else(|| stream.known.len().checked_sub(1));
@@ -313,7 +313,7 @@ fn described(stream: &mut Stream, filtered: &Filtered, base: TimeBase) -> (Optio
     let is_exact = known.given == 1 && filtered.pts.is_none_or(|pts| pts == own);
     let item = known.item.clone();
     let tag = known.tag;
-    // Their pixels have left the filters, and so they no longer count as memory of the run.
+    // Their pixels have left the filters, so they no longer count as memory of the run.
     stream.known.iter_mut().filter(|known| known.tag <= tag).for_each(|known| known.item.lease = None);
     (Some(item), is_exact)
 }

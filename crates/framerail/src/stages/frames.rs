@@ -1,4 +1,4 @@
-//! The `frames` stage: each frame as its own file.
+//! The `frames` stage: writes each frame as a file.
 
 mod names;
 mod npy;
@@ -30,9 +30,9 @@ use crate::{
     outputs::{self, Misplaced, OneStreamGuard, OutputFile},
 };
 
-/// Streams that are known after their end; each worker holds frames of a few at most.
+/// Ended streams that are remembered; each worker holds frames of a few at most.
 const ENDED_STREAMS: usize = 1000;
-/// How long a worker waits to hear of a stream whose start another worker has taken.
+/// How long a worker waits for a stream's start that another worker received.
 const STREAM_START_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -130,18 +130,18 @@ impl StagePlan for FramesPlan {
 #[derive(Default)]
 struct Streams {
     guard: OneStreamGuard,
-    /// Kept for a while beyond a stream's end: another worker may still hold a frame of it.
+    /// Kept for a while after a stream's end: another worker may still hold a frame of it.
     known: HashMap<StreamId, Arc<StreamInfo>>,
     ended: VecDeque<StreamId>,
 }
 
-/// What the workers have in common: any of them may get the start of a stream.
+/// State shared by workers: any of them may receive the start of a stream.
 struct Shared {
     plan: FramesPlan,
     streams: Mutex<Streams>,
     started: Condvar,
     misplaced: Mutex<Misplaced>,
-    /// A folder that was written to on each file system, by its device.
+    /// One folder that was written to per file system, by device.
     unsynced: Mutex<BTreeMap<u64, PathBuf>>,
     has_noted_exif: Once,
 }
@@ -165,7 +165,7 @@ impl Shared {
         }
     }
 
-    /// Items are taken in order, so the worker that has the stream's start is at it.
+    /// Items are taken in order, so the worker with the stream's start is processing it.
     fn stream(&self, id: StreamId) -> Result<Arc<StreamInfo>, StageError> {
         let mut streams = self.streams.lock();
         let waited = self.started.wait_while_for(&mut streams, |streams| !streams.known.contains_key(&id), STREAM_START_WAIT);
@@ -183,7 +183,7 @@ struct Counters {
     context: StageContext,
 }
 
-/// How far a stream is, where frames are counted.
+/// Position in a stream, if frames are counted.
 #[derive(Default)]
 struct Progress {
     seen: u64,

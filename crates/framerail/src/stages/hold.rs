@@ -1,4 +1,4 @@
-//! The `hold` stage: what a detector loses for a few frames stays known.
+//! The `hold` stage: fills in detections that the model misses for a few frames.
 
 pub(super) mod cuts;
 #[cfg(test)]
@@ -24,10 +24,10 @@ use crate::{convert::cuda_error, devices::account};
 /// The threshold at which no change counts as a cut.
 const NEVER: f64 = 1.0;
 
-/// Frames on a card that are looked at together, of those that wait.
+/// Frames on a GPU that are counted together.
 const FRAMES_TOGETHER: usize = 4;
 
-/// Calls whose counts may be on their way from a card while the next is taken.
+/// Calls whose counts may be in flight from a GPU while the next one is processed.
 const CALLS_UNDER_WAY: usize = 1;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -69,14 +69,14 @@ fn spec() -> StageSpec {
         .example("read in.mp4 ! infer centerface every=3 ! hold frames=12 ! save boxes.jsonl", "boxes on every frame from every third")
 }
 
-/// Frames per second where a stream states none.
+/// Assumed frames per second if a stream states none.
 const USUAL_RATE: f64 = 25.0;
-/// Most frames that a sighting reaches.
+/// Maximum number of frames that a detection reaches.
 const MAX_FRAMES: f64 = 1000.0;
-/// The part of the reach that a weak sighting has.
+/// Share of the reach for weak detections.
 const WEAK_SHARE: u32 = 4;
 
-/// How far sightings reach.
+/// How far detections reach.
 #[derive(Clone, Copy)]
 enum Reach {
     Frames(u32),
@@ -84,12 +84,12 @@ enum Reach {
 }
 
 impl Reach {
-    /// The options for a stream of so many frames per second.
+    /// The options for a stream of this frame rate.
     fn options(self, options: HoldOptions, rate: Option<f64>) -> HoldOptions {
         let rate = rate.filter(|rate| (0.1..=1000.0).contains(rate)).unwrap_or(USUAL_RATE);
         let hold_frames = match self {
             Reach::Frames(frames) => frames,
-            // A little more than whole frames, for rates such as 30000/1001; one frame at least.
+            // Rounded up slightly, for rates such as 30000/1001; at least one frame.
             Reach::Secs(secs) if secs > 0.0 => (secs * rate + 0.01).clamp(1.0, MAX_FRAMES) as u32,
             Reach::Secs(_) => 0,
         };
@@ -102,7 +102,7 @@ struct HoldPlan {
     reach: Reach,
     options: HoldOptions,
     cut: f64,
-    /// Where the frames lie; known after linking.
+    /// The device of the frames; known after linking.
     device: Device,
 }
 
@@ -151,7 +151,7 @@ impl StagePlan for HoldPlan {
         }
     }
 
-    /// It looks at those that are there, but asks for none: a model's input out of the decoder is worth more.
+    /// Uses pixels if there are any, but does not request them: model inputs made by the decoder save more.
     fn reads_pixels(&self) -> bool {
         false
     }
@@ -178,18 +178,18 @@ struct Counters {
     context: StageContext,
 }
 
-/// The items of one call, and the counts of those among them that are pictures on a card.
+/// The items of one call, and the counts of those with pixels on a GPU.
 struct UnderWay {
     items: Vec<Item>,
     counts: Vec<CountsUnderWay>,
-    /// The threshold when they came.
+    /// The threshold when they arrived.
     cut: f64,
 }
 
 struct Hold {
     reach: Reach,
     options: HoldOptions,
-    /// Frames per second of streams that state it.
+    /// Frame rates of streams that state one.
     rates: BTreeMap<StreamId, f64>,
     cut: f64,
     cut_setting: Option<Setting>,
@@ -197,9 +197,9 @@ struct Hold {
     /// For frames on a card.
     card: CardHistograms,
     under_way: VecDeque<UnderWay>,
-    /// What streams that have ended filled in.
+    /// Totals of ended streams.
     ended: HoldStats,
-    /// Frames without pixels that could be looked at for cuts.
+    /// Frames without pixels, which could not be checked for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
 }
@@ -294,7 +294,7 @@ impl Hold {
         }
     }
 
-    /// Takes a frame, counted if it lies on a card, and gives those that are settled.
+    /// Accepts a frame, counted if it is on a GPU, and returns the frames that are settled.
     fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, cut: f64, out: &mut dyn Emitter) -> Result<(), StageError> {
         let options = self.reach.options(self.options, self.rates.get(&item.frame.stream).copied());
         let stream = self
@@ -327,7 +327,7 @@ impl Hold {
         Ok(())
     }
 
-    /// Puts what was moved into the statistics.
+    /// Adds copies and waits to the statistics.
     fn account(&self) {
         let (Some(counters), Some((device, bytes))) = (&self.counters, self.card.memory()) else { return };
         account(&counters.context, Traffic::take());

@@ -1,4 +1,4 @@
-//! Fixed areas that `blur` hides, or that say which detections it hides.
+//! Fixed areas that `blur` hides, or that select the detections to hide.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,10 +11,10 @@ use framerail_vision::{
 
 use crate::stages::areas::{self, Area, AreaStreams, Areas};
 
-/// Sets of areas that are kept ready: one for each size of frames, and each time at which they change.
+/// Sets of areas that are cached: one per frame size and per combination of active areas.
 const KEPT_SETS: usize = 32;
 
-/// What areas are for.
+/// The purpose of areas.
 #[derive(Clone, Copy)]
 enum Use {
     Also,
@@ -44,7 +44,7 @@ pub(super) fn with_options(spec: StageSpec) -> StageSpec {
         )
 }
 
-/// The areas as they are given.
+/// The areas as given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BlurAreas {
     /// In the order of [`Use::ALL`].
@@ -80,7 +80,7 @@ impl BlurAreas {
     }
 }
 
-/// What holds for frames of a size at a time.
+/// The active areas for a frame size and time.
 #[derive(Debug, Default)]
 pub(super) struct AreaSet {
     pub(super) hidden: Vec<Mask>,
@@ -104,27 +104,27 @@ impl AreaSet {
         Self { hidden, outside, inside: outlines(&inside), except: outlines(&except) }
     }
 
-    /// Whether a detection is hidden. One whose box is not finite is, so that it is counted as what it is.
+    /// Whether a detection is hidden. One with a non-finite box is, so that it is counted as invalid.
     pub(super) fn hides(&self, found: &Detection) -> bool {
         let is_in = |outlines: &[Outline]| outlines.iter().any(|outline| outline.holds(&found.bbox));
         !found.bbox.is_finite() || ((self.inside.is_empty() || is_in(&self.inside)) && !is_in(&self.except))
     }
 }
 
-/// Size of frames, and which areas hold.
+/// Frame size and active areas.
 type SetKey = ((u32, u32), Vec<bool>);
 
-/// Follows streams, and gives the areas that hold for a frame.
+/// Tracks streams and returns the active areas of a frame.
 #[derive(Debug, Default)]
 pub(super) struct FrameAreas {
     areas: BlurAreas,
     streams: AreaStreams,
-    /// By size and by which areas hold.
+    /// By frame size and active areas.
     sets: HashMap<SetKey, Arc<AreaSet>>,
 }
 
 impl FrameAreas {
-    /// `None` when there are no areas.
+    /// `None` without areas.
     pub(super) fn new(areas: &BlurAreas) -> Option<Self> {
         areas.is_any().then(|| Self { areas: areas.clone(), ..Self::default() })
     }
@@ -155,7 +155,7 @@ impl FrameAreas {
         set
     }
 
-    /// Says which areas are for streams that never came.
+    /// Reports areas whose streams never appeared.
     pub(super) fn finish(&self, context: &StageContext) {
         for (area, stream) in self.areas.by_use.iter().flat_map(|areas| self.streams.missing(areas)) {
             context.notice(format_args!("the area `{area}` is for stream `{stream}`, which did not come"));

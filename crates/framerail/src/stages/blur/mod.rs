@@ -1,4 +1,4 @@
-//! The `blur` stage: makes what was found unrecognisable.
+//! The `blur` stage: hides detections and areas.
 
 mod areas;
 mod settings;
@@ -23,10 +23,10 @@ use crate::{
     convert::{core_error, cuda_error, vision_error},
 };
 
-/// Growth of a contour, which follows the face, where none is given.
+/// Default growth of a contour, which follows the face.
 const CONTOUR_SCALE: f32 = 1.1;
 
-/// Buffers kept for frames that the decoder still needs and that are copied before they are changed.
+/// Buffers kept for copies of frames that the decoder still needs.
 const KEPT_BUFFERS: usize = 8;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -107,12 +107,12 @@ fn spec() -> StageSpec {
 }
 
 struct BlurPlan {
-    /// Nothing is hidden without one.
+    /// Nothing is hidden without an obscurer.
     cover: Option<(Cover, Obscurer)>,
-    /// Whether cards can do it too.
+    /// Whether GPUs support it too.
     runs_on_cards: bool,
     only: Option<Vec<String>>,
-    /// The picture that covers.
+    /// The image that covers.
     image: Option<PathBuf>,
     areas: BlurAreas,
     workers: usize,
@@ -226,7 +226,7 @@ impl StagePlan for BlurPlan {
             let blur = Blur { obscurer, cover, settings: None, only, areas, pool, cards: CardCanvases::default(), counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
-        // The start of a stream reaches one worker only.
+        // Only one worker gets the start of a stream.
         let workers = if self.areas.follow_streams() { 1 } else { self.workers };
         Ok(Work::Stages((0..workers).map(worker).collect()))
     }
@@ -242,7 +242,7 @@ struct Counters {
     areas_outside: Counter,
     /// Detections that areas leave visible.
     left: Counter,
-    /// Of masks by contour.
+    /// Counters of contour masks.
     contours_missing: Counter,
     contours_too_small: Counter,
 }
@@ -363,7 +363,7 @@ impl Blur {
     }
 }
 
-/// Queues the work on the card; nothing waits for it here.
+/// Queues the work on the GPU without waiting for it.
 fn hide_on_card(
     obscurer: &Obscurer,
     card: &mut CardCanvas,

@@ -1,11 +1,11 @@
-//! How much `blur` hides, as it may be changed while it runs.
+//! Settings of `blur` that can be changed during the run.
 
 use framerail_pipeline::StageContext;
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer, VisionError};
 
 use super::super::settings::{Number, OptionSettings, Place};
 
-/// What is put in the place of a face, and the mask.
+/// The replacement of a face, and the mask.
 #[derive(Clone, Debug)]
 pub(super) struct Cover {
     pub(super) obscure: Obscure,
@@ -85,7 +85,7 @@ impl BlurSettings {
         Self { settings: OptionSettings::new(context, &PLACES, &mut cover), cover }
     }
 
-    /// What hides faces from now on, when something was changed.
+    /// The obscurer from now on, if a setting was changed.
     ///
     /// # Errors
     /// `OptionOutOfRange`.

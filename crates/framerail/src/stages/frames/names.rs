@@ -1,4 +1,4 @@
-//! What the files of `frames` are called.
+//! File names of `frames`.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ impl FileFormat {
     }
 }
 
-/// A template for the files' names, and their format.
+/// A template for file names, and their format.
 #[derive(Clone, Debug)]
 pub(super) struct FrameNames {
     template: PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct FrameNames {
 }
 
 impl FrameNames {
-    /// Names from what the user wrote: a folder, a pattern, or one file for a `count` of 1.
+    /// Names from the target: a folder, a pattern, or one file with `count` 1.
     pub(super) fn new(target: &Path, format: Option<&str>, count: Option<u64>) -> Result<Self, ConfigError> {
         let wanted = format.and_then(FileFormat::of);
         let ending = target.extension().and_then(|ending| ending.to_str()).and_then(FileFormat::of);
@@ -86,7 +86,7 @@ impl FrameNames {
         indexed_path(&self.template, info, index)
     }
 
-    /// Looks for what would stop files from being written, as far as it can be known before the first stream.
+    /// Checks what could prevent files from being written, as far as it is known before the first stream.
     pub(super) fn link(&self, rules: &OutputRules) -> Result<(), StageError> {
         match self.template.parent() {
             Some(folder) if folder.exists() && !folder.is_dir() => {

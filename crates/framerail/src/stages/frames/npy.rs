@@ -4,9 +4,9 @@
 
 use framerail_core::HostSurface;
 
-/// The data starts at a multiple of so many bytes.
+/// Alignment of the data in bytes.
 const ALIGN_BYTES: usize = 64;
-/// Magic text, version and the two bytes of the header's length.
+/// Length of magic text, version and header length.
 const PREAMBLE_BYTES: usize = 10;
 
 /// An array of uint8 with the shape (height, width, 3), in C order, from an `Rgb24` surface.

@@ -1,4 +1,4 @@
-//! Frames on a card looked at for cuts: their brightness is counted there, and the counts cross to the host.
+//! Cut detection for frames on a GPU: brightness is counted there, and the counts are copied to the host.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use framerail_cuda::{
 use framerail_pipeline::{Item, Setting, SettingSpec, StageContext};
 use framerail_vision::histogram_plan;
 
-/// Device memory kept for counts on their way.
+/// Device memory kept for counts in flight.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// Page-locked buffers kept for them.
+/// Page-locked buffers kept for counts.
 const KEPT_BUFFERS: usize = 8;
 
-/// The threshold at which a change counts as a cut, which may be changed while the stage runs.
+/// The threshold of a cut, which can be changed during the run.
 pub(in crate::stages) fn cut_setting(context: &StageContext, cut: f64) -> Setting {
     context.setting(SettingSpec::new("cut", 0.0..=1.0).help("change of the frame that counts as a cut; 1 = never"), cut)
 }
 
-/// The way from one card.
+/// The counting resources of one GPU.
 struct Lane {
     stream: CudaStream,
     pool: DevicePool,
@@ -35,29 +35,29 @@ impl Lane {
     }
 }
 
-/// Counts of some frames on one card, on their way to the host.
+/// Counts of frames on one GPU, in flight to the host.
 pub(in crate::stages) struct CountsUnderWay {
-    /// Places of the frames among the items of their call.
+    /// Indices of the frames among the items of their call.
     places: Vec<usize>,
     counts: Download,
 }
 
 impl CountsUnderWay {
-    /// Waits; gives the places with their counts.
+    /// Waits, and returns the indices with their counts.
     pub(in crate::stages) fn wait(self) -> Result<impl Iterator<Item = (usize, Histogram)>, CudaError> {
         let counts = read_histograms(self.places.len(), self.counts.wait()?.bytes())?;
         Ok(self.places.into_iter().zip(counts))
     }
 }
 
-/// Counts the brightness of frames on cards.
+/// Counts the brightness of frames on GPUs.
 #[derive(Default)]
 pub(in crate::stages) struct CardHistograms {
     lane: Option<Lane>,
 }
 
 impl CardHistograms {
-    /// Queues the counting of those frames that are pictures on a card.
+    /// Queues counting for the frames with pixels on a GPU.
     pub(in crate::stages) fn queue(&mut self, items: &[Item]) -> Result<Vec<CountsUnderWay>, CudaError> {
         let mut pictures: Vec<(usize, &CudaSurface)> = Vec::new();
         for (place, item) in items.iter().enumerate() {
@@ -89,7 +89,7 @@ impl CardHistograms {
         Ok(self.lane.insert(lane))
     }
 
-    /// The most device memory that was taken, and where.
+    /// The peak device memory, by GPU.
     pub(in crate::stages) fn memory(&self) -> Option<(Device, u64)> {
         self.lane.as_ref().map(|lane| (lane.pool.device().id(), lane.pool.stats().high_water_bytes as u64))
     }

@@ -1,4 +1,4 @@
-//! The stage fed by hand, with frames on the host and, where there is one, on a card.
+//! Tests of the stage with frames on the host and, if there is one, on a GPU.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
     items
 }
 
-/// What comes out, in calls of up to so many items; checks order.
+/// The output, in calls of up to this many items; checks the order.
 fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
     let options = HoldOptions::default();
     let (mut hold, mut out) = (Hold::new(Reach::Frames(5), options, cut), Vec::new());
@@ -77,7 +77,7 @@ fn nothing_is_interpolated_across_a_cut() {
     }
 }
 
-/// Device memory that holds no picture, as a model's input does.
+/// Device memory without a frame, like a model's input.
 #[derive(Debug)]
 struct NoPicture;
 
