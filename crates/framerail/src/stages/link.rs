@@ -1,4 +1,4 @@
-//! What stages say when they do not fit.
+//! Link-time errors and checks shared by stages.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use framerail_pipeline::{DetectionFormat, EdgeFormat, LinkMismatch, PlanError, S
 
 use crate::convert::output_error;
 
-/// Notes files that a stage reads, so that no output replaces them.
+/// Registers files that a stage reads, so that no output replaces them.
 ///
 /// # Errors
 /// `Output` when one of them is an output of the run.
@@ -24,18 +24,18 @@ pub(super) fn note_source(files: &RunFiles, source: &SourceUrl) -> Result<(), St
     note_reads(files, source_files(source.reveal()).iter().map(|path| path.as_path()))
 }
 
-/// The input of a stage that is not a source. The engine links no such stage without one.
+/// The input of a stage that is not a source. The engine always links such a stage with an input.
 pub(super) fn input_of(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
     input.ok_or_else(|| PlanError::Link(LinkMismatch { needs: "frames".into(), hint: "put `read FILE` before it".into() }))
 }
 
-/// Frames in host memory; the planner copies those that lie elsewhere.
+/// Frames in host memory; the planner inserts copies for others.
 pub(super) fn host_frames(input: Option<&EdgeFormat>) -> Result<&EdgeFormat, PlanError> {
     let input = input_of(input)?;
     if input.device == Device::Cpu { Ok(input) } else { Err(PlanError::NeedsDevice(Device::Cpu)) }
 }
 
-/// Whether a model has said something of the frames: of things in them, or of each as a whole.
+/// Whether a model has results for the frames: for objects in them, or for each frame as a whole.
 pub(super) fn models_of(input: &EdgeFormat) -> Result<Option<&DetectionFormat>, PlanError> {
     if input.frame_models.is_empty() { detections_of(input).map(Some) } else { Ok(input.detections.as_ref()) }
 }

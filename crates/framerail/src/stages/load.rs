@@ -1,4 +1,4 @@
-//! The `load` stage: detections that `save` has written come back onto their frames, with a person's corrections.
+//! The `load` stage: attaches detections recorded by `save` to their frames, with manual corrections.
 
 mod corrections;
 mod records;

@@ -1,4 +1,4 @@
-//! The `merge` stage: what several detectors found becomes one list.
+//! The `merge` stage: merges the detections of several detectors.
 
 use std::sync::Arc;
 

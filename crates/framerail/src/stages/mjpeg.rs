@@ -1,4 +1,4 @@
-//! The `mjpeg` stage: frames as a picture that moves in any browser.
+//! The `mjpeg` stage: serves frames as Motion JPEG.
 
 #[cfg(feature = "serve")]
 mod sink;

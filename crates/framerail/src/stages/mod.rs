@@ -1,4 +1,4 @@
-//! The built-in stages, one a file.
+//! The built-in stages, one per file.
 
 use std::sync::Arc;
 
@@ -45,18 +45,18 @@ mod webhook;
 pub(crate) mod write;
 mod zones;
 
-/// Every built-in stage. Register your own on top. Work is done on the first card that can, else on the CPU, unless a
-/// stage's `device=` says otherwise.
+/// Registry of all built-in stages; register your own in addition. Work runs on the first usable GPU, else on the CPU, unless a stage
+/// sets `device=`.
 pub fn registry() -> Registry {
     registry_for(DeviceChoice::Auto)
 }
 
-/// The same with another device for stages that do not say one.
+/// The same with another device for stages without `device=`.
 pub fn registry_for(device: DeviceChoice) -> Registry {
     registry_with_python(device, PythonStages::default())
 }
 
-/// The same where there is a Python that does the work of the stages `torch` and `python`.
+/// The same with Python for the stages `torch` and `python`.
 pub fn registry_with_python(device: DeviceChoice, stages: PythonStages) -> Registry {
     let mut registry = Registry::new();
     let devices = Devices::new(device, Sources::new(stages.sources.clone()));

@@ -1,4 +1,4 @@
-//! The `mosaic` stage: many streams in one picture.
+//! The `mosaic` stage: many streams in one frame.
 
 mod board;
 mod grid;
@@ -27,11 +27,11 @@ use self::{
 use super::link::{host_frames, note_reads};
 use crate::typeface::Typeface;
 
-/// Live frames of a stream that wait for the next picture: what comes unevenly is shown evenly.
+/// Live frames of a stream that wait for the next output frame, to even out irregular arrival.
 const WAITING: usize = 2;
-/// Longest time without a look at the input.
+/// Maximum time between checks of the input.
 const NAP: Duration = Duration::from_millis(5);
-/// Most pictures that are made at once after a pause.
+/// Maximum number of output frames made at once after a pause.
 const MOST_BEHIND: u64 = 4;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -75,7 +75,7 @@ struct MosaicPlan {
     columns: Option<u32>,
     cells: usize,
     gap: u32,
-    /// Part of the picture's height.
+    /// Relative to the output's height.
     label: Option<f32>,
     font: Option<PathBuf>,
     face: Option<Typeface>,
@@ -152,7 +152,7 @@ impl StagePlan for MosaicPlan {
     }
 }
 
-/// What a cell showed last, so that it is painted only when that changes.
+/// The last content of a cell, so that it is painted only when it changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Painted {
     #[default]
@@ -172,7 +172,7 @@ struct Cell {
     waiting: VecDeque<(f64, FrameItem)>,
     shown: Option<Frame>,
     last_came: Option<Instant>,
-    /// Time of the end of the last frame.
+    /// End time of the last frame.
     end_secs: f64,
     has_ended: bool,
     painted: Painted,
@@ -192,11 +192,11 @@ struct Mosaic {
     grid: Grid,
     cells: Vec<Cell>,
     is_laid_out: bool,
-    /// The stream that it gives, once it has begun.
+    /// The output stream, once it has begun.
     out: Option<Arc<StreamInfo>>,
-    /// Number of the next picture.
+    /// Number of the next output frame.
     made: u64,
-    /// When picture 0 was due.
+    /// When output frame 0 was due.
     origin: Option<Instant>,
     counters: Option<Counters>,
 }
@@ -250,7 +250,7 @@ impl Stage for Mosaic {
     }
 
     fn has_work_under_way(&self) -> bool {
-        // The clock goes on when no stream gives anything.
+        // The clock continues when no stream delivers a frame.
         self.plan.is_live && self.out.is_some()
     }
 
@@ -264,7 +264,7 @@ impl Stage for Mosaic {
     fn finish(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
         self.cells.iter_mut().filter(|cell| cell.stream.is_some()).for_each(|cell| (cell.has_ended, cell.stream) = (true, None));
         if self.plan.is_live {
-            // What came last is shown once.
+            // The last frame is shown once.
             if self.cells.iter().any(|cell| !cell.waiting.is_empty()) {
                 self.make(out)?;
             }
@@ -282,7 +282,7 @@ impl Stage for Mosaic {
 }
 
 impl Mosaic {
-    /// Gives a stream a cell: one that nobody has had, else that of a stream that has ended, else one more.
+    /// Assigns a cell to a stream: an unused one, else that of an ended stream, else a new one.
     fn begin(&mut self, info: &StreamInfo) {
         let free = self.cells.iter().position(|cell| cell.stream.is_none() && !cell.has_ended);
         let ended = || self.cells.iter().position(|cell| cell.has_ended && cell.waiting.is_empty());
@@ -300,13 +300,13 @@ impl Mosaic {
         }
     }
 
-    /// When a picture is due, for live streams.
+    /// When an output frame is due, for live streams.
     fn due(&self, number: u64) -> Option<Instant> {
         let secs = number as f64 / self.plan.rate.as_f64();
         self.origin.map(|origin| origin + Duration::from_secs_f64(secs))
     }
 
-    /// Makes the pictures that can be made now.
+    /// Makes the output frames that can be made now.
     fn advance(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
         if self.plan.is_live {
             let now = Instant::now();
@@ -327,15 +327,15 @@ impl Mosaic {
         Ok(())
     }
 
-    /// Whether all frames of files up to a time are here, and something is left to be shown.
+    /// Whether all frames of files up to a time have arrived, and some are left to show.
     fn is_known(&self, secs: f64) -> bool {
-        // Times are compared as they are rounded in files.
+        // Times are compared with the rounding of containers.
         let is_through = |cell: &Cell| cell.stream.is_none() || cell.waiting.back().is_some_and(|(at, _)| *at > secs + 1e-4);
         let is_left = |cell: &Cell| !cell.waiting.is_empty() || cell.end_secs > secs + 1e-4;
         self.cells.iter().all(is_through) && self.cells.iter().any(is_left)
     }
 
-    /// Makes the next picture.
+    /// Makes the next output frame.
     fn make(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
         if !self.is_laid_out {
             self.board.clear()?;
@@ -409,7 +409,7 @@ impl Mosaic {
     }
 
     fn begin_output(&mut self, out: &mut dyn Emitter) -> Result<Arc<StreamInfo>, StageError> {
-        /// Streams that sources number from 0 on are never so many.
+        /// Stream numbers from sources start at 0 and stay far below this.
         static NEXT: AtomicU32 = AtomicU32::new(u32::MAX);
         let (width, height) = self.plan.size;
         let name = self.counters.as_ref().map_or("mosaic", |counters| counters.context.name()).to_owned();

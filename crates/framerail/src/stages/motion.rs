@@ -1,4 +1,4 @@
-//! The `motion` stage: a gate in front of a model that passes frames on which something moves.
+//! The `motion` stage: passes frames with motion to a model.
 
 use std::collections::BTreeMap;
 
@@ -82,9 +82,9 @@ struct Watched {
 struct Motion {
     plan: MotionPlan,
     streams: BTreeMap<StreamId, Watched>,
-    /// Area and change, which may be set during the run.
+    /// Area and change, which can be changed during the run.
     settings: Option<[Setting; 2]>,
-    /// Frames that passed, and those that were held back.
+    /// Frames passed and frames held back.
     counters: Option<[Counter; 2]>,
 }
 
@@ -104,14 +104,14 @@ impl Stage for Motion {
         let (surface, secs) = (item.frame.surface.host().map_err(core_error)?, item.frame.seconds());
         let watched = self.streams.entry(item.frame.stream).or_default();
         let moves = watched.detector.share(surface, self.plan.change as f32).is_none_or(|share| {
-            // Where nothing moved at all, nothing moves with area=0 either.
+            // Without any difference there is no motion, with area=0 too.
             share > 0.0 && f64::from(share) * 100.0 >= self.plan.area
         });
         if moves {
             watched.moved_at = Some(secs);
         }
         let since = |at: Option<f64>| at.map_or(f64::INFINITY, |at| secs - at);
-        // Differences of times are not exact.
+        // Differences of times are inexact.
         let passes = since(watched.moved_at) <= self.plan.hold + ROUNDING_SECS
             || self.plan.every.is_some_and(|every| since(watched.passed_at) >= every - ROUNDING_SECS);
         if let Some([passed, held]) = &self.counters {

@@ -1,4 +1,4 @@
-//! The `mqtt` stage: records to an MQTT broker.
+//! The `mqtt` stage: sends records to an MQTT broker.
 
 #[cfg(feature = "mqtt")]
 mod sender;

@@ -1,4 +1,4 @@
-//! The `null` stage: takes frames and keeps nothing, as fast as they come or at the clip's own speed.
+//! The `null` stage: discards frames, at full speed or in real time.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use framerail_pipeline::{
 
 use super::link::input_of;
 
-/// A frame this much behind its time counts as late; less is the system's scheduling.
+/// Minimum lateness that counts; less is the system's scheduling.
 const LATE_AFTER: Duration = Duration::from_millis(10);
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -63,7 +63,7 @@ impl Stage for Null {
     }
 }
 
-/// When a stream began to run, and at which of its timestamps.
+/// When a stream started to play, and at which timestamp.
 struct StreamClock {
     started: Instant,
     first: Pts,
@@ -122,7 +122,7 @@ impl Paced {
         let fresh = || StreamClock { started: Instant::now(), first: frame.pts, last: frame.pts };
         let clock = self.clocks.entry(frame.stream).or_insert_with(fresh);
         if frame.pts < clock.last {
-            // Time has jumped back: the stream begins again.
+            // Time has jumped back: the stream restarts.
             *clock = fresh();
         }
         clock.last = frame.pts;

@@ -1,4 +1,4 @@
-//! The stages `torch` and `python`: work that Python code does.
+//! The stages `torch` and `python`, which run Python code.
 //!
 //! Their options are known here, so that every program can say what they are. The Python package brings what does the work;
 //! elsewhere they are refused in one line.
@@ -11,17 +11,17 @@ use framerail_pipeline::{
 
 use crate::sources::FindSource;
 
-/// Makes a stage from checked options.
+/// Creates a stage from checked options.
 pub type Configure = Arc<dyn Fn(&Options) -> Result<Box<dyn StagePlan>, ConfigError> + Send + Sync>;
 
-/// What does the work of the stages, where there is a Python that can. See [`crate::registry_with_python`].
+/// Implementation of the stages by a Python host. See [`crate::registry_with_python`].
 #[derive(Clone, Default)]
 pub struct PythonStages {
-    /// Makes `torch` stages.
+    /// Creates `torch` stages.
     pub torch: Option<Configure>,
-    /// Makes `python` stages.
+    /// Creates `python` stages.
     pub python: Option<Configure>,
-    /// Opens sources: bytes in memory and files of Python's.
+    /// Opens sources: bytes in memory and Python file objects.
     pub sources: Option<FindSource>,
 }
 

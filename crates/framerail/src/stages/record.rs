@@ -1,4 +1,4 @@
-//! The `record` stage: clips around events, of packets as they were read.
+//! The `record` stage: writes clips around events from the packets that were read.
 
 mod ring;
 mod trigger;
@@ -24,9 +24,9 @@ use crate::{
     outputs::{self, Misplaced, OneStreamGuard},
 };
 
-/// Distance of keyframes where frames are encoded: a clip can begin at any of them.
+/// Keyframe interval of encoded clips: a clip can begin at any keyframe.
 const KEYFRAME_EVERY: Duration = Duration::from_secs(1);
-/// Highest value of the setting that begins clips.
+/// Maximum value of the setting that begins clips.
 const MOST_CALLS: f64 = 1e9;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -87,7 +87,7 @@ struct RecordPlan {
     max: f64,
     memory_bytes: usize,
     audio: bool,
-    /// Encoding was asked for.
+    /// Encoding was requested.
     encodes: bool,
     is_live: bool,
     writer: WriterOptions,
@@ -211,11 +211,11 @@ struct Stream {
     packets: PacketStream,
     ring: Ring,
     clips: Vec<Clip>,
-    /// Clips so far.
+    /// Number of clips so far.
     count: u64,
-    /// Calls that were answered.
+    /// Number of calls handled.
     calls: u64,
-    /// An event is under way.
+    /// Whether an event is in progress.
     is_on: bool,
     was_cut: bool,
 }
@@ -337,7 +337,7 @@ impl Record {
         Ok(())
     }
 
-    /// Extends the clip that is being written, or begins one.
+    /// Extends the current clip, or begins one.
     fn event(&mut self, id: StreamId, secs: f64, what: &str) -> Result<(), StageError> {
         let (plan, rules) = (&self.plan, self.plan.rules());
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
@@ -355,7 +355,7 @@ impl Record {
         Ok(())
     }
 
-    /// Writes what belongs to clips up to a time, completes those that are over, and forgets what no clip will need.
+    /// Writes clips up to a time, completes those that are over, and drops packets that no clip will need.
     fn advance(&mut self, id: StreamId, secs: f64) -> Result<(), StageError> {
         self.write(id, secs, false)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
@@ -367,7 +367,7 @@ impl Record {
         self.complete(over, Ending::Whole)
     }
 
-    /// Writes what belongs to clips up to a time; at the end of a stream everything.
+    /// Writes clips up to a time; at the end of a stream everything.
     fn write(&mut self, id: StreamId, secs: f64, is_end: bool) -> Result<(), StageError> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         for clip in &mut stream.clips {
@@ -381,7 +381,7 @@ impl Record {
         Ok(())
     }
 
-    /// Keeps the packets of a stream within the memory.
+    /// Keeps a stream's packets within the memory limit.
     fn fit(&mut self, id: StreamId) -> Result<(), StageError> {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         while stream.ring.bytes() > self.plan.memory_bytes {

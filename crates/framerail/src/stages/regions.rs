@@ -1,4 +1,4 @@
-//! The `regions` stage: the next model looks at fixed areas of the frame.
+//! The `regions` stage: makes the next model run on fixed areas of the frame.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl StagePlan for RegionsPlan {
         Ok(Some(EdgeFormat { parts: Some(PartFormat::Regions { names }), ..input.clone() }))
     }
 
-    /// The model behind it looks at the frame's pixels, so the source must keep them.
+    /// The next model reads the frame's pixels, so the source must keep them.
     fn takes_device_frames(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! The `report` stage: what was found, and where to look closer, as one HTML page.
+//! The `report` stage: an HTML page on detections and the most doubtful frames.
 
 mod chart;
 mod doubt;
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Doubtful frames that are listed when there are no pictures of them.
+/// Number of listed doubtful frames without thumbnails.
 const LISTED_WITHOUT_PICTURES: usize = 24;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -67,15 +67,15 @@ struct ReportPlan {
     subject: Subject,
 }
 
-/// What the page is about.
+/// Content of the page.
 #[derive(Clone, Debug, Default)]
 struct Subject {
     /// Name of the model.
     model: String,
-    /// What the model finds, as one and as many: `face`, `faces`.
+    /// The model's class in singular and plural: `face`, `faces`.
     singular: String,
     plural: String,
-    /// Whether the model skips frames that nothing fills in.
+    /// Whether the model skips frames that no stage fills in.
     has_gaps_by_plan: bool,
 }
 
@@ -129,7 +129,7 @@ impl StagePlan for ReportPlan {
     }
 }
 
-/// A page in the making.
+/// A page being made.
 struct OpenPage {
     file: OutputFile,
     ends_by_stop: bool,
@@ -141,7 +141,7 @@ struct OpenPage {
 struct Report {
     plan: ReportPlan,
     pages: BTreeMap<PathBuf, OpenPage>,
-    /// The page of each stream and its place there.
+    /// The page of each stream and its index there.
     streams: HashMap<StreamId, (PathBuf, usize)>,
     misplaced: Misplaced,
     pictures: Option<Counter>,
@@ -232,7 +232,7 @@ impl Report {
         {
             record.end(ended_early, &mut page.doubts);
         }
-        // Its own page is complete now.
+        // The stream's own page is complete now.
         if has_stream_placeholder(&self.plan.template)
             && let Some(page) = self.pages.remove(&path)
         {
@@ -255,7 +255,7 @@ impl OpenPage {
         self.file(subject)?.complete(ending)
     }
 
-    /// The page, written and not complete.
+    /// The page, written but not yet renamed.
     fn file(self, subject: &Subject) -> Result<OutputFile, StageError> {
         let Self { mut file, streams, doubts, .. } = self;
         let with_pictures = doubts.with_pictures();

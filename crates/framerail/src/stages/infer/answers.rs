@@ -1,4 +1,4 @@
-//! What a model said becomes detections of the frame, attributes of its detections, or attributes of the frame.
+//! Attaches model results to frames: as detections, attributes of detections, or attributes of the frame.
 
 use std::sync::Arc;
 
@@ -10,53 +10,53 @@ use framerail_vision::{MatchMetric, MergeOptions, MergeRule, merge};
 use super::kept::KeptAttributes;
 use crate::parts::{FrameAttributes, FrameParts, Part, PartOf};
 
-/// What becomes of the finds of a detector that looks at detections.
+/// Where the results of a detector that runs on detections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finds {
-    /// Parts of the detection.
+    /// Into the parts of the detection.
     Parts,
     /// Detections of the frame.
     Detections,
 }
 
-/// Overlap from which of two finds in neighbouring detections the better one stays.
+/// IoU at which the weaker of two results in neighbouring detections is suppressed.
 const SAME_FIND: f32 = 0.5;
 
-/// How answers are put on frames.
+/// How results are attached to frames.
 #[derive(Clone, Debug)]
 pub(super) struct Answers {
     /// Name of the model.
     pub(super) model: Arc<str>,
-    /// Detections that the model adds to a frame are numbered from here on: behind the classes of models before it.
+    /// Offset of the model's class numbers: after the classes of earlier models.
     pub(super) first_label: u32,
-    /// What a thing is called that is found without its own class.
+    /// Label of an object without a class of its own.
     pub(super) thing: Option<Label>,
-    /// Whether a frame that it looked at has been seen as a whole by those that find things.
+    /// Whether earlier detectors ran on this frame.
     pub(super) marks_analysed: bool,
-    /// What is found in detections.
+    /// Where results inside detections go.
     pub(super) finds: Finds,
 }
 
-/// What was put on a frame.
+/// Counts of attached results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Put {
-    /// Detections, those that are parts of others included.
+    /// Detections, including parts of others.
     pub(super) detections: u64,
     /// Attributes of detections and of the frame.
     pub(super) attributes: u64,
-    /// Attributes of tracks that were not looked at again.
+    /// Attributes of tracks on which the model did not run again.
     pub(super) kept: u64,
-    /// Detections that were brought together with others.
+    /// Detections merged into others.
     pub(super) merged: u64,
-    /// Detections that were found in the box around an area, but not in the area.
+    /// Detections in the box around an area but outside the area.
     pub(super) outside: u64,
 }
 
-/// A model's word on a part of a frame, by the part's place in the list; `None` for the whole frame.
+/// A model's result for a part of a frame, by the part's index; `None` for the whole frame.
 pub(super) type Answer = (Option<usize>, Prediction);
 
 impl Answers {
-    /// Puts what was said of a frame on it, and takes its parts off.
+    /// Attaches the results of a frame and removes its parts.
     pub(super) fn put(&self, item: &mut FrameItem, answers: Vec<Answer>, kept: &mut KeptAttributes) -> Put {
         let parts = item.attachments.get::<FrameParts>().cloned().unwrap_or_default();
         item.attachments.remove::<FrameParts>();
@@ -101,7 +101,7 @@ impl Answers {
         detection.attributes.extend(attribute);
     }
 
-    /// What was found in a region, a tile or the whole frame; what lies beside a region's outline is left out.
+    /// Results for a region, a tile or the whole frame, without those outside a region's outline.
     fn find(&self, item: &mut FrameItem, part: Option<&Part>, said: Prediction, put: &mut Put) -> Vec<Detection> {
         let mut found = match said {
             Prediction::Detections(detections) => {
@@ -116,7 +116,7 @@ impl Answers {
                 match (self.thing.clone().zip(extent(&description.value)), part) {
                     (Some((label, bbox)), _) => vec![self.with_landmarks(Detection::new(bbox, description.score, label), description)],
                     (None, Some(Part { of: PartOf::Region(number, name), area, .. })) => {
-                        // The area itself, whose box may well stand beside its outline.
+                        // The area itself: the anchor of its box may lie outside the outline.
                         let label = Label { id: self.first_label.saturating_add(*number), name: Arc::clone(name) };
                         return vec![self.with_landmarks(Detection::new(*area, 1.0, label), description)];
                     }
@@ -134,7 +134,7 @@ impl Answers {
 
     fn with_landmarks(&self, mut detection: Detection, description: Description) -> Detection {
         match description.value {
-            // A thing found by its landmarks has them as one found by a detector has.
+            // An object found by its landmarks keeps them, as one found by a detector does.
             AttributeValue::Landmarks(points) => detection.landmarks = points,
             value => detection.attributes.push(self.attribute(value)),
         }
@@ -148,10 +148,10 @@ impl Answers {
     }
 }
 
-/// Coverage from which a cell counts as inside.
+/// Minimum coverage of a cell that counts as inside.
 const INSIDE: u8 = 128;
 
-/// The box around landmarks or the inside of a mask; `None` for values without a place.
+/// The box around landmarks or the inside of a mask; `None` for values without a position.
 fn extent(value: &AttributeValue) -> Option<BBox> {
     match value {
         AttributeValue::Landmarks(points) => around(points.iter().copied()),

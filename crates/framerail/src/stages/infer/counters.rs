@@ -1,4 +1,4 @@
-//! What an `infer` stage counts.
+//! Counters of an `infer` stage.
 
 use framerail_cuda::Traffic;
 use framerail_infer::{DetectorStats, Predictor};
@@ -21,7 +21,7 @@ pub(super) struct Counters {
     card: Option<CardCounters>,
 }
 
-/// Counted when parts are looked at.
+/// Used if the model runs on parts.
 struct PartCounters {
     analysed: Counter,
     failed: Counter,
@@ -30,7 +30,7 @@ struct PartCounters {
     outside: Counter,
 }
 
-/// Counted when the model runs on a card.
+/// Used if the model runs on a GPU.
 struct CardCounters {
     runs: Counter,
     padded: Counter,
@@ -72,14 +72,14 @@ impl Counters {
         }
     }
 
-    /// A view that the model could not look at; whether it is the first.
+    /// Counts a view on which the model failed; returns whether it is the first.
     pub(super) fn failed(&self, is_part: bool) -> bool {
         let counter = self.parts.as_ref().filter(|_| is_part).map_or(&self.failed, |parts| &parts.failed);
         counter.add(1);
         counter.value() == 1
     }
 
-    /// A frame that was looked at, in this many parts, and what was put on it.
+    /// Counts an analysed frame, its parts, and the attached results.
     pub(super) fn put(&self, parts: usize, put: Put) {
         self.detections.add(put.detections);
         self.attributes.add(put.attributes);
@@ -91,7 +91,7 @@ impl Counters {
         }
     }
 
-    /// What the model counts, on all its devices together.
+    /// Adds the model's own counts, over all its devices.
     pub(super) fn models<'a>(&self, predictors: impl Iterator<Item = &'a Predictor>) {
         let (mut stats, mut name) = (DetectorStats::default(), "");
         if self.card.is_some() {

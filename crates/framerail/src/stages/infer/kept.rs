@@ -1,17 +1,17 @@
-//! What was said of tracks last, for frames in which they are not looked at again.
+//! Keeps the last results of tracks for frames in which the model does not run on them.
 
 use std::collections::HashMap;
 
 use framerail_core::{Attribute, BBox, Detection, StreamId};
 use framerail_pipeline::FrameItem;
 
-/// Frames after which what was said of a track that was not seen is forgotten.
+/// Frames after which the results of an unseen track are forgotten.
 const FORGET_AFTER: u64 = 1000;
 
-/// What was said of a track, and where it was then.
+/// The last result for a track, and its box at that time.
 struct Word {
     detection: Detection,
-    /// The frame, by number, in which it was needed last.
+    /// Number of the last frame that needed it.
     needed: u64,
 }
 
@@ -21,7 +21,7 @@ struct Stream {
     tracks: HashMap<u64, Word>,
 }
 
-/// What was said of the tracks of every stream; empty unless `crop` looks at tracks in every Nth frame only.
+/// Results for the tracks of every stream; empty unless `crop` selects tracks in every Nth frame only.
 #[derive(Default)]
 pub(super) struct KeptAttributes {
     is_needed: bool,
@@ -33,7 +33,7 @@ impl KeptAttributes {
         Self { is_needed, streams: HashMap::new() }
     }
 
-    /// Takes down what was said of a detection: nothing, too.
+    /// Stores the result for a detection, even an empty one.
     pub(super) fn remember(&mut self, stream: StreamId, detection: &Detection, attribute: Option<&Attribute>) {
         let Some(track) = detection.track_id.filter(|_| self.is_needed) else { return };
         let stream = self.streams.entry(stream).or_default();
@@ -42,7 +42,7 @@ impl KeptAttributes {
         stream.tracks.insert(track, Word { detection, needed: stream.frames });
     }
 
-    /// Puts what was said of these detections' tracks on them, moved along with their boxes; gives the number of attributes.
+    /// Attaches the stored results of these detections' tracks, moved with their boxes; returns the number of attributes.
     pub(super) fn put(&mut self, item: &mut FrameItem, detections: &[usize]) -> u64 {
         if !self.is_needed {
             return 0;
@@ -65,7 +65,7 @@ impl KeptAttributes {
         count
     }
 
-    /// Forgets a stream that has ended.
+    /// Forgets an ended stream.
     pub(super) fn forget(&mut self, stream: StreamId) {
         self.streams.remove(&stream);
     }

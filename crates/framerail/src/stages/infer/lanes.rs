@@ -1,23 +1,23 @@
-//! One model on several devices: each frame goes where it lies, and answers come back in the order of the frames.
+//! One model on several devices: each frame goes to the device that holds it, and results are returned in frame order.
 
 use std::collections::VecDeque;
 
 use framerail_core::Device;
 use framerail_infer::{InferError, Prediction, Predictor, View};
 
-/// Batches in flight on each of several devices. Frames come in pieces, one device after the other, so each must take a piece without
-/// waiting.
+/// Batches in flight on each of several devices. Frames arrive in pieces, one device after the other, so each device must accept a
+/// piece without waiting.
 pub(super) const SLOTS_OF_SEVERAL: usize = 16;
 
-/// What a model is shown: an item by its number, or a part of its frame.
+/// A model input: an item by its number, or a part of its frame.
 pub(super) type Viewed = (u64, Option<usize>);
 
-/// What was shown, and what is said of it.
+/// The inputs of a submission and their results.
 type Said = (Vec<Viewed>, Vec<Prediction>);
 
-/// What must be done before an item can go on.
+/// The next step before an item can continue.
 pub(super) enum Due {
-    /// Put to work what waits on this lane.
+    /// Submit the waiting inputs of this lane.
     Submit(usize),
     /// Collect the oldest submission of this lane.
     Collect(usize),
@@ -55,7 +55,7 @@ impl Lanes {
         self.first().is_some_and(|predictor| predictor.device() != Device::Cpu)
     }
 
-    /// Calls whose results may wait while the next is put to work.
+    /// Number of calls whose results may wait while the next one is submitted.
     pub(super) fn calls_under_way(&self) -> usize {
         match self.0.len() {
             0 | 1 => usize::from(self.is_on_card()),
@@ -67,7 +67,7 @@ impl Lanes {
         self.0.iter_mut().try_for_each(|lane| change(&mut lane.predictor))
     }
 
-    /// Lets a view wait on the lane of its device, or on the first one for frames on the host; the lane when its batch is full.
+    /// Adds a view to the lane of its device, or the first lane for frames on the host; returns the lane if its batch is full.
     pub(super) fn wait_on(&mut self, device: Device, viewed: Viewed) -> Option<usize> {
         let lane = self.0.iter().position(|lane| lane.predictor.device() == device).unwrap_or(0);
         let found = self.0.get_mut(lane)?;
@@ -79,7 +79,7 @@ impl Lanes {
         self.0.get_mut(lane).map(|lane| std::mem::take(&mut lane.waiting)).unwrap_or_default()
     }
 
-    /// Puts views to work on a lane.
+    /// Submits views to a lane.
     ///
     /// # Errors
     /// As [`Predictor::submit`].
@@ -90,7 +90,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// What is still to be done for items before this number.
+    /// The next step for items before this number.
     pub(super) fn due(&self, end: u64) -> Option<Due> {
         let is_before = |viewed: Option<&Viewed>| viewed.is_some_and(|(number, _)| *number < end);
         self.0.iter().enumerate().find_map(|(place, lane)| {
@@ -104,7 +104,7 @@ impl Lanes {
         })
     }
 
-    /// The oldest submission of a lane with what is said of it; `None` when results are missing.
+    /// The oldest submission of a lane with its results; `None` if results are missing.
     ///
     /// # Errors
     /// As [`Predictor::collect`].

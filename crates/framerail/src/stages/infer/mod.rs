@@ -1,4 +1,4 @@
-//! The `infer` stage: runs a model on frames, or parts of them, and attaches what it says.
+//! The `infer` stage: runs a model on frames, or parts of them, and attaches the results.
 
 mod answers;
 mod counters;
@@ -126,17 +126,17 @@ fn spec() -> StageSpec {
 
 struct InferPlan {
     name: String,
-    /// Shared with the source, which may make inputs for it.
+    /// Shared with the source, which may make the model's inputs.
     model: Arc<Mutex<Model>>,
     every: u64,
-    /// What the user said of what is found in parts around detections.
+    /// The user's choice for results in parts around detections.
     finds: Option<Finds>,
     workers: usize,
     max_wait: Option<std::time::Duration>,
-    /// How answers are put on frames; known after linking.
+    /// How results are attached to frames; known after linking.
     answers: Option<Answers>,
     looks_at_parts: bool,
-    /// Whether what was said of tracks is kept while they are not looked at.
+    /// Whether results of tracks are kept while the model does not run on them.
     keeps_tracks: bool,
 }
 
@@ -192,7 +192,7 @@ impl StagePlan for InferPlan {
             (false, Some(_)) => None,
         };
         if let Some((width, height)) = warm_size {
-            // Nothing is left to do where loading did it.
+            // Nothing is left to do if linking loaded it.
             predictor.warm_up(width, height).map_err(model_error)?;
         }
         self.keeps_tracks = matches!(input.parts, Some(PartFormat::Detections { every }) if every > 1);
@@ -237,7 +237,7 @@ impl StagePlan for InferPlan {
         let not_linked = || StageError::new(ErrorKind::Internal, "the model was not loaded; link first");
         let first = loaded.first().ok_or_else(not_linked)?;
         let answers = self.answers.ok_or_else(not_linked)?;
-        // A card runs one batch after the other; a second worker would only hold the weights once more.
+        // A GPU runs one batch after the other; a second worker would only hold the weights again.
         let is_on_card = first.device() != Device::Cpu;
         let workers = if is_on_card { 1 } else { self.workers };
         let one_is_enough = || format!("one worker instead of {}: a GPU runs one batch after another", self.workers);

@@ -1,4 +1,4 @@
-//! The model of an `infer` stage: loaded once, where it is to run, for the first user.
+//! The model of an `infer` stage, loaded once, on its device, for the first user.
 
 use std::{
     fmt,
@@ -19,25 +19,25 @@ use crate::{
     devices::{Devices, Settled, unusable},
 };
 
-/// Frames in one run on a card, unless the user says otherwise: most of the gain for little memory.
+/// Default batch on a GPU: most of the gain for little memory.
 const BATCH_ON_CARD: usize = 8;
 
-/// Width and height of frames for a first session where theirs are not known before the start.
+/// Frame size of a first session if the size is unknown before the start.
 pub(super) const ANY_SIZE: (u32, u32) = (640, 360);
 
-/// What is needed to load the model, and the model.
+/// The model, and what is needed to load it.
 pub(crate) struct Model {
     options: DetectorOptions,
-    /// As given; by default it depends on the device.
+    /// As given; the default depends on the device.
     batch: Option<usize>,
     devices: Arc<Devices>,
     choice: DeviceChoice,
-    /// The card, once it was looked for.
+    /// The GPU, once it was searched for.
     settled: Option<Settled>,
     loaded: Option<Predictor>,
-    /// The same model on the other cards that share the work.
+    /// The same model on the other GPUs that share the work.
     others: Vec<Predictor>,
-    /// Loads libraries while the source is opened; joined before they are used, and before the process may end.
+    /// Loads libraries while the source is opened; joined before they are used, and before the process can exit.
     ahead: Option<JoinHandle<()>>,
 }
 
@@ -47,7 +47,7 @@ impl Drop for Model {
     }
 }
 
-/// The models of one pipeline, so that places that ask for the same one share it. Nobody is kept alive by being listed.
+/// The models of one pipeline, so that stages with the same model share it. Entries are weak: they keep no model loaded.
 #[derive(Default)]
 pub(crate) struct SharedModels(Mutex<Vec<(String, Weak<Mutex<Model>>)>>);
 
@@ -64,13 +64,13 @@ impl SharedModels {
         models.push((key, Arc::downgrade(model)));
     }
 
-    /// Another place's model of this key, loaded on this device.
+    /// Another stage's model with this key, loaded on this device.
     fn find(&self, key: &str, device: Device) -> Option<Predictor> {
         let others: Vec<Arc<Mutex<Model>>> = {
             let models = self.0.lock();
             models.iter().filter(|(known, _)| known == key).filter_map(|(_, model)| model.upgrade()).collect()
         };
-        // The one that asks is locked and has none.
+        // The stage that asks holds its own lock and has no model yet.
         let loaded =
             |other: &Arc<Mutex<Model>>| other.try_lock()?.loaded.as_ref().filter(|found| found.device() == device).map(Predictor::share);
         others.iter().find_map(loaded)
@@ -86,13 +86,13 @@ impl Model {
         model
     }
 
-    /// What two places must have in common to share a model: all but the thresholds, which each has for itself.
+    /// What two stages must have in common to share a model: everything but the thresholds, which each has separately.
     fn key(&self) -> String {
         let same = DetectorOptions { confidence_threshold: None, iou_threshold: None, ..self.options.clone() };
         format!("{same:?} {:?} {:?}", self.batch, self.choice)
     }
 
-    /// The model of another place, with the thresholds of this one.
+    /// The model of another stage, with this stage's thresholds.
     fn shared(&self, device: Device, size: Option<(u32, u32)>) -> Option<Predictor> {
         let key = self.key();
         let mut predictor = self.devices.models.find(&key, device).or_else(|| kept_models::find(&key, device, size))?;
@@ -103,7 +103,7 @@ impl Model {
         Some(predictor)
     }
 
-    /// Begins to load ONNX Runtime and CUDA's libraries on another thread, where there is a GPU that may be used: they are large.
+    /// Starts to load ONNX Runtime and CUDA's libraries on another thread, if a GPU may be used: they are large.
     pub(super) fn load_libraries_ahead(&mut self) {
         if self.choice == DeviceChoice::On(Device::Cpu) || self.ahead.is_some() {
             return;
@@ -124,8 +124,8 @@ impl Model {
         }
     }
 
-    /// Loads the model where it is to run: on the card that was found, or, where the device is ours to choose and the model
-    /// does not run there, on the CPU. `at` is where frames lie, `size` theirs when known.
+    /// Loads the model on its device: the selected GPU, or, if the device is automatic and the model does not run there, the CPU. `at`
+    /// is the device of the frames, `size` their size if known.
     pub(super) fn load(&mut self, at: Device, size: Option<(u32, u32)>) -> Result<&mut Predictor, PlanError> {
         self.wait_for_libraries();
         if self.loaded.is_none() {
@@ -154,7 +154,7 @@ impl Model {
         Ok(self.loaded.insert(predictor))
     }
 
-    /// Loads the model on the other cards that share the work.
+    /// Loads the model on the other GPUs that share the work.
     ///
     /// # Errors
     /// `Resource` where one of them cannot run it.
@@ -171,23 +171,23 @@ impl Model {
         Ok(())
     }
 
-    /// The other cards on which the model runs.
+    /// The other GPUs on which the model runs.
     pub(super) fn other_devices(&self) -> Vec<Device> {
         self.others.iter().map(Predictor::device).collect()
     }
 
-    /// The card that was found.
+    /// The selected GPU.
     fn card(&self) -> Option<Device> {
         self.settled.as_ref()?.card.as_ref().map(|card| card.id())
     }
 
-    /// `None` when the CPU is to do it.
+    /// `None` for the CPU.
     fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Predictor>, PlanError> {
-        // What ONNX Runtime lacks for cards shows with the first session: make one here, whatever the frames' size.
+        // The first session shows what ONNX Runtime lacks for GPUs: create one here, with any frame size.
         let load = |batch| load_on(&self.options, device, batch, size.or(Some(ANY_SIZE)));
         let loaded = match self.batch {
             Some(batch) => load(batch),
-            // A model may take one frame at a time only.
+            // A model may support one frame at a time only.
             None => load(BATCH_ON_CARD).or_else(|error| if is_about_the_batch(&error) { load(1) } else { Err(error) }),
         };
         match loaded {
@@ -202,8 +202,7 @@ impl Model {
         }
     }
 
-    /// The loaded model, and what was decided about it that the user should know. A light copy stays, which knows the inputs
-    /// of further sizes.
+    /// The loaded model, and notices about its device. A light copy stays, which knows the inputs of further sizes.
     pub(super) fn take(&mut self) -> (Vec<Predictor>, Option<String>) {
         let copy = self.loaded.as_ref().map(Predictor::fork);
         self.loaded = self.loaded.take().map(|loaded| kept_models::keep(self.key(), loaded));
@@ -211,7 +210,7 @@ impl Model {
         (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
     }
 
-    /// Frames in one run, once it is loaded.
+    /// Frames per run, once it is loaded.
     pub(super) fn frames_together(&self) -> usize {
         self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Predictor::batch)
     }
@@ -221,7 +220,7 @@ fn is_about_the_batch(error: &InferError) -> bool {
     matches!(error, InferError::Option { option: "batch", .. })
 }
 
-/// Whether ONNX Runtime can run models on cards.
+/// Whether ONNX Runtime can run models on GPUs.
 fn has_cuda_provider(options: &DetectorOptions, card: Device) -> Result<(), String> {
     let runtime = Runtime::load_for(card, options.runtime_library.as_deref(), &options.search).map_err(|error| error.to_string())?;
     let info = runtime.info();
@@ -248,13 +247,13 @@ fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option
     Ok(predictor)
 }
 
-/// What the model takes, for a source that makes it while it decodes.
+/// The model's input, for a source that makes it while decoding.
 #[derive(Clone)]
 pub(crate) struct ModelInput(pub(super) Arc<Mutex<Model>>);
 
 impl ModelInput {
-    /// What the model takes of pictures of this size that lie on this device; `None` when it runs elsewhere, or not at all:
-    /// why, shows when its stage links.
+    /// The model's input for frames of this size on this device; `None` if it runs elsewhere, or not at all, for a reason that linking
+    /// its stage reports.
     pub(crate) fn spec(&self, device: Device, width: u32, height: u32) -> Option<InputSpec> {
         let mut model = self.0.lock();
         let first = match model.others.iter().any(|other| other.device() == device) {

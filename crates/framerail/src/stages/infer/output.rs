@@ -1,4 +1,4 @@
-//! What an `infer` stage gives: the format of its output, and how answers are put on frames.
+//! The output of an `infer` stage: its format, and how results are attached to frames.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn mismatch(needs: String, hint: &str) -> PlanError {
     PlanError::Link(LinkMismatch { needs, hint: hint.into() })
 }
 
-/// The format behind a model that looks at every `every`th frame, and how its answers are put on frames.
+/// The format after a model that runs on every `every`th frame, and how its results are attached to frames.
 pub(super) fn output(
     predictor: &Predictor,
     input: &EdgeFormat,
@@ -25,7 +25,7 @@ pub(super) fn output(
     let first_label = u32::try_from(first_label).unwrap_or(u32::MAX);
     let thing = |_| Label { id: first_label, name: Arc::from(card.thing_name()) };
     let finds_by_itself = matches!(task, Task::Landmarks | Task::Segmentation);
-    // A classifier behind a detector says nothing of the frames that the detector has left out.
+    // A classifier after a detector does not analyse the frames that the detector skipped.
     let marks_analysed = input.detections.is_none() || task == Task::Detection || finds_by_itself;
     let marks_analysed = marks_analysed && !matches!(input.parts, Some(PartFormat::Detections { .. }));
     let model = Arc::from(card.name.as_str());

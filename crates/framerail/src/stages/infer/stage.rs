@@ -1,4 +1,4 @@
-//! Frames, or parts of them, through the model, with batches in flight on a card.
+//! Runs frames, or parts of them, through the model, with batches in flight on a GPU.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{convert::model_error, parts::FrameParts};
 
-/// Items of one call, until all of its answers are there.
+/// Items of one call, until all of their results are there.
 struct UnderWay {
     /// Number of the first item; the others follow.
     first: u64,
@@ -28,7 +28,7 @@ impl UnderWay {
     }
 }
 
-/// What may be changed while it runs.
+/// Settings that can be changed during the run.
 struct Settings {
     confidence: Setting,
     iou: Option<Setting>,
@@ -41,23 +41,23 @@ pub(super) struct Infer {
     kept: KeptAttributes,
     looks_at_parts: bool,
     every: u64,
-    /// Frames of each stream so far; only kept when frames are skipped.
+    /// Number of frames of each stream so far; only used when frames are skipped.
     seen: HashMap<StreamId, u64>,
     under_way: VecDeque<UnderWay>,
-    /// Calls whose results may wait while the next is put to work.
+    /// Number of calls whose results may wait while the next one is submitted.
     calls_under_way: usize,
     /// Number of the next item.
     next: u64,
-    /// What was said of items whose turn is still to come.
+    /// Results of items that are not due yet.
     said: HashMap<u64, Vec<Answer>>,
-    /// What was decided while linking and the user should know.
+    /// Notices from linking.
     notices: Vec<String>,
     counters: Option<Counters>,
     settings: Option<Settings>,
 }
 
 impl Infer {
-    /// `predictors` are the same model on several devices, one of each.
+    /// `predictors` are the same model on several devices, one each.
     pub(super) fn new(model: &str, predictors: Vec<Predictor>, answers: Answers, kept: KeptAttributes, every: u64) -> Self {
         let lanes = Lanes::new(predictors);
         Self {
@@ -78,12 +78,12 @@ impl Infer {
         }
     }
 
-    /// The same for frames whose parts are looked at.
+    /// The same for frames with parts.
     pub(super) fn with_parts(self, looks_at_parts: bool) -> Self {
         Self { looks_at_parts, ..self }
     }
 
-    /// The same with something to tell the user.
+    /// The same with notices for the user.
     pub(super) fn with_notices(self, notices: Vec<String>) -> Self {
         Self { notices, ..self }
     }
@@ -195,7 +195,7 @@ impl Infer {
         Ok(())
     }
 
-    /// Puts frames or parts to work: at once where there is one device, in whole batches of each device where there are several.
+    /// Submits frames or parts: at once with one device, in whole batches per device with several.
     fn submit(&mut self, views: Vec<Viewed>) -> Result<(), StageError> {
         if self.lanes.is_one() {
             return self.submit_to(0, views);
@@ -212,7 +212,7 @@ impl Infer {
         Ok(())
     }
 
-    /// Puts to work what waits for its batch to fill.
+    /// Submits inputs that wait for their batch to fill.
     fn put_to_work(&mut self, lane: usize) -> Result<(), StageError> {
         let views = self.lanes.take_waiting(lane);
         self.submit_to(lane, views)
@@ -231,7 +231,7 @@ impl Infer {
         }
     }
 
-    /// What cannot be made into a model input passes as not analysed; in a batch, the others are tried alone.
+    /// Frames that cannot be made into a model input pass as not analysed; the others of the batch are tried one by one.
     fn leave_out(&mut self, lane: usize, viewed: Vec<Viewed>, error: &InferError) -> Result<(), StageError> {
         if viewed.len() > 1 {
             return viewed.into_iter().try_for_each(|viewed| self.submit_to(lane, vec![viewed]));
@@ -244,7 +244,7 @@ impl Infer {
         Ok(())
     }
 
-    /// Takes what was said in a device's oldest submission; waits for it.
+    /// Collects the results of a device's oldest submission; waits for it.
     fn collect(&mut self, lane: usize) -> Result<(), StageError> {
         let missing = || StageError::new(ErrorKind::Internal, format!("{} returned no results for some frames", self.model));
         let (viewed, said) = self.lanes.collect(lane).map_err(model_error)?.ok_or_else(missing)?;
@@ -254,7 +254,7 @@ impl Infer {
         Ok(())
     }
 
-    /// Puts on a frame what was said of it.
+    /// Attaches the results of a frame.
     fn put(&mut self, item: &mut FrameItem, answers: Vec<Answer>) {
         let parts = answers.iter().filter(|(part, _)| part.is_some()).count();
         let was_looked_at = !answers.is_empty();
@@ -277,7 +277,7 @@ fn views_of(items: &[Item], place: usize) -> impl Iterator<Item = Option<usize>>
     whole.into_iter().chain((0..parts.unwrap_or(0)).map(Some))
 }
 
-/// An item under way by its number.
+/// An item in flight by its number.
 fn item_of(under_way: &VecDeque<UnderWay>, number: u64) -> Option<&Item> {
     let place = under_way.partition_point(|call| call.end() <= number);
     let call = under_way.get(place)?;

@@ -1,4 +1,4 @@
-//! What a person decided on the review page: tracks to remove or to leave visible, and boxes to add.
+//! Corrections from the review page: tracks to remove or to leave visible, and boxes to add.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use super::records::Records;
 
-/// More than anyone decides by hand.
+/// More than a person adds by hand.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Frames of a track; all of them without limits.
+/// Frames of a track; the whole track without limits.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OfTrack {
@@ -35,13 +35,13 @@ impl OfTrack {
     }
 }
 
-/// A place that no detector found.
+/// An object that no detector found.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Added {
     first: u64,
     last: u64,
-    /// Frame, then x1, y1, x2, y2 in its pixels; in between boxes are interpolated, beyond they stay where they are.
+    /// Frame, then x1, y1, x2, y2 in its pixels; boxes in between are interpolated, and beyond the ends they stay in place.
     boxes: Vec<(u64, f32, f32, f32, f32)>,
 }
 
@@ -75,7 +75,7 @@ impl Added {
     }
 }
 
-/// What becomes of a recorded detection.
+/// What to do with a recorded detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ruling {
     Cover,
@@ -83,7 +83,7 @@ pub(super) enum Ruling {
     LeaveVisible,
 }
 
-/// The file.
+/// The corrections file.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Corrections {
@@ -91,7 +91,7 @@ pub(super) struct Corrections {
     path: PathBuf,
     /// The detections that are corrected.
     detections: Option<PathBuf>,
-    /// What they were found in, for the reader.
+    /// Name of the input, as information.
     #[serde(default)]
     #[allow(dead_code, reason = "a note to people")]
     input: String,
@@ -128,7 +128,7 @@ impl Corrections {
         Ok(Self { path: path.to_owned(), ..read })
     }
 
-    /// The detections as named, else a file of this name beside the corrections: pages and downloads lie in different folders.
+    /// The detections file as named, else a file of this name beside the corrections: pages and downloads may be in different folders.
     pub(super) fn detections_file(&self) -> Option<PathBuf> {
         let named = self.detections.as_deref()?;
         let folder = self.path.parent().unwrap_or(Path::new(""));
@@ -137,7 +137,7 @@ impl Corrections {
         Some(if placed.is_file() { placed } else { beside.unwrap_or(placed) })
     }
 
-    /// Whether every track that is named is there.
+    /// Checks that every named track exists.
     ///
     /// # Errors
     /// `Input`, with the track.
@@ -150,7 +150,7 @@ impl Corrections {
         })
     }
 
-    /// What becomes of a track on a frame.
+    /// What to do with a track on a frame.
     pub(super) fn ruling(&self, track: Option<u64>, frame: u64) -> Ruling {
         let Some(track) = track else { return Ruling::Cover };
         let names = |list: &[OfTrack]| list.iter().any(|of| of.holds(track, frame));
@@ -161,7 +161,7 @@ impl Corrections {
         }
     }
 
-    /// What is added to a frame, numbered behind the recorded tracks.
+    /// Boxes added to a frame, numbered after the recorded tracks.
     pub(super) fn added(&self, frame: u64, records: &Records) -> Vec<Detection> {
         let label = records.labels.first().cloned().unwrap_or_else(|| Label { id: 0, name: "added".into() });
         let next = records.tracks.last().map_or(0, |last| last + 1);

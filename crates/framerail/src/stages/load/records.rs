@@ -1,4 +1,4 @@
-//! Detections as `save` writes them to JSON lines.
+//! Reads detections from the JSON lines of `save`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,10 +12,10 @@ use framerail_core::{BBox, Detection, DetectionOrigin, Frame, Label, Point};
 use framerail_pipeline::{ErrorKind, StageError};
 use serde::Deserialize;
 
-/// A line longer than this is not a record.
+/// Maximum length of a record's line.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// A line: a frame.
+/// A line: one frame.
 #[derive(Deserialize)]
 struct Line {
     stream: String,
@@ -39,7 +39,7 @@ struct Found {
     origin: DetectionOrigin,
 }
 
-/// What is recorded of a frame.
+/// The record of a frame.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) frame: u64,
@@ -97,7 +97,7 @@ impl Records {
         Ok(records)
     }
 
-    /// What is recorded of a frame. Records of one stream serve a stream of any name: files are renamed.
+    /// The record of a frame. Records of a single stream match a stream of any name, because files are renamed.
     pub(super) fn of(&self, stream: &str, frame: &Frame) -> Option<&Record> {
         let only = self.streams.values().next().filter(|_| self.streams.len() == 1);
         self.streams.get(stream).or(only)?.get(&micros(frame.seconds()))

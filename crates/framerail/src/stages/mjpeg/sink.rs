@@ -1,4 +1,4 @@
-//! Pictures and their server as a sink.
+//! The image server as a sink.
 
 use std::{env, sync::Arc};
 
@@ -63,7 +63,7 @@ impl StagePlan for MjpegPlan {
 }
 
 fn stage_error(error: ServeError) -> StageError {
-    // The words for a watched run name its variable.
+    // The message of a served run names its own variable.
     let message = match &error {
         ServeError::TokenNeeded { address } => {
             format!("{address} is reachable from other machines; set token_env=VARIABLE, or serve at 127.0.0.1")
@@ -76,7 +76,7 @@ fn stage_error(error: ServeError) -> StageError {
 struct Mjpeg {
     /// Until the run begins.
     bound: Option<BoundServer>,
-    /// Goes before the thread whose pictures it gives.
+    /// Dropped before the thread that makes its images.
     server: Option<Server>,
     pictures: Pictures,
     _thread: PictureThread,

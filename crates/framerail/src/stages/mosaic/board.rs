@@ -1,4 +1,4 @@
-//! The picture of a mosaic: cells painted one by one, and what is written in them.
+//! The canvas of a mosaic: paints cells and writes labels.
 
 use framerail_core::{BBox, ColorDescription, ColorMatrix, ColorRange, Frame, FramePool, HostSurface, PixelFormat, Region};
 use framerail_media::{Converter, ScaleOptions, ScaleQuality};
@@ -11,20 +11,20 @@ use crate::{
     typeface::Typeface,
 };
 
-/// Colour of labels, and of words in place of a picture.
+/// Colour of labels, and of words in empty cells.
 const INK: [u8; 3] = [255; 3];
 /// Opacity of the box behind a label, of 255.
 const LABEL_BOX: u8 = 140;
-/// How far a picture that is not current is darkened, of 255.
+/// Darkening of a frame that is not current, of 255.
 const DARKENED: u8 = 170;
-/// Buffers kept: pictures on their way, and one of each size of cell.
+/// Buffers kept: output frames in flight, and one per cell size.
 const KEPT_BUFFERS: usize = 12;
 
-/// What a cell shows.
+/// Content of a cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shown<'a> {
     Picture(&'a Frame),
-    /// The last picture, darkened, with a word; black where there was none.
+    /// The last frame, darkened, with a word; black if there was none.
     Word(&'static str, Option<&'a Frame>),
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Board {
     surface: HostSurface,
     color: ColorDescription,
     background: [u8; 3],
-    /// Height of labels in pixels; `None` for no labels.
+    /// Height of labels in pixels; `None` without labels.
     label_pixels: Option<f32>,
     face: Typeface,
     pool: FramePool,
-    /// For each cell: its tables fit the size of its stream.
+    /// One per cell: its tables depend on the stream's size.
     converters: Vec<Converter>,
 }
 
@@ -61,12 +61,12 @@ impl Board {
         fill(&mut self.surface, &self.color, self.background).map_err(vision_error)
     }
 
-    /// A copy of the whole as it is now.
+    /// A copy of the canvas.
     pub(super) fn picture(&self) -> Result<HostSurface, StageError> {
         self.surface.copied(&self.pool).map_err(core_error)
     }
 
-    /// Paints one cell. `label` stands at its lower left.
+    /// Paints one cell, with `label` at its lower left.
     pub(super) fn paint(&mut self, grid: &Grid, number: usize, shown: Shown<'_>, label: &str) -> Result<(), StageError> {
         let Some(cell) = grid.cell(number) else { return Ok(()) };
         let frame = match shown {
@@ -93,7 +93,7 @@ impl Board {
         Ok(())
     }
 
-    /// The frame as large as it fits into the cell, in its shape.
+    /// The frame as large as fits into the cell, with its aspect ratio.
     fn scaled(&mut self, frame: &Frame, number: usize, cell: Region) -> Result<HostSurface, StageError> {
         let (width, height) = frame.pixel_aspect().square_size(frame.width, frame.height);
         let scale = (f64::from(cell.width) / f64::from(width)).min(f64::from(cell.height) / f64::from(height));
@@ -127,9 +127,9 @@ impl Board {
         sketch.text_block(middle(width, block.width), middle(height, block.height), block, INK);
     }
 
-    /// Copies a picture to an even place on the canvas.
+    /// Copies a frame to an even position on the canvas.
     fn place(&mut self, tile: &HostSurface, x: u32, y: u32) {
-        // The canvas is never handed out, so it is writable.
+        // The canvas has no other holder, so it is writable.
         let Some(mut planes) = self.surface.planes_mut() else { return };
         for plane in 0..3 {
             let shift = u32::from(plane > 0);

@@ -1,4 +1,4 @@
-//! Where the cells of a mosaic lie.
+//! Layout of the cells of a mosaic.
 
 use framerail_core::Region;
 
@@ -11,11 +11,11 @@ pub(super) struct Grid {
     gap: u32,
 }
 
-/// The shape of a picture for which cells are made: 16:9.
+/// Aspect ratio for which the layout is optimised: 16:9.
 const SHAPE: f64 = 16.0 / 9.0;
 
 impl Grid {
-    /// The grid of at least so many cells that shows 16:9 pictures largest; with so many columns where they are given.
+    /// The grid of at least this many cells that shows 16:9 frames largest; with a fixed number of columns if given.
     pub(super) fn new(cells: usize, columns: Option<u32>, canvas: (u32, u32), gap: u32) -> Self {
         let cells = u32::try_from(cells).unwrap_or(u32::MAX).clamp(1, 1024);
         let grid = |columns: u32| Self { columns, rows: cells.div_ceil(columns), canvas, gap };
@@ -27,7 +27,7 @@ impl Grid {
             (width / SHAPE).min(height)
         };
         let grids = (1..=cells).map(grid);
-        // Of equally good ones the first, with fewer columns.
+        // The first of equally good grids, with fewer columns.
         grids.reduce(|best, next| if picture_height(&next) > picture_height(&best) + 1e-9 { next } else { best }).unwrap_or(grid(1))
     }
 

@@ -1,4 +1,4 @@
-//! Files read one after another, the next ones opened and decoded ahead.
+//! Reads files one after another, with the next ones opened and decoded ahead.
 
 use std::{
     collections::VecDeque,
@@ -19,17 +19,17 @@ use super::{
 };
 use crate::convert::reader_error;
 
-/// Frames and packets of a file that are read ahead, at least.
+/// Minimum number of frames and packets of a file that are read ahead.
 const MIN_ITEMS: usize = 8;
 
-/// Of the memory, a file that is longer gets this share before its turn: its decoders have memory for frames beside.
+/// Share of the memory for a longer file before its turn; its decoders need memory for frames too.
 const LONG_FILE_SHARE: u64 = 4;
 
 /// A file that is opened and decoded before its turn.
 struct Begun {
     id: StreamId,
     file: Prefetching<Placement, FileError>,
-    /// Bytes of its frames, as far as it is read ahead.
+    /// Size of its frames in bytes, as far as it is read ahead.
     bytes: u64,
 }
 
@@ -43,19 +43,18 @@ impl From<framerail_reader::ReaderError> for FileError {
 }
 
 struct State {
-    /// Files whose turn is still to come and that are not begun.
+    /// Files that are not started yet.
     waiting: VecDeque<StreamRequest>,
     begun: VecDeque<Begun>,
-    /// Whether the present file, which was begun before its turn, is decoded to its end.
+    /// Whether the current file, which was started early, is fully decoded.
     present: Arc<AtomicBool>,
 }
 
-/// Opens files in their order, and those behind ahead of their turn: as many as decoders, not counting those that are decoded and
-/// wait, as far as memory goes. What is left of the
-/// present file counts too, so a long file has the decoders to itself until it nears its end.
+/// Opens files in order, and the following ones ahead: as many as decoders, not counting fully decoded ones, as far as memory allows.
+/// The rest of the current file counts too, so a long file has all decoders until it nears its end.
 pub(super) struct InTurn {
     opener: Arc<SourceOpener>,
-    /// Files side by side, the present one included.
+    /// Number of concurrent files, including the current one.
     most: usize,
     memory_bytes: u64,
     state: Mutex<State>,
@@ -68,7 +67,7 @@ impl InTurn {
         Arc::new(Self { opener, most, memory_bytes, state: Mutex::new(state) })
     }
 
-    /// Begins further files while the present one, of which so many frames were given, leaves room for them.
+    /// Starts further files if the current one, of which this many frames were delivered, leaves room for them.
     pub(super) fn go_on(&self, present: &StreamInfo, given: u64) {
         let mut state = self.state.lock();
         if state.waiting.is_empty() || !self.has_place(&state) {
@@ -78,10 +77,10 @@ impl InTurn {
         let Some(frames) = present.frames_estimate else { return };
         let mut taken = frames.saturating_sub(given).saturating_mul(bytes);
         taken = state.begun.iter().fold(taken, |sum, begun| sum.saturating_add(begun.bytes));
-        // Files of a folder are alike.
+        // Files of a folder are similar.
         let whole = frames.saturating_mul(bytes).max(bytes);
         let wanted = whole.min(self.memory_bytes / LONG_FILE_SHARE).max(bytes);
-        // As many as fit share the decoders; one that does not fit has all of them when it is its turn.
+        // As many as fit share the decoders; one that does not fit gets all of them in its turn.
         let side_by_side = usize::try_from(self.memory_bytes / whole).unwrap_or(usize::MAX).min(self.most);
         let decoders = (side_by_side > 1).then(|| self.most.div_ceil(side_by_side));
         while self.has_place(&state) && taken.saturating_add(wanted) <= self.memory_bytes {
@@ -95,14 +94,14 @@ impl InTurn {
         }
     }
 
-    /// Whether a decoder would be idle without a further file. Frames that are decoded long before their turn only cost memory.
+    /// Whether a decoder would be idle without a further file. Frames decoded long before their turn only cost memory.
     fn has_place(&self, state: &State) -> bool {
         let decoded = state.begun.iter().filter(|begun| begun.file.is_read()).count();
         let present = usize::from(!state.present.load(Ordering::Relaxed));
         present + state.begun.len() - decoded < self.most && decoded < self.most
     }
 
-    /// Takes a file that is begun off the queue, and forgets those before it.
+    /// Removes a started file from the queue, and forgets those before it.
     fn take(&self, id: StreamId) -> Option<Begun> {
         let mut state = self.state.lock();
         state.waiting.retain(|request| request.id.0 > id.0);
@@ -112,7 +111,7 @@ impl InTurn {
         taken
     }
 
-    /// The file that was opened before the run takes part.
+    /// Includes the file that was opened before the run.
     pub(super) fn opened(&self, id: StreamId) {
         drop(self.take(id));
     }

@@ -1,4 +1,4 @@
-//! The cards that decode sources.
+//! The GPUs that decode sources.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use framerail_reader::{CopySurfaces, DecodingCard, DeviceOptions, MakeSurface};
 use super::inputs::ModelInputs;
 use crate::stages::infer::ModelInput;
 
-/// Device memory kept for frames that come back: a quarter of the card's, and no more than this.
+/// Device memory kept for returned frames: at most a quarter of the GPU's, and at most this.
 const MAX_KEPT_BYTES: u64 = 4 << 30;
 
-/// Device memory for model inputs made ahead, unless the user says otherwise: they are far smaller than pictures.
+/// Default device memory for model inputs made ahead: they are far smaller than frames.
 const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
 
-/// The cards that decode; the first one is where frames go that the host decodes.
+/// The GPUs that decode; frames decoded on the host are uploaded to the first one.
 #[derive(Clone)]
 pub(super) struct Card {
     pub(super) device: Arc<CudaDevice>,
     decoders: Option<usize>,
     ahead_bytes: Option<u64>,
     lanes: Vec<Lane>,
-    /// Frames are pictures, as opposed to a model's inputs.
+    /// The output is frames, not model inputs.
     pub(super) makes_pictures: bool,
 }
 
-/// One card, with its memory for frames.
+/// One GPU, with its memory for frames.
 #[derive(Clone)]
 struct Lane {
     pool: DevicePool,
@@ -52,7 +52,7 @@ impl Lane {
 }
 
 impl Card {
-    /// `model` is the only stage that looks at pictures, and would rather have its input.
+    /// `model` is the only stage that reads pixels, and prefers its input.
     pub(super) fn new(
         devices: &[Arc<CudaDevice>],
         decoders: Option<usize>,
@@ -70,17 +70,17 @@ impl Card {
         self.device.id()
     }
 
-    /// The further cards.
+    /// The further GPUs.
     pub(super) fn others(&self) -> Vec<Device> {
         self.lanes.iter().skip(1).map(|lane| lane.pool.device().id()).collect()
     }
 
-    /// The most device memory that frames took on each card, decoders not counted.
+    /// The peak device memory of frames on each GPU, without decoders.
     pub(super) fn memory_bytes(&self) -> impl Iterator<Item = (Device, u64)> {
         self.lanes.iter().map(|lane| (lane.pool.device().id(), lane.pool.stats().high_water_bytes as u64))
     }
 
-    /// For the next source: the card with the least to do comes first, and decodes alone what is decoded as one.
+    /// For the next source: the least busy GPU is first, and decodes alone if the source has one decoder.
     pub(super) fn options(&self) -> DeviceOptions {
         let mut lanes: Vec<&Lane> = self.lanes.iter().collect();
         lanes.sort_by_key(|lane| lane.load());

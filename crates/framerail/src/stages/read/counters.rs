@@ -1,4 +1,4 @@
-//! What `read` counts, over all of its sources.
+//! Counters of `read`, over all of its sources.
 
 use framerail_cuda::Traffic;
 use framerail_media::Damage;
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use crate::devices::account;
 
-/// A part of the damage, to be counted under a name.
+/// A kind of damage, and the name of its counter.
 type DamageCount = fn(&Damage) -> u64;
 
-/// What of the damage is counted.
+/// The counted kinds of damage.
 const DAMAGE: [(&str, DamageCount); 12] = [
     ("packets_corrupt", |damage| damage.packets_corrupt),
     ("packets_dropped", |damage| damage.packets_dropped),
@@ -38,7 +38,7 @@ pub(super) struct Counters {
     card: Option<CardCounters>,
 }
 
-/// Counted when a card decodes.
+/// Used when a GPU decodes.
 struct CardCounters {
     sources_on_cpu: Counter,
     frames_on_cpu: Counter,
@@ -50,7 +50,7 @@ struct Most {
     waiting: Counter,
 }
 
-/// What one source has put into the counters so far.
+/// The amounts that one source has added so far.
 #[derive(Default)]
 pub(super) struct Counted {
     damage: Damage,
@@ -75,7 +75,7 @@ impl Counters {
         }
     }
 
-    /// Adds what is new in a source's damage and conversions.
+    /// Adds a source's new damage and conversions.
     pub(super) fn count(&self, counted: &mut Counted, damage: Damage, converted: u64) {
         for (counter, count) in &self.damage {
             counter.add(count(&damage).saturating_sub(count(&counted.damage)));
@@ -90,7 +90,7 @@ impl Counters {
         }
     }
 
-    /// Adds what is new in a source's work, and what this thread has moved. `memory`: device memory so far.
+    /// Adds a source's new work, and this thread's copies. `memory`: device memory so far.
     pub(super) fn count_work(&self, context: &StageContext, counted: &mut Counted, work: SourceStats) {
         self.pieces.add(work.pieces.saturating_sub(counted.work.pieces));
         let most = self.most.lock();
@@ -99,7 +99,7 @@ impl Counters {
         drop(most);
         if let Some(card) = &self.card {
             account(context, since(work.traffic, counted.work.traffic));
-            // Uploads of frames that the host decoded were made by this thread.
+            // This thread uploaded the frames that the host decoded.
             account(context, Traffic::take());
             card.frames_on_cpu.add(work.frames_on_host.saturating_sub(counted.work.frames_on_host));
             card.pictures.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
@@ -108,7 +108,7 @@ impl Counters {
     }
 }
 
-/// What has been moved since an earlier look; both count from the start of a source.
+/// The difference to an earlier count; both count from the start of a source.
 fn since(now: Traffic, before: Traffic) -> Traffic {
     Traffic {
         uploads: now.uploads.saturating_sub(before.uploads),

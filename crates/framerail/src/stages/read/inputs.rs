@@ -1,4 +1,4 @@
-//! Model inputs in place of pictures, made while a card decodes.
+//! Model inputs instead of frames, made while a GPU decodes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 
 use crate::stages::infer::ModelInput;
 
-/// Makes what the model takes of each picture, or, where the model has no use for it, a copy of the picture.
+/// Makes the model's input from each decoded frame, or, if the model does not use the frame, a copy of the frame.
 pub(super) struct ModelInputs {
     model: ModelInput,
     pool: DevicePool,
     copies: CopySurfaces,
-    /// By width and height of the picture in square pixels.
+    /// By width and height of the frame in square pixels.
     makers: Mutex<HashMap<(u32, u32), Maker>>,
 }
 
-/// What makes inputs of pictures of one size; none where the model has no use for them.
+/// The maker of inputs for one frame size; `None` if the model does not use such frames.
 type Maker = Option<Arc<TensorPictures>>;
 
 impl ModelInputs {
@@ -53,7 +53,7 @@ impl MakeSurface for ModelInputs {
     }
 }
 
-/// What a model takes, as the reader says it.
+/// A model's input as the reader's options.
 fn options(spec: &InputSpec) -> TensorOptions {
     let wanted = &spec.preprocess;
     TensorOptions {

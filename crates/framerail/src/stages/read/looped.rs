@@ -1,4 +1,4 @@
-//! A file that is played again from its start, with times that go on.
+//! A file that is played repeatedly with continuous timestamps.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) enum Rounds {
 }
 
 impl Rounds {
-    /// What is left after one more; `None` when there is no more.
+    /// The remaining count after one more round; `None` if there is none.
     fn next(self) -> Option<Self> {
         match self {
             Rounds::Times(left) if left <= 1 => None,
@@ -24,29 +24,29 @@ impl Rounds {
     }
 }
 
-/// Opens the source once more.
+/// Opens the source again.
 pub(super) type Reopen = Box<dyn FnMut() -> Result<Box<dyn FrameSource>, ReaderError> + Send>;
 
-/// Plays a source several times. The first frame of a round follows the last of the one before as if the file went on.
+/// Plays a source several times. The first frame of a round follows the last of the previous one without a gap.
 pub(super) struct Looped {
     inner: Box<dyn FrameSource>,
     info: StreamInfo,
     reopen: Reopen,
     rounds: Rounds,
-    /// Added to the times of the present round, in ticks of the frames.
+    /// Offset of the current round's times, in ticks of the frames.
     shift: i64,
     first: Option<i64>,
-    /// The last frame, as it was given.
+    /// The last frame, as delivered.
     last: Option<i64>,
-    /// Where the last frame of this round ends.
+    /// End time of this round's last frame.
     end: i64,
     step: i64,
     next_index: u64,
     first_index: u64,
-    /// Latest time of each side stream, now and at the end of the round before: audio may be longer than the video.
+    /// Latest time of each side stream, now and at the end of the previous round: audio may be longer than the video.
     latest: BTreeMap<usize, i64>,
     before: BTreeMap<usize, i64>,
-    /// Of the rounds that are over.
+    /// Of completed rounds.
     damage: Damage,
     conversions: Vec<Conversion>,
     stats: SourceStats,
@@ -91,7 +91,7 @@ impl Looped {
         frame
     }
 
-    /// The packet at its time; `None` for one that overlaps the round before.
+    /// The packet with its time; `None` for one that overlaps the previous round.
     fn packet(&mut self, mut packet: Packet) -> Option<Packet> {
         let shift = self.info.time_base.rescale(self.shift, packet.time_base);
         packet.pts = packet.pts.map(|pts| Pts(pts.0.saturating_add(shift)));
@@ -106,9 +106,9 @@ impl Looped {
         Some(packet)
     }
 
-    /// Begins the next round; `false` when there is none.
+    /// Begins the next round; `false` if there is none.
     fn go_on(&mut self) -> Result<bool, ReaderError> {
-        // A source that gives nothing would be opened for ever.
+        // An empty source would be reopened forever.
         let Some((rounds, first)) = self.rounds.next().zip(self.first) else { return Ok(false) };
         self.damage = self.damage();
         self.conversions = self.conversions();

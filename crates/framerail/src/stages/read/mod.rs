@@ -1,4 +1,4 @@
-//! The `read` stage: demuxes and decodes its sources, one after another or side by side.
+//! The `read` stage: demuxes and decodes its sources, one after another or concurrently.
 
 mod ahead;
 mod card;
@@ -41,7 +41,7 @@ use crate::{
     inputs::{expand_sources, is_image},
 };
 
-/// Buffers kept for frames that are turned or converted on reading.
+/// Buffers kept for frames that are rotated or converted on reading.
 const KEPT_BUFFERS: usize = 8;
 
 pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), RegistryError> {
@@ -158,17 +158,17 @@ struct ReadPlan {
     choice: DeviceChoice,
     /// What `memory` asks for.
     ahead_bytes: Option<u64>,
-    /// Host memory for frames decoded ahead of all sources.
+    /// Host memory for frames decoded ahead, over all sources.
     host_ahead_bytes: u64,
     decoders: Option<usize>,
     policy: StreamPolicy,
-    /// Whether the number of files that are read at once was given.
+    /// Whether the number of concurrent files was given.
     streams_given: bool,
-    /// A source opened while linking so that formats are known and mistakes show early, and its flag.
+    /// A source opened while linking so that formats are known and mistakes are reported early, and its flag.
     first: Option<(Opened, CancelToken)>,
 }
 
-/// Decoders on a card for all streams of a run together: one more than the engines of the largest cards.
+/// GPU decoders for all streams of a run together: one more than the engines of the largest GPUs.
 const DECODERS_FOR_ALL: usize = 8;
 
 /// Device memory for frames decoded ahead, of all streams together.
@@ -220,7 +220,7 @@ impl ReadPlan {
         })
     }
 
-    /// Shares threads and memory out to the sources that are read at once. Frames of the run may take `memory_bytes` together.
+    /// Divides threads and memory among the concurrent sources. Frames of the run may use `memory_bytes` together.
     fn share_out(&mut self, memory_bytes: u64) {
         let Self { opener, policy, requests, .. } = self;
         let side_by_side = together(policy, requests);
@@ -230,7 +230,7 @@ impl ReadPlan {
         }
         let mut share = side_by_side.max(1) as u64;
         if side_by_side == 1 && requests.len() > 1 {
-            // Other files are decoded beside each.
+            // Other files are decoded concurrently.
             opener.host.threads_alone = Some(threads(opener).div_ceil(requests.len()));
             share = 2;
         }
@@ -238,7 +238,7 @@ impl ReadPlan {
         opener.host.memory_bytes = Some(self.host_ahead_bytes / share);
     }
 
-    /// Whether a source can only be a file, and is not there. Patterns, protocols and devices are left to FFmpeg.
+    /// Whether a source can only be a file and is missing. Patterns, protocols and devices are left to FFmpeg.
     fn is_missing_file(&self, source: &str) -> bool {
         source != STANDARD_INPUT && self.opener.input.format.is_none() && !source.contains(['%', ':']) && !Path::new(source).exists()
     }
@@ -249,7 +249,7 @@ impl ReadPlan {
         self.policy.on_error.unwrap_or(otherwise) == OnStreamError::Fail
     }
 
-    /// Finds the card that decodes, if one is to.
+    /// Finds the GPU for decoding, if one is wanted.
     fn find_card(&mut self, context: &LinkContext) -> Result<(), StageError> {
         let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
         let settled = self.devices.settle(self.choice, Device::Cpu, "decoding", can)?;
@@ -269,13 +269,13 @@ impl ReadPlan {
         Ok(())
     }
 
-    /// Opens the first source. Where the device is ours to choose, one that the card does not decode moves all to the CPU.
+    /// Opens the first source. With an automatic device, a source that the GPU does not decode moves everything to the CPU.
     fn open_first(&mut self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         if self.choice == DeviceChoice::Auto
             && let Some(card) = self.opener.card.clone()
         {
             if is_image(Path::new(request.source.reveal())) {
-                // Nobody expects a card to decode a picture: no word on it.
+                // A single image is always decoded on the CPU: no notice.
                 self.opener.card = None;
                 return self.opener.open_on_host(request, cancel);
             }
@@ -306,26 +306,26 @@ impl ReadPlan {
     }
 }
 
-/// Pixels and frames per second at most, of one core and of one engine of a card: small frames cost either as much as larger ones.
-/// Measured with H.264 on the 16 cores of an H200's host (340x192: 24,000; 1080p: 1,500) and on its 7 engines (17,700; 4,300).
+/// Maximum pixels and frames per second of one core and of one GPU engine: small frames cost either as much as larger ones. Measured
+/// with H.264 on the 16 cores of an H200's host (340x192: 24,000; 1080p: 1,500) and on its 7 engines (17,700; 4,300).
 const CORE: (f64, f64) = (190e6, 1500.0);
 const ENGINE: (f64, f64) = (1275e6, 2530.0);
 
-/// Frames per second of so many decoders.
+/// Frames per second of this many decoders.
 fn frames_per_sec(decoders: usize, (pixels_per_sec, most): (f64, f64), (width, height): (u32, u32)) -> f64 {
     let pixels = f64::from(width) * f64::from(height);
     decoders as f64 * (pixels_per_sec / pixels.max(1.0)).min(most)
 }
 
-/// Why frames are decoded on the CPU although a card could, when that is faster.
+/// Why frames are decoded on the CPU despite a usable GPU, if that is faster.
 fn why_cpu(cores: usize, engines: usize, (width, height): (u32, u32)) -> Option<String> {
     let is_faster = frames_per_sec(cores, CORE, (width, height)) > frames_per_sec(engines, ENGINE, (width, height));
     is_faster.then(|| format!("{cores} cores decode frames of {width}x{height} faster than a GPU of {engines} engines"))
 }
 
 impl ReadPlan {
-    /// Why the CPU is faster than any card for the first file, when it is and no stage wants its input made on a card. Nothing has
-    /// touched a card until then: starting one takes longer than reading many a folder of small files.
+    /// Why the CPU is faster than any GPU for the first file, if it is and no stage wants its input made on a GPU. No GPU was started
+    /// until then: that takes longer than reading many a folder of small files.
     fn why_no_card(&self, context: &LinkContext) -> Option<String> {
         let request = self.requests.first().filter(|_| self.choice == DeviceChoice::Auto && context.tensor_wanted.is_none())?;
         let is_file = !request.is_live && std::fs::metadata(request.source.reveal()).is_ok_and(|found| found.is_file());
@@ -338,7 +338,7 @@ impl ReadPlan {
         why_cpu(threads(&self.opener), DECODERS_FOR_ALL - 1, (info.width, info.height))
     }
 
-    /// The same for a card that was found.
+    /// The same for a selected GPU.
     fn why_not_this_card(&self, card: &Card, info: &StreamInfo) -> Option<String> {
         let codec = nvdec::NvdecCodec::from_ffmpeg_name(&info.codec).filter(|_| card.makes_pictures)?;
         let capability = nvdec::capability(&card.device, codec, nvdec::Chroma::Yuv420, 8).ok().flatten()?;
@@ -346,7 +346,7 @@ impl ReadPlan {
     }
 }
 
-/// Most streams that are read side by side.
+/// Maximum number of concurrent streams.
 fn together(policy: &StreamPolicy, requests: &[StreamRequest]) -> usize {
     let live = requests.iter().filter(|request| request.is_live).count();
     live + (requests.len() - live).min(policy.at_once)
@@ -395,7 +395,7 @@ fn rounds(options: &Options, requests: &[StreamRequest]) -> Result<Rounds, Confi
     }
 }
 
-/// Refuses options of cameras where there is none.
+/// Refuses camera options without a camera.
 fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result<(), ConfigError> {
     let given = ["size", "input_format"].into_iter().find(|name| options.is_given(name));
     let has_camera = options.is_given("format") || requests.iter().any(|request| policy::is_camera(request.source.reveal()));
@@ -405,7 +405,7 @@ fn check_camera_options(options: &Options, requests: &[StreamRequest]) -> Result
     }
 }
 
-/// What cameras of this machine are asked for, by FFmpeg's names.
+/// Options for local cameras, by FFmpeg's names.
 fn camera_options(options: &Options) -> Vec<(String, String)> {
     let size = options.optional_size("size").map(|(width, height)| ("video_size".to_owned(), format!("{width}x{height}")));
     let format = options.optional_text("input_format").map(|format| ("input_format".to_owned(), format.to_owned()));
@@ -446,7 +446,7 @@ impl StagePlan for ReadPlan {
             }
         }
         self.share_out(context.memory_bytes);
-        // The first is opened below; a slip in the name of a later one need not wait for its turn.
+        // The first source is opened below; a mistake in a later name is reported at once.
         if let Some(missing) =
             self.requests.iter().skip(1).find(|request| self.must_open(request) && self.is_missing_file(request.source.reveal()))
         {
@@ -463,7 +463,7 @@ impl StagePlan for ReadPlan {
         let is_live = self.policy.realtime || self.requests.iter().any(|request| request.is_live);
         let streams = (!self.policy.stays).then_some(self.requests.len());
         let mut format = EdgeFormat { streams, is_live, ..EdgeFormat::default() };
-        // Where it may fail alone, another may still be sound; where it waits for nobody, it is opened when the run begins.
+        // A source that may fail alone does not stop others; a source that is read at once is opened when the run begins.
         let first = self.requests.first().filter(|first| one_stream || (!first.is_live && self.must_open(first))).cloned();
         if let Some(request) = first {
             let cancel = context.cancel.child();
@@ -479,7 +479,7 @@ impl StagePlan for ReadPlan {
                     }
                     self.first = Some((open, cancel));
                 }
-                // It is tried again as soon as the run begins.
+                // It is retried as soon as the run begins.
                 Err(error) if !self.must_open(&request) && error.kind == ErrorKind::Input => {}
                 Err(error) => return Err(error.into()),
             }
@@ -522,7 +522,7 @@ impl StagePlan for ReadPlan {
     }
 }
 
-/// Threads that decode on the host.
+/// Decoding threads on the host.
 fn threads(opener: &SourceOpener) -> usize {
     if opener.input.threads == 0 { default_threads() } else { opener.input.threads }
 }

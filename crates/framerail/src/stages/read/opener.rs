@@ -22,26 +22,26 @@ use super::{
 };
 use crate::{convert::reader_error, inputs::expand_sources, sources::Sources, stages::link::note_source};
 
-/// Names of streams that are remembered. A run of weeks adds more; those have their number behind their name.
+/// Stream names that are remembered. A run of weeks adds more; those get their number appended.
 const MAX_NAMES: usize = 4096;
 
-/// The source that stands for standard input.
+/// The source name of standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
-/// Longest silence of a live source before it is opened again, unless the user says otherwise.
+/// Default timeout of a live source before it is reopened.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the sources of one `read` share.
+/// State shared by the sources of one `read`.
 #[derive(Default)]
 pub(super) struct Shared {
     counters: OnceLock<Counters>,
     pub(super) has_card: AtomicBool,
-    /// What was decided while linking and the user should know.
+    /// Notices from linking.
     pub(super) notices: Mutex<Vec<String>>,
 }
 
 impl Shared {
-    /// The counters; the first source to ask makes them, and tells what is to be told.
+    /// The counters; the first source creates them and reports the notices.
     pub(super) fn counters(&self, line: &StreamLine) -> &Counters {
         let has_card = self.has_card.load(std::sync::atomic::Ordering::Relaxed);
         let counters = self.counters.get_or_init(|| Counters::new(&line.context, has_card));
@@ -57,42 +57,42 @@ pub(super) struct SourceOpener {
     pub(super) input: InputOptions,
     pub(super) deinterlace: Option<(DeinterlaceMethod, bool)>,
     pub(super) host: HostOptions,
-    /// The card to which frames go.
+    /// The GPU that gets the frames.
     pub(super) card: Option<Card>,
     /// `tcp` or `udp`.
     pub(super) rtsp_transport: String,
-    /// Memory for pictures that are decoded on the CPU for the CPU, where the user says it.
+    /// Memory for frames decoded on the CPU for the CPU, if the user sets it.
     pub(super) picture_bytes: Option<u64>,
-    /// What cameras of this machine are asked for, by FFmpeg's names.
+    /// Options for local cameras, by FFmpeg's names.
     pub(super) camera_options: Vec<(String, String)>,
     pub(super) liveness: Liveness,
-    /// Opens what FFmpeg does not.
+    /// Opens sources other than FFmpeg's.
     pub(super) sources: Sources,
     pub(super) shared: Arc<Shared>,
-    /// Names of streams so far: no two are the same.
+    /// Stream names so far: they are unique.
     pub(super) names: Mutex<BTreeSet<String>>,
-    /// The files of the run: what is added to it is read, too.
+    /// The files of the run; added sources are inputs too.
     pub(super) files: RunFiles,
     /// How often files are played.
     pub(super) rounds: Rounds,
 }
 
-/// A source that could not be opened on the card, though the host may decode it.
+/// A source that could not be opened on the GPU, but perhaps on the host.
 pub(super) enum OpenError {
     NotOnCard(String),
     Failed(StageError),
 }
 
-/// An open source, and where its frames are decoded.
+/// An open source, and the device that decodes it.
 pub(super) type Opened = (Box<dyn FrameSource>, Placement);
 
 impl SourceOpener {
-    /// Opens a source where frames are wanted: on the card if it can, else on the host, with the reason.
+    /// Opens a source on the requested device: on the GPU if possible, else on the host, with the reason.
     pub(super) fn open_source(&self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         self.open_beside(request, cancel, None)
     }
 
-    /// The same with so many decoders, for a file that is decoded beside others; with all when `None`.
+    /// The same with a number of decoders, for a file that is decoded beside others; with all if `None`.
     pub(super) fn open_beside(&self, request: &StreamRequest, cancel: &CancelToken, decoders: Option<usize>) -> Result<Opened, StageError> {
         let Some(card) = &self.card else { return self.open_with_threads(request, cancel, decoders.unwrap_or(self.input.threads)) };
         match self.open_with_engines(card, request, cancel, decoders) {
@@ -107,7 +107,7 @@ impl SourceOpener {
         }
     }
 
-    /// Opens a source for the card's decoder alone.
+    /// Opens a source for the GPU's decoder only.
     pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, OpenError> {
         self.open_with_engines(card, request, cancel, None)
     }
@@ -145,7 +145,7 @@ impl SourceOpener {
         Ok((Box::new(reader), Placement::Host))
     }
 
-    /// A source of which nothing but the header is read; `None` when it cannot be opened, which opening it whole reports.
+    /// A source opened by its header only; `None` if that fails, which the full opening reports.
     pub(super) fn header(&self, request: &StreamRequest, cancel: &CancelToken) -> Option<Input> {
         Input::open(&InputOptions { probe: ProbeEffort::Header, ..self.options(request, cancel) }).ok()
     }
@@ -161,7 +161,7 @@ impl SourceOpener {
         Source::new((frames, placement), self.deinterlace, request.is_live, &self.shared)
     }
 
-    /// What opens a source once more, where it is decoded now.
+    /// Reopens a source on its current device.
     fn reopening(&self, placement: &Placement, options: InputOptions) -> Reopen {
         let host = self.host.clone();
         match placement {
@@ -199,7 +199,7 @@ impl SourceOpener {
         options
     }
 
-    /// A name that no other stream has: the wanted one, or with the stream's number behind it.
+    /// A unique stream name: the wanted one, or with the stream's number appended.
     fn free_name(&self, wanted: String, id: StreamId) -> String {
         let mut names = self.names.lock();
         if names.len() >= MAX_NAMES {

@@ -1,17 +1,17 @@
-//! How the sources of a `read` are read: together or in turn, paced, dropped, opened again.
+//! How the sources of a `read` are read: concurrently or in turn, paced, dropped, reopened.
 
 use std::{path::Path, time::Duration};
 
 use framerail_core::SourceUrl;
 use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
 
-/// Schemes of URLs that give frames at their own time.
+/// URL schemes of live sources.
 const LIVE_SCHEMES: &[&str] = &["rtsp", "rtsps", "rtp", "srtp", "udp", "srt", "rtmp", "rtmps", "rtmpt"];
 
-/// FFmpeg's names of formats that stand for cameras and screens.
+/// FFmpeg's names of formats for cameras and screens.
 const LIVE_FORMATS: &[&str] = &["v4l2", "video4linux2", "video4linux2,v4l2", "x11grab", "kmsgrab", "fbdev", "decklink", "alsa"];
 
-/// The options of `read` that are about many or live sources.
+/// Options of `read` for many or live sources.
 pub(super) fn options() -> Vec<OptionSpec> {
     vec![
         OptionSpec::integer("streams", 1..=1024)
@@ -65,13 +65,13 @@ pub(super) fn options() -> Vec<OptionSpec> {
     ]
 }
 
-/// Attempts for sources that are not live, unless the user says otherwise.
+/// Default number of attempts for sources that are not live.
 const FILE_RETRIES: u32 = 5;
 
-/// Longest wait between two attempts.
+/// Maximum wait between two attempts.
 const MAX_RETRY_WAIT: Duration = Duration::from_secs(30);
 
-/// How the sources are read, of which there are so many at the start.
+/// How the sources are read; their number at the start is given.
 pub(super) fn policy(options: &Options, sources: usize) -> Result<StreamPolicy, ConfigError> {
     let at_once = match options.word("streams") {
         Some("all") => usize::MAX,
@@ -92,7 +92,7 @@ pub(super) fn policy(options: &Options, sources: usize) -> Result<StreamPolicy, 
     }
     let first_wait = options.time("retry_wait");
     Ok(StreamPolicy {
-        // Paced files are side by side unless a number says otherwise: a camera does not wait for another.
+        // Paced files are concurrent unless a number is given: a camera does not wait for another.
         at_once: if (realtime || stays) && !options.is_given("streams") { sources.max(1024) } else { at_once },
         realtime,
         drop: Some(match options.choice("drop") {
@@ -139,12 +139,12 @@ impl Liveness {
     }
 }
 
-/// Whether a source is a camera of this machine.
+/// Whether a source is a local camera.
 pub(super) fn is_camera(source: &str) -> bool {
     Path::new(source).file_name().is_some_and(|name| name.to_string_lossy().starts_with("video")) && source.starts_with("/dev/")
 }
 
-/// FFmpeg's name of the format of this machine's cameras.
+/// FFmpeg's format name for local cameras.
 pub(super) const CAMERA_FORMAT: &str = "v4l2";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One source as a stream of the engine: decoded on the host, on a card, or on the host for a card.
+//! One source as a stream of the engine: decoded on the host, on a GPU, or on the host for a GPU.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use crate::{
     uploader::Uploader,
 };
 
-/// Where a source's frames are decoded, and for whom.
+/// The device that decodes a source's frames, and the device that uses them.
 pub(super) enum Placement {
-    /// On the host, for stages there.
+    /// On the host, for stages on the host.
     Host,
     OnCard(Card),
-    /// On the host for a card that does not decode it, with the reason.
+    /// On the host for a GPU that does not decode it, with the reason.
     ForCard(Card, String),
 }
 
@@ -35,7 +35,7 @@ impl Placement {
         }
     }
 
-    /// The pixel format of frames, when it is known.
+    /// The pixel format of frames, if known.
     pub(super) fn pixel_format(&self, format: PixelFormat) -> Option<PixelFormat> {
         match self {
             Placement::OnCard(card) => (card.makes_pictures && format == PixelFormat::Yuv420p).then_some(PixelFormat::Nv12),
@@ -49,15 +49,15 @@ pub(super) struct Source {
     placement: Placement,
     info: Arc<StreamInfo>,
     deinterlacer: Option<Deinterlacer>,
-    /// For frames that the host decodes for the card.
+    /// For frames that the host decodes for the GPU.
     uploader: Option<Uploader>,
     is_live: bool,
     shared: Arc<Shared>,
     line: Option<StreamLine>,
     counted: Counted,
-    /// The change from card to CPU was told.
+    /// Whether the change from GPU to CPU was reported.
     is_change_told: bool,
-    /// Sources behind it in a run that reads one after another.
+    /// Following sources in a run that reads one after another.
     ahead: Option<Arc<InTurn>>,
     given: u64,
 }
@@ -122,18 +122,18 @@ impl Source {
         Ok(out.push(FrameItem::new(frame).into())?)
     }
 
-    /// Counts what was done since the last time.
+    /// Counts the work since the last call.
     fn count(&mut self) {
         let Some(line) = &self.line else { return };
         let uploaded = self.uploader.as_ref().map_or(0, Uploader::memory_bytes);
         let counters = self.shared.counters(line);
         counters.count_work(&line.context, &mut self.counted, self.frames.stats());
         if let Some(card) = self.placement.card() {
-            // Frames that the host decoded lie on the first card.
+            // Frames decoded on the host are on the first GPU.
             let on_first = |device| if device == card.id() { uploaded } else { 0 };
             card.memory_bytes().for_each(|(device, bytes)| line.context.memory(device, bytes + on_first(device)));
         }
-        // Says once that a source on the card goes on on the CPU.
+        // Reports once that a source on the GPU continues on the CPU.
         if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_told) {
             self.is_change_told = true;
             self.shared.counters(line).count_on_cpu();
@@ -144,7 +144,7 @@ impl Source {
         }
     }
 
-    /// Says what was lost of a file. A live source may be opened thousands of times; its losses are in the counters.
+    /// Reports a file's losses. A live source may be opened thousands of times; its losses are in the counters.
     fn tell(&self, context: &StageContext, damage: &Damage) {
         let name = &self.info.source;
         if let Some(line) = describe(damage) {
@@ -216,7 +216,7 @@ impl StreamReader for Source {
     }
 }
 
-/// Puts the source's name before an error that is only about its codec.
+/// Adds the source's name to an error that only names its codec.
 pub(super) fn naming(source: &str, mut error: StageError) -> StageError {
     if error.kind == ErrorKind::Input && !error.message.contains(source) {
         error.message = format!("{source}: {}", error.message);
@@ -224,7 +224,7 @@ pub(super) fn naming(source: &str, mut error: StageError) -> StageError {
     error
 }
 
-/// What was lost, in one line; `None` for an intact stream.
+/// The losses, in one line; `None` for an intact stream.
 fn describe(damage: &Damage) -> Option<String> {
     let counted = [
         (damage.frames_lost, "frame lost", "frames lost"),

@@ -1,12 +1,12 @@
-//! The latest packets of a stream, and clips that are made of them.
+//! The latest packets of a stream, and clips made of them.
 
 use std::{collections::VecDeque, path::PathBuf};
 
 use framerail_media::{MediaError, PacketFile, PacketTarget, PushPacket};
 
-/// How far audio may lie behind the video in a container: a clip waits so long for it.
+/// How far audio may lag behind video in a container: a clip waits this long for it.
 const GRACE_SECS: f64 = 0.5;
-/// Times that are rounded in containers are compared with this much room.
+/// Tolerance for comparing times that containers round.
 const ROUNDING_SECS: f64 = 1e-4;
 
 struct Entry {
@@ -18,7 +18,7 @@ struct Entry {
     packet: PushPacket,
 }
 
-/// Packets in the order in which they came.
+/// Packets in order of arrival.
 #[derive(Default)]
 pub(super) struct Ring {
     entries: VecDeque<Entry>,
@@ -40,13 +40,13 @@ impl Ring {
         self.bytes
     }
 
-    /// The last keyframe at or before a time, else the first that there is.
+    /// The last keyframe at or before a time, else the first one.
     fn keyframe(&self, secs: f64) -> Option<&Entry> {
         let mut keyframes = self.entries.iter().filter(|entry| entry.is_keyframe);
         keyframes.clone().rfind(|entry| entry.pts <= secs + ROUNDING_SECS).or_else(|| keyframes.next())
     }
 
-    /// Forgets what no clip that begins at this time or later needs, nor those that are being written from `unwritten` on.
+    /// Drops packets that no clip from this time on needs, except unwritten ones from `unwritten` on.
     pub(super) fn forget(&mut self, secs: f64, unwritten: Option<u64>) {
         let Some((number, pts)) = self.keyframe(secs).map(|entry| (entry.number, entry.pts)) else { return };
         self.forget_before(number.min(unwritten.unwrap_or(u64::MAX)), pts);
@@ -58,7 +58,7 @@ impl Ring {
         }
         let mut bytes = self.bytes;
         self.entries.retain(|entry| {
-            // Audio of the first pictures may have come before them.
+            // Audio of the first frames may have arrived before them.
             let is_kept = entry.number >= number || (!entry.is_video && entry.pts >= pts);
             bytes -= if is_kept { 0 } else { entry.packet.bytes() };
             is_kept
@@ -66,7 +66,7 @@ impl Ring {
         self.bytes = bytes;
     }
 
-    /// Forgets the first group of pictures; `false` when there is only one, or a clip needs it.
+    /// Drops the first group of pictures; `false` if it is the only one, or a clip needs it.
     pub(super) fn forget_group(&mut self, unwritten: Option<u64>) -> bool {
         let second = self.entries.iter().filter(|entry| entry.is_keyframe).nth(1).map(|entry| (entry.number, entry.pts));
         match second.filter(|(number, _)| unwritten.is_none_or(|unwritten| *number <= unwritten)) {
@@ -79,32 +79,32 @@ impl Ring {
     }
 }
 
-/// A file that packets of a ring go into.
+/// A file written from packets of a ring.
 pub(super) struct Clip {
     pub(super) path: PathBuf,
-    /// Once its first packet is there: an encoder holds back what it was given last.
+    /// Set once its first packet is there: an encoder delays its input.
     file: Option<PacketFile>,
-    /// Time of its first picture, before that the time that was asked for; and the first time that is not in it.
+    /// Time of its first frame, before that the requested time; and the end time (exclusive).
     start_secs: f64,
     end_secs: f64,
-    /// The latest that the end may move to.
+    /// Latest possible end.
     last_secs: f64,
-    /// Number of the first packet that is not written.
+    /// Number of the first unwritten packet.
     next: u64,
     keyframes: u64,
-    /// Video packets were left out because they lie behind the end.
+    /// Whether video packets after the end were skipped.
     is_closing: bool,
     pub(super) packets: u64,
 }
 
 impl Clip {
-    /// A clip from the last keyframe at or before `start_secs` on.
+    /// A clip from the last keyframe at or before `start_secs`.
     pub(super) fn new(path: PathBuf, start_secs: f64, end_secs: f64, last_secs: f64) -> Self {
         let end_secs = end_secs.min(last_secs);
         Self { path, file: None, start_secs, end_secs, last_secs, next: 0, keyframes: 0, is_closing: false, packets: 0 }
     }
 
-    /// Opens the file, once the keyframe is known with which it begins; gives the time of that.
+    /// Opens the file once its first keyframe is known; returns the keyframe's time.
     pub(super) fn open(&mut self, ring: &Ring, target: &PacketTarget, is_end: bool) -> Result<Option<f64>, MediaError> {
         let has_come = is_end || ring.entries.iter().rev().find(|entry| entry.is_video).is_some_and(|entry| entry.pts >= self.start_secs);
         let Some(first) = ring.keyframe(self.start_secs).filter(|_| has_come && self.file.is_none()) else { return Ok(None) };
@@ -116,22 +116,22 @@ impl Clip {
         Ok(Some(first.pts))
     }
 
-    /// The file, if there is one.
+    /// The file, if open.
     pub(super) fn into_file(self) -> Option<PacketFile> {
         self.file
     }
 
-    /// The first packet that it still needs; `None` for one that is not open.
+    /// The first packet that it still needs; `None` if it is not open.
     pub(super) fn next(&self) -> Option<u64> {
         self.file.is_some().then_some(self.next)
     }
 
-    /// The time at which it begins, for one that is not open.
+    /// The start time of a clip that is not open.
     pub(super) fn awaits(&self) -> Option<f64> {
         self.file.is_none().then_some(self.start_secs)
     }
 
-    /// Moves the end; `false` when it is too late for that.
+    /// Moves the end; `false` if it is too late.
     pub(super) fn extend(&mut self, end_secs: f64, event_secs: f64) -> bool {
         if self.is_closing || event_secs > self.end_secs || event_secs >= self.last_secs {
             return false;
@@ -140,12 +140,12 @@ impl Clip {
         true
     }
 
-    /// Whether nothing more belongs to it once frames have come to this time.
+    /// Whether the clip is complete when frames have reached this time.
     pub(super) fn is_over(&self, reached_secs: f64) -> bool {
         self.is_closing && reached_secs >= self.end_secs + GRACE_SECS
     }
 
-    /// Writes the packets that are needed for frames up to this time.
+    /// Writes the packets needed for frames up to this time.
     pub(super) fn write(&mut self, ring: &Ring, reached_secs: f64) -> Result<(), MediaError> {
         if self.file.is_none() {
             return Ok(());
@@ -167,7 +167,7 @@ impl Clip {
 
     fn video(&mut self, entry: &Entry) -> Result<(), MediaError> {
         self.keyframes += u64::from(entry.is_keyframe);
-        // Leading pictures refer to what lies before the first keyframe.
+        // Leading pictures refer to frames before the first keyframe.
         if self.keyframes == 1 && entry.pts < self.start_secs - ROUNDING_SECS {
             return Ok(());
         }

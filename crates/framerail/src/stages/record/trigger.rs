@@ -1,4 +1,4 @@
-//! What begins a clip.
+//! Triggers of clips.
 
 use framerail_core::Detection;
 use framerail_pipeline::{DetectionFormat, FrameItem};
@@ -7,7 +7,7 @@ use framerail_vision::{FrameZones, ZoneEvent};
 /// Words of `on=`, for messages.
 const KNOWN: &str = "detection, detection:CLASS, zone, zone:NAME, line, line:NAME, call";
 
-/// One thing that begins a clip.
+/// One trigger.
 #[derive(Clone, Debug, PartialEq)]
 enum Trigger {
     Detection(Option<String>),
@@ -17,7 +17,7 @@ enum Trigger {
     Call,
 }
 
-/// What begins clips.
+/// The triggers of clips.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Triggers {
     list: Vec<Trigger>,
@@ -56,7 +56,7 @@ impl Triggers {
         classes.map(String::as_str).find(|class| !format.labels.is_empty() && !format.labels.iter().any(|known| known == class))
     }
 
-    /// What happened on a frame, in a few words; `None` when nothing did that begins a clip.
+    /// The event of a frame in a few words; `None` if nothing triggers a clip.
     pub(super) fn fired(&self, item: &FrameItem, is_called: bool) -> Option<String> {
         self.list.iter().find_map(|trigger| match trigger {
             Trigger::Call => is_called.then(|| "a call".to_owned()),
