@@ -1,4 +1,4 @@
-//! Tables of plain columns in Parquet: what an index of a data set is kept in.
+//! Parquet tables of plain columns, for the index of a data set.
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -16,7 +16,7 @@ use parquet::{
     file::properties::WriterProperties,
 };
 
-/// The values of a column, one a row.
+/// The values of a column, one per row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// Text.
@@ -51,7 +51,7 @@ impl Values {
         }
     }
 
-    /// An empty column for values of a type; `None` for types that are not read.
+    /// An empty column for a type; `None` for unsupported types.
     fn of_type(kind: &DataType) -> Option<Self> {
         Some(match kind {
             DataType::Utf8 | DataType::LargeUtf8 => Values::Text(Vec::new()),
@@ -98,7 +98,7 @@ impl Values {
     }
 }
 
-/// Writes a table; a file of that name is replaced once it is complete.
+/// Writes a table; an existing file is replaced once the new one is complete.
 ///
 /// # Errors
 /// As [`commit::OutputFile::create`] and [`commit::OutputFile::complete`]; `BadOption` for columns of different lengths.

@@ -1,4 +1,4 @@
-//! Text in outline fonts, as coverage of pixels: shaped, in any script that a font has, by resvg.
+//! Text in outline fonts, rendered as pixel coverage by resvg, which shapes every script that a font has.
 
 use std::{
     collections::HashMap,
@@ -19,16 +19,16 @@ use resvg::{
     },
 };
 
-/// Texts that are kept as pixels: those of all streams and labels that stay the same.
+/// Cached texts: those of all streams, and labels that stay the same.
 const KEPT: usize = 64;
-/// Distance of lines, and height of a block of one line, in font sizes.
+/// Line distance, and height of a single line, in font sizes.
 const LINE_STEP: f32 = 1.2;
 /// From the top of a line to its baseline.
 const BASELINE: f32 = 0.95;
-/// Widest text in pixels.
+/// Maximum width of a text in pixels.
 const MAX_WIDTH: f32 = 16384.0;
 
-/// A font, with the included one and those of the system for characters that it does not have.
+/// A font, with the included one and the system's as fallback.
 #[derive(Clone)]
 pub(crate) struct Typeface(Arc<Shared>);
 
@@ -36,11 +36,11 @@ struct Shared {
     /// Family of the first font.
     family: String,
     own: Arc<Database>,
-    /// The same with the fonts of the system: found once a text needs them.
+    /// The same with the system's fonts, which are searched once a text needs them.
     with_system: OnceLock<Arc<Database>>,
-    /// Where characters were found so far.
+    /// Cache of characters and whether a font has them.
     found: Mutex<HashMap<char, Found>>,
-    /// The latest first.
+    /// The most recent first.
     kept: Mutex<Vec<(Wanted, Arc<Setting>)>>,
 }
 
@@ -60,13 +60,13 @@ struct Wanted {
     outline: f32,
 }
 
-/// Text as pixels: its letters and what the outline covers, of the same size.
+/// Text as pixels: coverage of letters and of the outline, of the same size.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Setting {
     pub(crate) letters: TextBlock,
-    /// Letters included; empty where there is no outline.
+    /// Including letters; empty without an outline.
     pub(crate) outline: TextBlock,
-    /// Pixels around the text on each side, into which the outline and slanted letters reach.
+    /// Margin around the text for the outline and slanted letters, in pixels.
     pub(crate) border: u32,
 }
 
@@ -139,7 +139,7 @@ impl Typeface {
         if text.chars().any(|character| self.find(character) == Found::System) { self.with_system() } else { &self.0.own }
     }
 
-    /// Sets lines of text, left-aligned, in a font size, with an outline of a width on each side; both in pixels.
+    /// Renders lines of text, left-aligned, with a font size and an outline width in pixels.
     pub(crate) fn set(&self, text: &str, pixels: f32, outline: f32) -> Arc<Setting> {
         let wanted = Wanted { text: text.to_owned(), pixels, outline };
         let mut kept = self.0.kept.lock();
@@ -153,10 +153,10 @@ impl Typeface {
         kept.first().map(|(_, setting)| Arc::clone(setting)).unwrap_or_default()
     }
 
-    /// `None` for a text without a printed character.
+    /// `None` for a text without visible characters.
     fn render(&self, wanted: &Wanted) -> Option<Setting> {
         let Wanted { text, pixels, outline } = wanted;
-        // A character that no font has would be looked for in all of them, every time.
+        // A character that no font has would be searched for in all of them, every time.
         let shown = |character| if self.find(character) == Found::Nowhere { '?' } else { character };
         let text = &text.chars().map(shown).collect::<String>();
         let options = usvg::Options { fontdb: Arc::clone(self.fonts_for(text)), ..usvg::Options::default() };
@@ -200,7 +200,7 @@ impl Letters for Typeface {
     }
 }
 
-/// Without its border.
+/// Without its margin.
 fn trimmed(block: &TextBlock, border: u32) -> TextBlock {
     let (width, height) = (block.width.saturating_sub(2 * border), block.height.saturating_sub(2 * border));
     if width == 0 {
@@ -211,10 +211,10 @@ fn trimmed(block: &TextBlock, border: u32) -> TextBlock {
     TextBlock { width, height, coverage }
 }
 
-/// Whether fonts have something to show for a character.
+/// Whether fonts have a glyph for a character.
 fn is_printed(character: char) -> bool {
     !character.is_control() && !character.is_whitespace() && !('\u{200b}'..='\u{200f}').contains(&character)
-        // Variation selectors say how the character before is shown.
+        // Variation selectors modify the previous character.
         && !('\u{fe00}'..='\u{fe0f}').contains(&character)
 }
 
@@ -230,7 +230,7 @@ fn fontdb_face(data: &[u8], index: u32) -> Option<ttf_parser::Face<'_>> {
     ttf_parser::Face::parse(data, index).ok()
 }
 
-/// As XML; characters that XML does not have are left out.
+/// As XML; characters that XML does not support are left out.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -263,7 +263,7 @@ mod tests {
         assert!(ink(&large.letters) > 3 * ink(&small.letters));
         assert!(ink(&large.outline) > ink(&large.letters));
         assert!(large.letters.coverage.iter().zip(large.outline.coverage.iter()).all(|(letter, all)| letter <= all));
-        // Digits are equally wide: a clock stands still.
+        // Digits have equal widths, so a clock does not move.
         assert_eq!(face.set("11:11:11", 20.0, 0.0).letters.width, face.set("00:48:59", 20.0, 0.0).letters.width);
         assert_eq!(face.set("a\nb", 20.0, 0.0).letters.height, face.set("a", 20.0, 0.0).letters.height + 24);
         assert_eq!(face.set("  ", 20.0, 0.0).letters, TextBlock::default());

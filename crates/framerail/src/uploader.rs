@@ -1,21 +1,21 @@
-//! Frames on their way to a GPU, from host memory or from another GPU.
+//! Copies frames to a GPU, from host memory or from another GPU.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::{Device, Frame, HostSurface, Surface};
 use framerail_cuda::{CudaDevice, CudaError, CudaEvent, CudaStream, CudaSurface, DevicePool};
 
-/// Device memory kept for frames to come.
+/// Device memory kept for further frames.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// Host surfaces held at most until the card has read them.
+/// Maximum number of host surfaces held until the GPU has read them.
 const MAX_HELD: usize = 8;
 
-/// Copies frames to a card, in order, without waiting for it.
+/// Copies frames to a GPU, in order, without waiting for it.
 pub(crate) struct Uploader {
     stream: CudaStream,
     pool: DevicePool,
-    /// What the card may still be reading: page-locked memory is read after the call has returned.
+    /// Surfaces that the GPU may still be reading: page-locked memory is read after the call has returned.
     held: VecDeque<(HostSurface, CudaEvent)>,
 }
 
@@ -26,17 +26,17 @@ impl Uploader {
         Ok(Self { stream: CudaStream::new(card)?, pool: DevicePool::new(card, KEPT_BYTES)?, held: VecDeque::new() })
     }
 
-    /// The card.
+    /// The GPU.
     pub(crate) fn device(&self) -> Device {
         self.pool.device().id()
     }
 
-    /// The most device memory that its frames took.
+    /// The peak device memory of its frames.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.pool.stats().high_water_bytes as u64
     }
 
-    /// Replaces a frame's surface by one on the card, unless it is there.
+    /// Replaces a frame's surface by one on the GPU, unless it is already there.
     ///
     /// # Errors
     /// `BadArgument` for a frame on another card that is not a picture, `OutOfMemory`, `Driver`.
@@ -53,7 +53,7 @@ impl Uploader {
         }
     }
 
-    /// Replaces a frame's host surface by one on the card.
+    /// Replaces a frame's host surface by one on the GPU.
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.

@@ -1,4 +1,4 @@
-//! What `mqtt` and `webhook` have in common.
+//! Shared parts of `mqtt` and `webhook`.
 
 #[cfg(any(feature = "mqtt", feature = "webhook"))]
 pub(super) mod outbox;

@@ -1,4 +1,4 @@
-//! The `review` stage: a page on which a person checks every face, removes what is none and adds what was missed.
+//! The `review` stage: a page for checking every face by hand, removing false detections and adding missed ones.
 
 mod gather;
 mod page;
@@ -106,7 +106,7 @@ impl StagePlan for ReviewPlan {
     }
 }
 
-/// A page in the making.
+/// A page being made.
 struct OpenPage {
     path: PathBuf,
     file: OutputFile,
@@ -188,7 +188,7 @@ impl Review {
         Ok(())
     }
 
-    /// The page, written and not complete.
+    /// The page, written but not yet renamed.
     fn written(&self, page: OpenPage) -> Result<OutputFile, StageError> {
         let OpenPage { mut file, info, mut gathered, .. } = page;
         gathered.end();

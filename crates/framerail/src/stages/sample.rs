@@ -1,4 +1,4 @@
-//! The `sample` stage: fewer frames, by count or by time.
+//! The `sample` stage: keeps some of the frames, by count or by time.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -62,7 +62,7 @@ impl Selection {
         Ok(Self { rhythm, start: frames("start").unwrap_or(0), count: frames("count") })
     }
 
-    /// The rate of what is kept.
+    /// The output rate.
     fn rate(&self, rate: Rational) -> Rational {
         match self.rhythm {
             Rhythm::Every(every) => divided(rate, every).unwrap_or(rate),
@@ -71,7 +71,7 @@ impl Selection {
         }
     }
 
-    /// The number of frames that are kept.
+    /// The number of output frames.
     fn frames(&self, info: &StreamInfo) -> Option<u64> {
         let frames = info.frames_estimate?.saturating_sub(self.start);
         let kept = match self.rhythm {
@@ -90,7 +90,7 @@ impl Selection {
     }
 }
 
-/// A rate divided by a whole number, in lowest terms.
+/// A rate divided by an integer, in lowest terms.
 fn divided(rate: Rational, by: u64) -> Option<Rational> {
     let den = rate.den.checked_mul(i64::try_from(by).ok()?)?;
     let (mut a, mut b) = (rate.num.unsigned_abs(), den.unsigned_abs());
@@ -130,13 +130,13 @@ impl StagePlan for SamplePlan {
     }
 }
 
-/// How far a stream is.
+/// Position in a stream.
 #[derive(Default)]
 struct Progress {
     seen: u64,
     kept: u64,
     instants: Option<Instants>,
-    /// The frame on screen until the next one comes, and ticks since the one before it.
+    /// The frame on screen until the next one arrives, and its distance in ticks to the previous one.
     on_screen: Option<(FrameItem, Option<i64>)>,
 }
 
@@ -212,7 +212,7 @@ impl Sample {
         Ok(out.push(item.into())?)
     }
 
-    /// Whether a frame is kept is known when the next one takes its place on screen.
+    /// Whether a frame is kept is known when the next one replaces it on screen.
     fn by_time(&mut self, item: FrameItem, rate: Rational, out: &mut dyn Emitter) -> Result<(), StageError> {
         let progress = self.streams.entry(item.frame.stream).or_default();
         let instants = progress.instants.get_or_insert_with(|| Instants::new(&item.frame, rate));
@@ -225,7 +225,7 @@ impl Sample {
         Ok(())
     }
 
-    /// A stream's last frame stays on screen for its duration, or for as long as the one before it.
+    /// A stream's last frame stays on screen for its duration, or for that of the previous one.
     fn last_of(&mut self, stream: StreamId, out: &mut dyn Emitter) -> Result<(), StageError> {
         let Some(progress) = self.streams.get_mut(&stream) else { return Ok(()) };
         let (Some((shown, before)), Some(instants)) = (progress.on_screen.take(), &mut progress.instants) else { return Ok(()) };
@@ -234,7 +234,7 @@ impl Sample {
         self.decide(shown, wanted, out)
     }
 
-    /// The only stream of a run needs no more frames once it has enough.
+    /// With a single stream, no more frames are needed after the last one.
     fn end_when_complete(&mut self, stream: StreamId, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         let complete = self.streams.get(&stream).is_some_and(|progress| is_complete(progress, &self.selection));
         if !(self.one_stream && complete) {
@@ -248,7 +248,7 @@ impl Sample {
     }
 }
 
-/// Instants k/rate, k from 0 on, after a stream's first frame. Calculated in whole numbers, so that long streams do not drift.
+/// Times k/rate, k from 0, after a stream's first frame. Computed in integers, so that long streams do not drift.
 #[derive(Clone, Copy, Debug)]
 struct Instants {
     rate: Rational,
@@ -262,9 +262,9 @@ impl Instants {
         Self { rate, base: frame.time_base.ratio(), first: frame.pts.0, last_kept: None }
     }
 
-    /// Whether a frame on screen from one time until another, in ticks, is kept.
+    /// Whether a frame that is on screen from one time to another, in ticks, is kept.
     fn keep(&mut self, from: i64, until: i64) -> bool {
-        // Frames of a stream that is just slower than the rate can, by rounding, fall short of an instant.
+        // By rounding, frames of a slightly slower stream can fall short of an instant.
         let is_slow = || self.is_period(until, from) && self.last_kept.is_some_and(|last| self.is_period(from, last));
         let wanted = self.before(until) > self.before(from) || is_slow();
         if wanted {
@@ -273,18 +273,18 @@ impl Instants {
         wanted
     }
 
-    /// The same for a stream's last frame, on screen for some ticks. Rounded up, they must not reach the next instant.
+    /// The same for a stream's last frame. Rounded up, its ticks must not reach the next instant.
     fn keep_last(&mut self, from: i64, ticks: i64) -> bool {
         let rounding = i64::from(self.is_rounded() && ticks > 1);
         self.keep(from, from.saturating_add(ticks - rounding))
     }
 
-    /// Containers round times to whole ticks, often of a millisecond. Coarser ticks are the frames' own.
+    /// Containers round times to whole ticks, often milliseconds. Coarser ticks are the frames' own.
     fn is_rounded(&self) -> bool {
         i128::from(self.base.num) * 1000 <= i128::from(self.base.den)
     }
 
-    /// Number of instants before a time. Half a tick of tolerance keeps an instant with the frame that is meant.
+    /// Number of instants before a time. Half a tick of tolerance assigns an instant to the intended frame.
     fn before(&self, time: i64) -> i128 {
         let doubled = 2 * (i128::from(time) - i128::from(self.first)) - i128::from(self.is_rounded());
         let num = doubled.saturating_mul(i128::from(self.base.num)).saturating_mul(i128::from(self.rate.num));
@@ -293,7 +293,7 @@ impl Instants {
         -(-num).div_euclid(den.max(1))
     }
 
-    /// Whether two times are as far apart as instants are, but for rounding.
+    /// Whether two times differ by the distance of instants, within rounding.
     fn is_period(&self, late: i64, early: i64) -> bool {
         let ticks = i128::from(late) - i128::from(early) + i128::from(self.is_rounded());
         let num = ticks.saturating_mul(i128::from(self.base.num)).saturating_mul(i128::from(self.rate.num));
@@ -309,7 +309,7 @@ mod tests {
         Rational::new(num, den).expect("a denominator")
     }
 
-    /// The frames that are kept of times in ticks, the last one on screen for as long as the one before.
+    /// The kept ones of frames with these times in ticks; the last one stays on screen as long as the previous one.
     fn kept(times: &[i64], base: Rational, rate: Rational) -> Vec<usize> {
         let mut instants = Instants { rate, base, first: times[0], last_kept: None };
         let last = times.len() - 1;
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(kept(&tenths, ratio(1, 10), ratio(5, 1)), [0, 2, 4, 6, 8]);
         assert_eq!(kept(&tenths, ratio(1, 10), ratio(3, 1)), [0, 3, 6]);
         assert_eq!(kept(&tenths, ratio(1, 10), ratio(4, 1)), [0, 2, 5, 7]);
-        // A still picture of a second between frames is given once.
+        // A still frame of one second between others is output once.
         assert_eq!(kept(&[0, 1, 2, 12, 13, 14], ratio(1, 10), ratio(5, 1)), [0, 2, 3, 5]);
     }
 

@@ -1,4 +1,4 @@
-//! The `save` stage: detections in a file, in one of several formats.
+//! The `save` stage: writes detections to a file, in one of several formats.
 
 mod attributes;
 mod coco;
@@ -120,7 +120,7 @@ impl SavePlan {
         })
     }
 
-    /// Whether a file takes the records of several streams.
+    /// Whether a file contains the records of several streams.
     fn is_shared(&self) -> bool {
         self.together || (is_standard_output(&self.template) && self.format.has_streams())
     }
@@ -151,7 +151,7 @@ impl SavePlan {
 impl StagePlan for SavePlan {
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        // JSON lines have a place for what is said of frames without detections.
+        // Only JSON lines have records of frames without detections.
         let found = if self.format == RecordFormat::JsonLines { models_of(input)? } else { Some(detections_of(input)?) };
         if let Some(detections) = found {
             self.check_identities(detections)?;
@@ -181,7 +181,7 @@ impl StagePlan for SavePlan {
     }
 }
 
-/// An open file, by its path. One that streams share stays open for all of them.
+/// An open file, by its path. A shared one stays open for all streams.
 struct OpenFile {
     path: PathBuf,
     ends_by_stop: bool,

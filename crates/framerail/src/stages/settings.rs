@@ -1,10 +1,10 @@
-//! Numbers of a stage's options that may be changed while it runs.
+//! Options of a stage that can be changed during the run.
 
 use std::ops::RangeInclusive;
 
 use framerail_pipeline::{Setting, SettingSpec, StageContext};
 
-/// A number within a stage's options.
+/// A field of a stage's options.
 pub(super) enum Number<'a> {
     Real(&'a mut f32),
     Whole(&'a mut u32),
@@ -38,12 +38,12 @@ impl Number<'_> {
     }
 }
 
-/// A number as it was written: 0.2, not 0.20000000298.
+/// A number as written: 0.2, not 0.20000000298.
 pub(super) fn written(value: f32) -> f64 {
     (f64::from(value) * 1e6).round() / 1e6
 }
 
-/// Where a setting stands in options that may have it, and what is said of it.
+/// The field of a setting in options that may have it, and its description.
 pub(super) struct Place<T> {
     pub(super) name: &'static str,
     pub(super) range: RangeInclusive<f64>,
@@ -52,11 +52,11 @@ pub(super) struct Place<T> {
     pub(super) find: fn(&mut T) -> Option<Number<'_>>,
 }
 
-/// Those of a stage's options that may be changed while it runs.
+/// The settings of a stage.
 pub(super) struct OptionSettings<T: 'static>(Vec<(&'static Place<T>, Setting)>);
 
 impl<T> OptionSettings<T> {
-    /// Names those that the options have; they begin as they are there.
+    /// Registers the settings that the options have, with their initial values.
     pub(super) fn new(context: &StageContext, places: &'static [Place<T>], options: &mut T) -> Self {
         let setting = |place: &'static Place<T>| {
             let number = (place.find)(options)?;
@@ -67,7 +67,7 @@ impl<T> OptionSettings<T> {
         Self(places.iter().filter_map(setting).collect())
     }
 
-    /// Puts changed values in their places; says whether there are any.
+    /// Writes changed values into the options; returns whether there are any.
     pub(super) fn take_changes(&mut self, options: &mut T) -> bool {
         let mut is_changed = false;
         for (place, setting) in &mut self.0 {

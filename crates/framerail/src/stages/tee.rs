@@ -1,4 +1,4 @@
-//! The `tee` stage: everything goes to several branches.
+//! The `tee` stage: passes every item to several branches.
 
 use framerail_pipeline::{
     EdgeFormat, Emitter, Flow, FrameItem, LinkContext, PlanError, Registry, RegistryError, Stage, StageError, StagePlan, StageSpec, Work,
@@ -38,7 +38,7 @@ impl StagePlan for TeePlan {
     }
 }
 
-/// The engine gives what a stage pushes to every stage that follows.
+/// The engine passes a stage's output to every following stage.
 struct Tee;
 
 impl Stage for Tee {

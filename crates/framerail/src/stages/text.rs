@@ -1,4 +1,4 @@
-//! The `text` stage: clock, names, times and counts burnt in.
+//! The `text` stage: writes clock, names, times and counts on frames.
 
 mod template;
 
@@ -73,7 +73,7 @@ fn spec() -> StageSpec {
 
 #[derive(Clone, Copy)]
 struct Place {
-    /// 0 left or top, 0.5 the middle, 1 right or bottom.
+    /// 0 = left or top, 0.5 = middle, 1 = right or bottom.
     across: f32,
     down: f32,
 }
@@ -81,10 +81,10 @@ struct Place {
 #[derive(Clone)]
 struct Look {
     place: Place,
-    /// Parts of the frame's height.
+    /// Relative to the frame's height.
     size: f32,
     margin: f32,
-    /// Part of the letters' height.
+    /// Relative to the font size.
     outline_width: f32,
     rgb: [u8; 3],
     outline_rgb: [u8; 3],
@@ -149,7 +149,7 @@ impl StagePlan for TextPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let face = self.face.ok_or_else(|| StageError::new(ErrorKind::Internal, "the stage was not linked"))?;
-        // The start of a stream reaches one worker only.
+        // Only one worker gets the start of a stream.
         let workers = if self.template.needs_stream() { 1 } else { self.workers };
         let pool = FramePool::new(KEPT_BUFFERS * workers);
         let text = |_| {
@@ -166,7 +166,7 @@ struct Text {
     face: Typeface,
     canvas: FrameCanvas,
     streams: BTreeMap<StreamId, Arc<StreamInfo>>,
-    /// A character that no font has was reported.
+    /// Whether a character without a font was reported.
     noticed: bool,
     context: Option<StageContext>,
 }
@@ -231,7 +231,7 @@ impl Text {
 fn sketch_text(sketch: &mut Sketch, set: &Setting, look: &Look, (width, height): (u32, u32)) {
     let (margin, border) = ((look.margin * height as f32).round(), set.border as f32);
     let block = &set.letters;
-    // The border lies in the margin, as far as there is one.
+    // The outline extends into the margin, if there is one.
     let edge = (margin - border).max(0.0);
     let place = |share: f32, frame: u32, block: u32| {
         let (from, to) = (edge, frame as f32 - edge - block as f32);

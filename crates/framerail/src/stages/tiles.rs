@@ -1,4 +1,4 @@
-//! The `tiles` stage: the next detector looks at overlapping tiles, so that it sees things that are small in the frame.
+//! The `tiles` stage: makes the next detector run on overlapping tiles, to find small objects.
 //!
 //! Source: Akyon et al., "Slicing Aided Hyper Inference and Fine-tuning for Small Object Detection" (2022).
 
@@ -12,7 +12,7 @@ use framerail_vision::{MatchMetric, MergeOptions, MergeRule};
 use super::link::input_of;
 use crate::parts::{FrameParts, Part, PartOf};
 
-/// More tiles of a frame than anyone waits for.
+/// Maximum number of tiles per frame.
 const MAX_TILES: usize = 4096;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -79,7 +79,7 @@ impl TilesPlan {
         Ok(plan)
     }
 
-    /// The tiles of a frame of this size, row by row; `None` when there are too many.
+    /// The tiles of a frame of this size, row by row; `None` if there are too many.
     fn tiles(&self, width: u32, height: u32) -> Option<Vec<BBox>> {
         let (across, down) = (starts(width, self.size.0, self.overlap), starts(height, self.size.1, self.overlap));
         if across.len().saturating_mul(down.len()) > MAX_TILES {
@@ -93,7 +93,7 @@ impl TilesPlan {
     }
 }
 
-/// Where tiles begin along a side; the last one ends at its end.
+/// Start positions of tiles along a side; the last tile ends at the frame's edge.
 fn starts(side: u32, tile: u32, overlap: f64) -> Vec<u32> {
     let Some(last) = side.checked_sub(tile).filter(|last| *last > 0) else { return vec![0] };
     let step = tile - (((f64::from(tile) * overlap) as u32).min(tile - 1));
@@ -113,7 +113,7 @@ impl StagePlan for TilesPlan {
         Ok(Some(EdgeFormat { parts: Some(PartFormat::Tiles), ..input.clone() }))
     }
 
-    /// The model behind it looks at the frame's pixels, so the source must keep them.
+    /// The next model reads the frame's pixels, so the source must keep them.
     fn takes_device_frames(&self) -> bool {
         true
     }

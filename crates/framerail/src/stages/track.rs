@@ -1,4 +1,4 @@
-//! The `track` stage: detections get an identity that lasts over time.
+//! The `track` stage: assigns identities that persist over time.
 
 mod clock;
 mod settings;
@@ -26,7 +26,7 @@ use crate::{convert::cuda_error, devices::account};
 /// The threshold at which no change counts as a cut.
 const NEVER: f64 = 1.0;
 
-/// Options of one algorithm only.
+/// Options of only one algorithm.
 const BYTETRACK_OPTIONS: [&str; 4] = ["track_thresh", "new_thresh", "match_thresh", "track_buffer"];
 const OCSORT_OPTIONS: [&str; 7] = ["det_thresh", "max_age", "min_hits", "iou_threshold", "delta_t", "inertia", "use_byte"];
 
@@ -167,7 +167,7 @@ struct TrackPlan {
     options: TrackerOptions,
     fill: bool,
     cut: f64,
-    /// Whether there are frames that no model looks at, and that nobody has filled yet; known after linking.
+    /// Whether there are frames without a model run that no stage has filled yet; known after linking.
     has_gaps: bool,
 }
 
@@ -202,7 +202,7 @@ impl StagePlan for TrackPlan {
         Ok(Some(output))
     }
 
-    /// Where it looks for cuts it looks at the pixels that are there, but asks for none.
+    /// Cut detection uses pixels if there are any, but does not request them.
     fn reads_pixels(&self) -> bool {
         false
     }
@@ -234,10 +234,10 @@ struct Track {
     streams: BTreeMap<StreamId, Stream>,
     /// For frames on a card.
     card: CardHistograms,
-    /// What was done in streams that have ended.
+    /// Totals of ended streams.
     ended: TrackerStats,
     cuts: u64,
-    /// Frames without pixels that could be looked at for cuts.
+    /// Frames without pixels, which could not be checked for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
     settings: Option<OptionSettings<TrackAlgorithm>>,
@@ -322,7 +322,7 @@ impl Track {
         }
     }
 
-    /// What a frame on a card looks like, where cuts are looked for.
+    /// Brightness counts of a frame on a GPU, if cuts are detected.
     fn histogram_on_card(&mut self, item: &Item) -> Result<Option<framerail_core::Histogram>, StageError> {
         if self.plan.cut >= NEVER {
             return Ok(None);
@@ -339,7 +339,7 @@ impl Track {
         Ok(histogram)
     }
 
-    /// Takes over what was changed while it runs, for streams that are there and those to come.
+    /// Applies changed settings to current and future streams.
     fn take_changes(&mut self) {
         if let Some(settings) = &mut self.settings
             && settings.take_changes(&mut self.plan.options.algorithm)

@@ -1,4 +1,4 @@
-//! The `upload` stage: frames from host memory to a card.
+//! The `upload` stage: copies frames from host memory to a GPU.
 
 use std::sync::Arc;
 

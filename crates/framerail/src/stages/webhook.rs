@@ -1,4 +1,4 @@
-//! The `webhook` stage: records to an HTTP server, many at once.
+//! The `webhook` stage: posts records to an HTTP server, many per request.
 
 #[cfg(feature = "webhook")]
 mod poster;

@@ -1,4 +1,4 @@
-//! The `write` stage: encodes frames, brings audio and subtitles along, completes the file.
+//! The `write` stage: encodes frames, copies or encodes audio and subtitles, completes the file.
 
 mod push;
 mod spec;
@@ -29,7 +29,7 @@ use crate::{
     outputs::{self, Misplaced, OneStreamGuard},
 };
 
-/// Quality of JPEG pictures, of 100.
+/// JPEG quality, of 100.
 const JPEG_QUALITY: u8 = 95;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
@@ -107,25 +107,25 @@ impl WritePlan {
     }
 }
 
-/// A video file on its way.
+/// An unfinished video file.
 struct Video {
     writer: MediaWriter,
     ends_by_stop: bool,
-    /// Where each side stream of the input went; none for those that are not copied.
+    /// Output of each side stream; `None` for those that are dropped.
     sides: Vec<Option<usize>>,
 }
 
-/// A stream on its way to a server.
+/// A stream being pushed to a server.
 struct Pushed {
     pusher: Pusher,
     sides: Vec<Option<usize>>,
 }
 
-/// An output that is not complete yet.
+/// An unfinished output.
 enum Output {
     Video(Box<Video>),
     Server(Box<Pushed>),
-    /// The frame waits for the stream's end: a second one makes the whole a mistake, and then no file is written.
+    /// The frame waits for the stream's end: a second one is an error, and then no file is written.
     Picture {
         path: PathBuf,
         item: Option<Box<FrameItem>>,
@@ -273,7 +273,7 @@ impl Write {
         Ok(Pushed { pusher, sides })
     }
 
-    /// The stream with those of its side streams that are kept, and where each of them went.
+    /// The stream with the side streams that are kept, and the output of each.
     fn selected(&self, path: &Path, info: &StreamInfo) -> (StreamInfo, Vec<Option<usize>>) {
         let mut kept = StreamInfo { side_streams: Vec::new(), ..info.clone() };
         let mut sides = Vec::new();
@@ -291,13 +291,13 @@ impl Write {
         (kept, sides)
     }
 
-    /// Whether a side stream goes into the output, as far as it is asked for.
+    /// Whether a side stream is written, as far as it is requested.
     fn keeps(&self, side: &SideStream) -> bool {
         let WritePlan { audio, subtitles, pictures, .. } = self.plan;
         keeps(side, Wanted { audio, subtitles, pictures })
     }
 
-    /// Copies a packet whose stream is kept.
+    /// Writes a packet whose stream is kept.
     fn copy(&mut self, mut packet: Packet) -> Result<(), StageError> {
         let output = self.open.get_mut(&packet.stream);
         let sides = match &output {
@@ -373,7 +373,7 @@ impl Write {
     }
 }
 
-/// Which side streams are asked for.
+/// Requested side streams.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) audio: bool,
@@ -382,31 +382,31 @@ pub(crate) struct Wanted {
     pub(crate) pictures: bool,
 }
 
-/// Whether a side stream goes into the output.
+/// Whether a side stream is written.
 pub(crate) fn keeps(side: &SideStream, wanted: Wanted) -> bool {
     match side.kind {
         MediaKind::Video => false,
         MediaKind::Audio => wanted.audio,
         MediaKind::Subtitle => wanted.subtitles,
         MediaKind::Attachment if is_picture(side) => wanted.audio && wanted.pictures,
-        // Fonts are for subtitles.
+        // Fonts belong to subtitles.
         MediaKind::Attachment => wanted.subtitles,
         MediaKind::Data => true,
     }
 }
 
-/// Whether a name is that of a picture rather than a video.
+/// Whether a name is that of an image rather than a video.
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     ending.is_some_and(|ending| ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"].contains(&ending.as_str()))
 }
 
-/// A file's name or an address as messages have it: without secrets.
+/// A file name or address for messages: without secrets.
 fn shown(path: &Path) -> String {
     SourceUrl::from(path.to_string_lossy()).to_string()
 }
 
-/// Puts the file's name before an error that is only about its encoder.
+/// Adds the file's name to an error that only names its encoder.
 fn naming(path: &Path, mut error: StageError) -> StageError {
     let name = path.display().to_string();
     if error.kind == ErrorKind::Output && !error.message.contains(&name) {
@@ -415,7 +415,7 @@ fn naming(path: &Path, mut error: StageError) -> StageError {
     error
 }
 
-/// Whether a side stream is a cover picture rather than a font.
+/// Whether a side stream is a cover image rather than a font.
 fn is_picture(side: &SideStream) -> bool {
     side.kind == MediaKind::Attachment
         && matches!(side.codec.as_str(), "mjpeg" | "png" | "bmp" | "gif" | "webp" | "tiff" | "jpeg2000" | "jpegxl" | "av1" | "hevc")

@@ -1,4 +1,4 @@
-//! The `zones` stage: who is in which area, for how long, and who crosses which line.
+//! The `zones` stage: counts objects in areas, their dwell times, and crossings of lines.
 
 mod file;
 mod record;
@@ -53,7 +53,7 @@ struct ZonesPlan {
     file: PathBuf,
     map: ZoneMap,
     has_identities: bool,
-    /// Frames must not wait for the next.
+    /// Frames must not wait for the next one.
     is_live: bool,
 }
 
@@ -78,7 +78,7 @@ impl ZonesPlan {
         Ok(())
     }
 
-    /// Points in pixels against the size of all frames, where that is known.
+    /// Points in pixels, checked against the frame size if it is known.
     fn check_size(&self, (width, height): (u32, u32)) -> Result<(), StageError> {
         let mut everywhere = self.map.clone();
         everywhere.zones.iter_mut().for_each(|zone| zone.shape.streams.clear());
@@ -134,9 +134,9 @@ struct Counters {
 struct Zones {
     plan: ZonesPlan,
     streams: BTreeMap<StreamId, ZoneWatcher>,
-    /// The latest frame of each stream, which takes what its end brings.
+    /// The latest frame of each stream, which gets the events of its end.
     last: BTreeMap<StreamId, FrameItem>,
-    /// Names of the streams that came, where some shapes are for certain streams.
+    /// Names of the streams that appeared, if shapes are for certain streams.
     came: BTreeSet<String>,
     counters: Option<Counters>,
 }
@@ -212,7 +212,7 @@ impl Zones {
         self.plan.has_identities && !self.plan.is_live && !self.plan.map.zones.is_empty()
     }
 
-    /// Has those leave that are still inside, and lets the last frame go.
+    /// Ends the stays of tracks that are still inside, and releases the last frame.
     fn end(&mut self, id: StreamId, out: &mut dyn Emitter) -> Result<(), StageError> {
         let (Some(mut watcher), last) = (self.streams.remove(&id), self.last.remove(&id)) else { return Ok(()) };
         let found = last.as_ref().and_then(|item| item.attachments.get::<FrameZones>());

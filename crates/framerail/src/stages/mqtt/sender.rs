@@ -32,7 +32,7 @@ use crate::stages::publish::{
     tls,
 };
 
-/// Messages that the broker has not confirmed, at most.
+/// Maximum number of unconfirmed messages.
 const WINDOW: usize = 64;
 /// Packet numbers in use; far more than the window, so that a broker may confirm in any order.
 const PACKET_NUMBERS: u16 = 1024;
@@ -40,10 +40,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const CONNECT_SECS: u64 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A packet may have 256 MB; a record of thousands of boxes has some hundred KB.
+/// A packet may be 256 MB; a record of thousands of boxes is some hundred KB.
 const MAX_PACKET_BYTES: usize = 64 * 1024 * 1024;
 
-/// A message on its way.
+/// A message in flight.
 pub(super) struct Message {
     topic: String,
     payload: Vec<u8>,
@@ -58,11 +58,11 @@ pub(super) struct MqttSender {
     link: Mutex<Link>,
 }
 
-/// The connection that is up, and what it carries.
+/// The current connection and its messages.
 #[derive(Default)]
 struct Link {
     client: Option<Client>,
-    /// Handed to the client, in order.
+    /// Passed to the client, in order.
     submitted: VecDeque<Message>,
     /// Sent, by packet number, in order.
     unconfirmed: Vec<(u16, Message)>,
@@ -98,7 +98,7 @@ impl MqttSender {
         Ok(Self { mqtt, topic, qos, retain: options.switch("retain"), link: Mutex::default() })
     }
 
-    /// Connects, serves and connects again until the outbox is closed.
+    /// Connects, serves, and reconnects until the outbox is closed.
     fn run(&self, outbox: &Arc<Outbox<Message>>, counters: &CarrierCounters) {
         let _guard = EndGuard(Arc::clone(outbox));
         let mut pause = FIRST_PAUSE;
@@ -129,7 +129,7 @@ impl MqttSender {
         }
     }
 
-    /// Serves one connection until it breaks; `None` when it was ended from here.
+    /// Serves one connection until it breaks; `None` when this side ended it.
     fn serve(
         &self,
         client: Client,
@@ -156,13 +156,13 @@ impl MqttSender {
         }
     }
 
-    /// Hands the client as many messages as it may have, or says goodbye once the outbox is closed.
+    /// Passes messages to the client up to the window, or disconnects once the outbox is closed.
     fn pump(&self, outbox: &Outbox<Message>) {
         let mut link = self.link.lock();
         let link = &mut *link;
         let Some(client) = &link.client else { return };
         if outbox.is_closed() {
-            // The channel holds twice the window: there is room.
+            // The channel holds twice the window, so there is room.
             if client.try_disconnect().is_ok() {
                 link.client = None;
             }
@@ -171,7 +171,7 @@ impl MqttSender {
         while link.submitted.len() + link.unconfirmed.len() < WINDOW {
             let Some(message) = outbox.try_take() else { return };
             if client.try_publish(message.topic.as_str(), self.qos, self.retain, message.payload.clone()).is_err() {
-                // The client is going down; what is behind will be told so.
+                // The client is closing; later messages fail.
                 outbox.put_back([message]);
                 return;
             }
@@ -197,7 +197,7 @@ impl MqttSender {
         }
     }
 
-    /// What was not confirmed goes back, in its order.
+    /// Returns unconfirmed messages to the outbox, in order.
     fn take_back(&self, outbox: &Outbox<Message>) {
         let mut link = self.link.lock();
         link.client = None;
@@ -230,14 +230,14 @@ impl Carrier for MqttSender {
         let spawned = thread::Builder::new().name("mqtt".into()).spawn(move || sender.run(&own, &counters));
         let thread = spawned.map_err(|error| StageError::new(ErrorKind::Resource, format!("no thread for MQTT: {error}")))?;
         if outbox.limits().when_full == WhenFull::Wait {
-            // A wrong address shows at once rather than with a full buffer.
+            // A wrong address fails at once rather than with a full buffer.
             outbox.wait_until_reached()?;
         }
         Ok(Sender { thread, wake: Box::new(move || self.pump(&outbox)) })
     }
 }
 
-/// A name that no other run has.
+/// A unique client ID.
 fn client_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros());
@@ -286,7 +286,7 @@ fn transport(options: &Options) -> Result<Transport, ConfigError> {
     Ok(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))))
 }
 
-/// Whether trying again will not help.
+/// Whether retrying cannot help.
 fn is_lasting(error: &ConnectionError) -> bool {
     use ConnectReturnCode::{BadClientId, BadUserNamePassword, NotAuthorized, RefusedProtocolVersion};
     match error {

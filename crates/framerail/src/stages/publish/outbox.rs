@@ -1,4 +1,4 @@
-//! A bounded buffer between a stage and a thread that sends what is in it over a network.
+//! A bounded buffer between a stage and the thread that sends its entries over a network.
 
 use std::{
     collections::VecDeque,
@@ -9,44 +9,44 @@ use framerail_core::CancelToken;
 use framerail_pipeline::{ErrorKind, StageError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// Longest wait without a look at whether the run is torn down.
+/// Maximum time between checks whether the run is torn down.
 const WAIT_SLICE: Duration = Duration::from_millis(50);
 
-/// What happens when there is no room.
+/// Behaviour when the buffer is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::stages) enum WhenFull {
     /// The stage waits, and so does the pipeline before it.
     Wait,
-    /// The oldest entry that is not being sent gives way.
+    /// The oldest entry that is not being sent is dropped.
     Drop,
 }
 
-/// How much is kept, and for how long.
+/// Limits of the buffer.
 #[derive(Clone, Debug)]
 pub(in crate::stages) struct OutboxLimits {
-    /// Entries, those that are being sent included.
+    /// Number of entries, including those being sent.
     pub(in crate::stages) capacity: usize,
     pub(in crate::stages) when_full: WhenFull,
-    /// How long nothing may get through before waiting is given up.
+    /// Maximum time without a delivery before a waiting stage fails.
     pub(in crate::stages) patience: Duration,
-    /// Where entries go, in words.
+    /// The target, for messages.
     pub(in crate::stages) target: String,
 }
 
-/// Counts so many more.
+/// A counter callback.
 pub(in crate::stages) type Count = Box<dyn Fn(u64) + Send + Sync>;
 
-/// What the outbox counts.
+/// Counters of the outbox.
 pub(in crate::stages) struct OutboxCounters {
-    /// Entries that got through.
+    /// Delivered entries.
     pub(in crate::stages) sent: Count,
-    /// Entries that gave way, or were left at the end.
+    /// Dropped entries, including those left at the end.
     pub(in crate::stages) dropped: Count,
-    /// Entries that the other side did not want.
+    /// Entries that the receiver rejected.
     pub(in crate::stages) rejected: Count,
 }
 
-/// Entries on their way. Each is waiting or under way until it got through or was given up.
+/// Entries in the buffer. Each is waiting or in flight until it is delivered or dropped.
 pub(in crate::stages) struct Outbox<T> {
     limits: OutboxLimits,
     counters: OutboxCounters,
@@ -59,17 +59,17 @@ pub(in crate::stages) struct Outbox<T> {
 struct State<T> {
     waiting: VecDeque<T>,
     under_way: usize,
-    /// Nothing comes in any more: there is nothing to wait for with what is here.
+    /// No further entries follow: there is nothing to wait for beyond the present ones.
     is_draining: bool,
-    /// The sender is to end.
+    /// The sender should end.
     is_closed: bool,
-    /// Whether the other side has answered at all.
+    /// Whether the receiver has responded yet.
     is_reached: bool,
-    /// The sender cannot go on.
+    /// The sender failed permanently.
     failure: Option<StageError>,
-    /// What went wrong last.
+    /// The last error.
     trouble: Option<String>,
-    /// When an entry got through last.
+    /// Time of the last delivery.
     moved: Instant,
 }
 
@@ -94,7 +94,7 @@ impl<T> Outbox<T> {
 
     // The stage's side.
 
-    /// Puts an entry in.
+    /// Adds an entry.
     ///
     /// # Errors
     /// What the sender failed with; `Output` when nothing got through for too long; `Cancelled` when the run is torn down.
@@ -104,7 +104,7 @@ impl<T> Outbox<T> {
             if self.limits.when_full == WhenFull::Drop {
                 (self.counters.dropped)(1);
                 if state.waiting.pop_front().is_none() {
-                    // All of it is being sent: the new one is the oldest that can go.
+                    // All entries are in flight: the new one is the oldest that can be dropped.
                     return Ok(());
                 }
                 break;
@@ -119,7 +119,7 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Waits until the other side has answered for the first time.
+    /// Waits for the first response of the receiver.
     ///
     /// # Errors
     /// As [`Outbox::push`].
@@ -131,7 +131,7 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Waits until everything got through; gives the number of entries that did not within the time that is allowed.
+    /// Waits until everything is delivered; returns the number of entries that were not, within the allowed time.
     ///
     /// # Errors
     /// As [`Outbox::push`], but where entries may be dropped the rest is given up instead.
@@ -153,7 +153,7 @@ impl<T> Outbox<T> {
         state.failure.clone().map_or(Ok(0), Err)
     }
 
-    /// Waits a little, in a wait that began then.
+    /// Waits briefly, in a wait that began at the given time.
     fn wait(&self, state: &mut MutexGuard<'_, State<T>>, began: Instant) -> Result<(), StageError> {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
@@ -161,7 +161,7 @@ impl<T> Outbox<T> {
         if self.abort.is_cancelled() {
             return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while waiting for {}", self.limits.target)));
         }
-        // Entries that waited for others to fill a request have not tried in vain.
+        // Entries that waited for others to fill a request were not failed attempts.
         if state.moved.max(began).elapsed() >= self.limits.patience {
             let reason = state.trouble.clone().unwrap_or_else(|| "it does not answer".into());
             let (target, patience) = (&self.limits.target, self.limits.patience.as_secs_f64());
@@ -181,12 +181,12 @@ impl<T> Outbox<T> {
 
     // The sender's side.
 
-    /// Whether the sender is to end.
+    /// Whether the sender should end.
     pub(in crate::stages) fn is_closed(&self) -> bool {
         self.state.lock().is_closed
     }
 
-    /// Takes the oldest entry, which is under way from now on.
+    /// Takes the oldest entry, which is in flight from now on.
     pub(in crate::stages) fn try_take(&self) -> Option<T> {
         let mut state = self.state.lock();
         let entry = state.waiting.pop_front()?;
@@ -194,7 +194,7 @@ impl<T> Outbox<T> {
         Some(entry)
     }
 
-    /// Takes up to so many entries, once they are there or the oldest has waited so long; `None` when the sender is to end.
+    /// Takes up to this many entries, once they are there or the oldest has waited long enough; `None` when the sender should end.
     pub(in crate::stages) fn take_batch(&self, count: usize, wait: Duration) -> Option<Vec<T>> {
         let mut state = self.state.lock();
         let mut deadline = None;
@@ -217,7 +217,7 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Puts entries back that did not get through, oldest first.
+    /// Returns undelivered entries, oldest first.
     pub(in crate::stages) fn put_back(&self, entries: impl IntoIterator<Item = T, IntoIter: DoubleEndedIterator>) {
         let mut state = self.state.lock();
         for entry in entries.into_iter().rev() {
@@ -227,13 +227,13 @@ impl<T> Outbox<T> {
         self.changed.notify_all();
     }
 
-    /// So many entries got through.
+    /// Marks this many entries as delivered.
     pub(in crate::stages) fn sent(&self, count: usize) {
         (self.counters.sent)(count as u64);
         self.settle(count);
     }
 
-    /// So many entries are not wanted by the other side.
+    /// Marks this many entries as rejected.
     pub(in crate::stages) fn rejected(&self, count: usize) {
         (self.counters.rejected)(count as u64);
         self.settle(count);
@@ -247,7 +247,7 @@ impl<T> Outbox<T> {
         self.changed.notify_all();
     }
 
-    /// The other side has answered.
+    /// Marks that the receiver responded.
     pub(in crate::stages) fn reached(&self) {
         let mut state = self.state.lock();
         state.is_reached = true;
@@ -255,19 +255,19 @@ impl<T> Outbox<T> {
         self.changed.notify_all();
     }
 
-    /// Something went wrong that may pass.
+    /// Records a temporary error.
     pub(in crate::stages) fn trouble(&self, words: String) {
         self.state.lock().trouble = Some(words);
     }
 
-    /// The sender cannot go on.
+    /// Records a permanent error.
     pub(in crate::stages) fn fail(&self, error: StageError) {
         let mut state = self.state.lock();
         state.failure.get_or_insert(error);
         self.changed.notify_all();
     }
 
-    /// Waits for a while, or until the sender is to end.
+    /// Waits for a while, or until the sender should end.
     pub(in crate::stages) fn pause(&self, time: Duration) {
         let mut state = self.state.lock();
         let end = Instant::now() + time;

@@ -21,46 +21,46 @@ use crate::stages::{
     save::record::{FrameRecord, is_uneventful},
 };
 
-/// How long a sender whose records are all sent may take to say goodbye.
+/// Time for a sender to disconnect after all of its records are sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// The way to one kind of server.
+/// A transport to one kind of server.
 pub(in crate::stages) trait Carrier: Send + Sync + 'static {
-    /// A record on its way.
+    /// A record in flight.
     type Message: Send;
 
-    /// The server, in words, without secrets.
+    /// The server, for messages, without secrets.
     fn target(&self) -> String;
 
-    /// Registers what it counts itself.
+    /// Registers the transport's own counters.
     fn counters(&self, context: &StageContext) -> CarrierCounters;
 
-    /// A record as it is sent.
+    /// Encodes a record for sending.
     fn message(&self, info: &StreamInfo, record: Vec<u8>) -> Self::Message;
 
-    /// Starts the thread that sends. It ends soon after the outbox is closed and [`Sender::wake`] was called.
+    /// Starts the sending thread. It ends soon after the outbox is closed and [`Sender::wake`] was called.
     fn start(self: Arc<Self>, outbox: Arc<Outbox<Self::Message>>, counters: CarrierCounters) -> Result<Sender, StageError>;
 }
 
-/// What a carrier counts.
+/// Counters of a transport.
 #[derive(Clone)]
 pub(in crate::stages) struct CarrierCounters {
-    /// Connections made again, or requests made again.
+    /// Reconnections, or repeated requests.
     pub(in crate::stages) again: Counter,
-    /// Records that the server refused, where it can.
+    /// Records that the server rejected, if it can.
     pub(in crate::stages) rejected: Option<Counter>,
-    /// For notices.
+    /// Where notices go.
     pub(in crate::stages) context: StageContext,
 }
 
-/// A thread that sends.
+/// A sending thread.
 pub(in crate::stages) struct Sender {
     pub(in crate::stages) thread: JoinHandle<()>,
-    /// Has it look at the outbox.
+    /// Makes it check the outbox.
     pub(in crate::stages) wake: Box<dyn Fn() + Send>,
 }
 
-/// A stage before it runs.
+/// The stage before the run.
 pub(in crate::stages) struct PublishPlan<C> {
     carrier: C,
     only_found: bool,
@@ -117,7 +117,7 @@ impl<C: Carrier> StagePlan for PublishPlan<C> {
     }
 }
 
-/// What there is once the stage has started.
+/// State of the started stage.
 struct Line<M> {
     outbox: Arc<Outbox<M>>,
     sender: Option<Sender>,
@@ -200,7 +200,7 @@ impl<M> Line<M> {
         }
     }
 
-    /// Ends the sender. One that hangs in a call of the system is left to end by itself.
+    /// Ends the sender. One that hangs in a system call is left behind.
     fn end(&mut self) {
         self.outbox.close();
         self.wake();
@@ -219,7 +219,7 @@ impl<M> Drop for Line<M> {
     }
 }
 
-/// Has a sender that ends without being told to show as a failure.
+/// Reports a sender that ends unexpectedly as a failure.
 pub(in crate::stages) struct EndGuard<T>(pub(in crate::stages) Arc<Outbox<T>>);
 
 impl<T> Drop for EndGuard<T> {

@@ -1,4 +1,4 @@
-//! Certificates that connections trust and show.
+//! TLS certificates of connections.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,21 +8,21 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-/// What the cryptography is done with.
+/// The cryptography provider.
 pub(in crate::stages) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Certificates to trust: those of a PEM file, or the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+/// Trusted certificates: those of a PEM file, or the system's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
 pub(in crate::stages) fn trusted(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     match ca {
         Some(path) => certificates("ca", path),
-        // None at all shows when a connection is made.
+        // Missing certificates fail when a connection is made.
         None => Ok(rustls_native_certs::load_native_certs().certs),
     }
 }
 
-/// Every certificate of a PEM file, of which there is at least one.
+/// All certificates of a PEM file, which must contain at least one.
 pub(in crate::stages) fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let bad = |reason: &dyn std::fmt::Display| ConfigError::at(option, format_args!("{}: {reason}", path.display()));
     let read = CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))?;

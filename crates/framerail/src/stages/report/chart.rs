@@ -1,4 +1,4 @@
-//! The timeline as a picture in SVG, coloured by the page's style sheet.
+//! The timeline as SVG, coloured by the page's style sheet.
 
 use std::fmt::Write;
 
@@ -14,13 +14,13 @@ const HEIGHT: f64 = 170.0;
 const LEFT: f64 = 34.0;
 const RIGHT: f64 = 8.0;
 const TOP: f64 = 10.0;
-/// Bars end here; below are the marks of filled frames, then the times.
+/// Bottom of the bars; below are the marks of filled frames, then the times.
 const BASE: f64 = 120.0;
 const MARKS: f64 = 128.0;
 const MARK_HEIGHT: f64 = 8.0;
 const TIMES: f64 = 158.0;
 
-/// A bar for each part of the stream: what the model saw, what was filled in on top, and a mark below parts with filled frames.
+/// A bar for each part of the stream: detections, filled-in boxes on top, and a mark below parts with filled frames.
 pub(super) fn timeline_svg(timeline: &Timeline, plural: &str, label: &str) -> String {
     let bins = timeline.bins();
     let tallest = bins.iter().map(|bin| bin.detected + bin.filled).max().unwrap_or(0).max(1);
@@ -53,7 +53,7 @@ fn bar(svg: &mut String, bin: &Bin, x: f64, step: f64, tallest: u32, plural: &st
     if bin.detected + bin.filled + bin.frames_filled as u32 == 0 {
         return;
     }
-    // A hairline between wide bars; narrow ones overlap a little, so that no gap shows.
+    // A hairline between wide bars; narrow ones overlap slightly, so that no gap is visible.
     let width = if step > 4.0 { step - 1.0 } else { step + 0.2 };
     let (seen, filled) = (height_of(bin.detected, tallest), height_of(bin.filled, tallest));
     svg.push_str("<g><title>");
@@ -80,7 +80,7 @@ fn times(svg: &mut String, timeline: &Timeline) {
     let y = TIMES;
     for (quarter, anchor) in [(0, "start"), (1, "middle"), (2, "middle"), (3, "middle"), (4, "end")] {
         let x = LEFT + (WIDTH - LEFT - RIGHT) * f64::from(quarter) / 4.0;
-        // Bins hold as many frames each; with a variable frame rate their times are not evenly spaced.
+        // Bins have equal numbers of frames; with a variable frame rate their times are not evenly spaced.
         let secs =
             if quarter == 4 { timeline.end_secs } else { bins.get(bins.len() * quarter as usize / 4).map_or(start, |bin| bin.start_secs) };
         put(svg, format_args!("<text class=\"axis {anchor}\" x=\"{x:.1}\" y=\"{y}\">{}</text>", clock(secs)));

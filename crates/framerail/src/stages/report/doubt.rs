@@ -1,4 +1,4 @@
-//! The frames that a person should look at, the most doubtful first, in bounded memory.
+//! The most doubtful frames, in bounded memory.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use framerail_pipeline::StageError;
 
 use super::picture::Picture;
 
-/// Low scores of one thing this many frames apart or less are one doubt, not many.
+/// Low scores of one object within this many frames count as one.
 const SAME_DOUBT_FRAMES: u64 = 25;
 
-/// Why a frame is doubtful, the gravest first.
+/// Why a frame is doubtful, most serious first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum DoubtKind {
-    /// The thing was there before, is here again, and has no box on frames between.
+    /// The object has a box before and after, and none on the frames between.
     OpenGap,
-    /// The model lost the thing here; the box is filled in.
+    /// The model missed the object here; the box is filled in.
     FilledGap,
-    /// The thing was seen on this frame and no other.
+    /// The object was detected on this frame only.
     SeenOnce,
-    /// The model is least sure.
+    /// A low score.
     LowScore,
 }
 
@@ -27,11 +27,11 @@ impl DoubtKind {
     pub(super) const ALL: [DoubtKind; 4] = [DoubtKind::OpenGap, DoubtKind::FilledGap, DoubtKind::SeenOnce, DoubtKind::LowScore];
 }
 
-/// One frame, and what to look at in it.
+/// A doubtful frame and its region of interest.
 #[derive(Clone, Debug)]
 pub(super) struct Uncertainty {
     pub(super) kind: DoubtKind,
-    /// Place of the stream in the page.
+    /// Index of the stream in the page.
     pub(super) stream: usize,
     pub(super) frame: u64,
     pub(super) secs: f64,
@@ -44,7 +44,7 @@ pub(super) struct Uncertainty {
 }
 
 impl Uncertainty {
-    /// How doubtful it is among others of its kind.
+    /// Rank among others of its kind.
     fn rank(&self) -> f64 {
         match self.kind {
             DoubtKind::OpenGap | DoubtKind::FilledGap => self.gap_frames as f64,
@@ -65,7 +65,7 @@ impl Uncertainty {
 pub(super) struct Doubts {
     capacity: usize,
     with_pictures: bool,
-    /// By kind; each the most doubtful first.
+    /// By kind, each with the most doubtful first.
     kept: [Vec<Uncertainty>; 4],
     pub(super) pictures_taken: u64,
 }
@@ -79,7 +79,7 @@ impl Doubts {
         self.with_pictures
     }
 
-    /// Whether a doubt would be kept as things stand.
+    /// Whether a doubt would be kept at present.
     pub(super) fn wants(&self, doubt: &Uncertainty) -> bool {
         let kept = self.of(doubt.kind);
         match kept.iter().find(|other| other.is_same_as(doubt)) {
@@ -88,7 +88,7 @@ impl Doubts {
         }
     }
 
-    /// Takes a picture for a doubt, if there are to be any.
+    /// Takes a thumbnail for a doubt, if thumbnails are wanted.
     ///
     /// # Errors
     /// When the picture cannot be made.
@@ -113,7 +113,7 @@ impl Doubts {
         kept.truncate(capacity);
     }
 
-    /// As many as fit, in turn from each kind, grouped by kind. What two kinds say of one frame is shown under the graver.
+    /// As many as fit, in turn from each kind, grouped by kind. A frame with two kinds is listed under the more serious one.
     pub(super) fn chosen(&self) -> Vec<&Uncertainty> {
         let mut shown: BTreeSet<(usize, u64, Option<u64>)> = BTreeSet::new();
         let fresh = |doubt: &&Uncertainty| shown.insert((doubt.stream, doubt.frame, doubt.track_id));
@@ -122,7 +122,7 @@ impl Doubts {
         let available = DoubtKind::ALL.map(|kind| of_kind(kind).count());
         let mut counts = [0; 4];
         for _ in 0..self.capacity {
-            // The kind with the fewest so far, the gravest first.
+            // The kind with the fewest so far, most serious first.
             let open = counts.iter().zip(available).enumerate().filter(|(_, (count, available))| *count < available);
             let Some((next, _)) = open.min_by_key(|(_, (count, _))| **count) else { break };
             counts[next] += 1;

@@ -1,4 +1,4 @@
-//! The page itself: one file of HTML with style and pictures inside. Every text that comes from files is escaped.
+//! The page: one HTML file with styles and images included. All texts from files are escaped.
 
 use std::fmt::{self, Write};
 
@@ -13,11 +13,11 @@ use super::{
 };
 
 const STYLE: &str = include_str!("style.css");
-/// Bars on a page, over all its streams, so that a folder of clips does not make a page of many megabytes.
+/// Maximum number of bars over all streams, so that a folder of clips does not make a page of many megabytes.
 const MAX_BARS: usize = 9600;
 const MIN_BARS_PER_STREAM: usize = 30;
 
-/// What a page is made of.
+/// Content of a page.
 pub(super) struct Page<'a> {
     pub(super) subject: &'a Subject,
     pub(super) streams: &'a [StreamRecord],
@@ -25,7 +25,7 @@ pub(super) struct Page<'a> {
     pub(super) with_pictures: bool,
 }
 
-/// A time as minutes and seconds, with hours when there are any: `1:02.345`.
+/// A time as minutes and seconds, with hours if there are any: `1:02.345`.
 pub(super) fn clock(secs: f64) -> String {
     let millis = (secs.abs() * 1000.0).round() as u64;
     let (minutes, rest) = (millis / 60_000, millis % 60_000);
@@ -110,7 +110,7 @@ impl Page<'_> {
         }
     }
 
-    /// What the figures do not show.
+    /// Frames that the figures do not cover.
     fn skipped_note(&self, html: &mut String, total: &Counts) {
         if self.subject.has_gaps_by_plan {
             let skipped = count(total.frames - total.analysed.min(total.frames), "frame");

@@ -1,4 +1,4 @@
-//! Small pictures of doubtful frames.
+//! Thumbnails of doubtful frames.
 
 use framerail_core::{BBox, ColorDescription, Detection, Frame, FramePool, HostSurface, Region};
 use framerail_media::{ImageFormat, encode_image};
@@ -10,14 +10,14 @@ use crate::{
     devices::host_picture,
 };
 
-/// Most pixels of the whole frame's picture.
+/// Maximum pixels of the whole frame's thumbnail.
 const WHOLE_SIZE: (u32, u32) = (384, 288);
-/// Most pixels of the detail's picture.
+/// Maximum pixels of the detail's thumbnail.
 const DETAIL_SIZE: (u32, u32) = (192, 192);
-/// What the detail shows, as a multiple of the box.
+/// Size of the detail, as a multiple of the box.
 const DETAIL_SCALE: f32 = 2.2;
 const JPEG: ImageFormat = ImageFormat::Jpeg { quality: 75 };
-/// Quiet colour of the other boxes, and loud colour of the one in doubt.
+/// Muted colour of the other boxes, and bright colour of the doubtful one.
 const OTHER_RGB: [u8; 3] = [190, 200, 210];
 const DOUBT_RGB: [u8; 3] = [255, 170, 0];
 
@@ -30,7 +30,7 @@ pub(in crate::stages) struct Jpeg {
 }
 
 impl Jpeg {
-    /// A frame in host memory, within a size, with nothing drawn on it.
+    /// A frame in host memory, reduced to a maximum size, without drawing.
     ///
     /// # Errors
     /// When FFmpeg lacks the encoder.
@@ -39,7 +39,7 @@ impl Jpeg {
         jpeg(&thumbnail(surface, color, width, height, &FramePool::new(0)).map_err(vision_error)?)
     }
 
-    /// The square around a box; `None` when it lies outside the frame.
+    /// The square around a box; `None` if it lies outside the frame.
     ///
     /// # Errors
     /// When FFmpeg lacks the encoder.
@@ -56,16 +56,16 @@ impl Jpeg {
     }
 }
 
-/// The whole frame with its boxes, and the part around the box in doubt, without them.
+/// The whole frame with its boxes, and the detail without them.
 #[derive(Clone, Debug)]
 pub(super) struct Picture {
     pub(super) whole: Jpeg,
-    /// None when the box lies outside the frame.
+    /// `None` if the box lies outside the frame.
     pub(super) detail: Option<Jpeg>,
 }
 
 impl Picture {
-    /// Takes both pictures; of a frame on a card from a copy, which is waited for.
+    /// Makes both thumbnails; for a frame on a GPU from a copy, which is waited for.
     ///
     /// # Errors
     /// When the card fails, or FFmpeg lacks the encoder.
@@ -81,7 +81,7 @@ impl Picture {
     }
 }
 
-/// The detail's shape is the same whatever the box's, so that details line up.
+/// The detail's aspect ratio is fixed, so that details line up.
 fn square_around(bbox: &BBox) -> BBox {
     let (center, side) = (bbox.center(), bbox.width().max(bbox.height()) * DETAIL_SCALE);
     BBox::from_cxcywh(center.x, center.y, side, side)

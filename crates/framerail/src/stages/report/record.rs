@@ -1,4 +1,4 @@
-//! What is counted of one stream.
+//! Counts of one stream.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,62 +12,62 @@ use super::{
     timeline::{Moment, Timeline},
 };
 
-/// A thing out of sight for so many frames is not waited for any more.
+/// Frames after which a missing object is given up.
 const FORGET_AFTER_FRAMES: u64 = 300;
-/// Things that have been seen once and whose pictures are kept in case they stay so.
+/// Maximum number of objects with a single detection whose thumbnails are kept.
 const MAX_PENDING_PICTURES: usize = 64;
-/// Analysed frames after which a thing that appears where another vanished is not taken for it any more.
+/// Analysed frames within which a new object at the same place counts as the one that disappeared.
 const REJOIN_AFTER_FRAMES: u64 = 75;
 
 /// Counts of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Counts {
     pub(super) frames: u64,
-    /// Frames that the model looked at.
+    /// Frames on which the model ran.
     pub(super) analysed: u64,
-    /// Frames with a box, seen or filled in.
+    /// Frames with a box, detected or filled in.
     pub(super) with_boxes: u64,
-    /// Frames with a box that was filled in.
+    /// Frames with a filled-in box.
     pub(super) filled: u64,
     pub(super) detected: u64,
     pub(super) interpolated: u64,
     pub(super) held: u64,
-    /// Different things, as far as they could be followed.
+    /// Distinct objects, as far as they could be tracked.
     pub(super) tracks: u64,
     pub(super) seen_once: u64,
-    /// Losses between two sightings that were filled in on every frame, and the longest of them.
+    /// Gaps between two detections that were filled in on every frame, and the longest of them.
     pub(super) gaps_filled: u64,
     pub(super) longest_gap: u64,
-    /// The same where the boxes were carried on from both sides.
+    /// The same if the boxes were extended from both sides.
     pub(super) gaps_held: u64,
-    /// Losses between two sightings with frames that have no box.
+    /// Gaps between two detections with frames without a box.
     pub(super) gaps_open: u64,
     pub(super) frames_open: u64,
     pub(super) lowest_score: Option<f32>,
 }
 
-/// A thing that is being followed.
+/// An object being tracked.
 struct Track {
     sightings: u64,
-    /// Number of analysed frames up to its last sighting.
+    /// Number of analysed frames up to its last detection.
     seen_at: u64,
-    /// The same up to its last box, seen or filled in.
+    /// The same up to its last box, detected or filled in.
     present_at: u64,
-    /// Analysed frames since the last sighting on which its box was filled in.
+    /// Analysed frames since the last detection with a filled-in box.
     filled: u64,
-    /// Those among them that were carried on rather than interpolated.
+    /// Of these, frames with extended rather than interpolated boxes.
     held: u64,
     /// Its last box.
     last: Detection,
-    /// The first frame without a box of it, while it is out of sight.
+    /// The first frame without its box, while it is missing.
     lost: Option<Uncertainty>,
-    /// The frame on which it was first seen, while that is the only one.
+    /// The frame of its first detection, while that is the only one.
     once: Option<Uncertainty>,
-    /// A frame of the gap that it may be in.
+    /// A frame of the possible gap.
     gap: Option<Uncertainty>,
 }
 
-/// What is known of a stream.
+/// State of a stream.
 pub(super) struct StreamRecord {
     pub(super) info: Arc<StreamInfo>,
     pub(super) counts: Counts,
@@ -79,7 +79,7 @@ pub(super) struct StreamRecord {
 }
 
 impl StreamRecord {
-    /// The record of the stream at a place in the page.
+    /// The record of the stream at an index of the page.
     pub(super) fn new(info: &Arc<StreamInfo>, place: usize) -> Self {
         Self {
             info: Arc::clone(info),
@@ -92,7 +92,7 @@ impl StreamRecord {
         }
     }
 
-    /// Takes a frame down.
+    /// Adds a frame.
     ///
     /// # Errors
     /// When a picture of it cannot be made.
@@ -114,13 +114,13 @@ impl StreamRecord {
         Ok(())
     }
 
-    /// The stream has ended.
+    /// Ends the stream.
     pub(super) fn end(&mut self, ended_early: Option<String>, doubts: &mut Doubts) {
         self.ended_early = ended_early;
         self.forget(doubts, 0);
     }
 
-    /// The frame's finite detections, with identities of our own where nothing has given them any.
+    /// The frame's finite detections, with new identities if no stage assigned any.
     fn linked(&mut self, item: &FrameItem) -> Vec<Detection> {
         let finite = item.detections.iter().filter(|found| found.bbox.is_finite() && found.score.is_finite());
         let mut found: Vec<Detection> = finite.cloned().collect();
@@ -151,7 +151,7 @@ impl StreamRecord {
         });
     }
 
-    /// Takes down that a thing is on a frame.
+    /// Adds an object of a frame.
     fn follow(&mut self, item: &FrameItem, all: &[Detection], found: &Detection, doubts: &mut Doubts) -> Result<(), StageError> {
         let Some(id) = found.track_id else { return Ok(()) };
         let now = self.counts.analysed;
@@ -169,7 +169,7 @@ impl StreamRecord {
         });
         (track.present_at, track.last) = (now, found.clone());
         if found.origin != DetectionOrigin::Detected {
-            // On frames that the model skipped, filling in is the plan.
+            // On frames that the model skipped, filled-in boxes are expected.
             if item.analysed && track.sightings > 0 {
                 track.filled += 1;
                 track.held += u64::from(found.origin == DetectionOrigin::Held);
@@ -218,7 +218,7 @@ impl StreamRecord {
         Ok(())
     }
 
-    /// Takes a picture of the first frame on which a thing has no box any more: should it come back, that is where to look.
+    /// Takes a thumbnail of the first frame without an object's box: if the object returns, that frame is the one to check.
     fn note_losses(&mut self, frame: &Frame, found: &[Detection], doubts: &mut Doubts) -> Result<(), StageError> {
         let (now, place) = (self.counts.analysed, self.place);
         let mut pending = self.tracks.values().filter(|track| track.lost.is_some()).count();
@@ -233,7 +233,7 @@ impl StreamRecord {
         Ok(())
     }
 
-    /// Takes out the thing that vanished where this one appears under a new identity: `hold` and `track` give one after a long loss.
+    /// Removes the missing object that continues here with a new identity: `hold` and `track` assign one after a long gap.
     fn vanished_at(&mut self, found: &Detection, all: &[Detection]) -> Option<Track> {
         let now = self.counts.analysed;
         let is_here = |id: u64| all.iter().any(|found| found.track_id == Some(id));
@@ -262,7 +262,7 @@ impl StreamRecord {
         Ok(())
     }
 
-    /// Settles what is known of things that have been out of sight for longer.
+    /// Finishes objects that have been missing for longer.
     fn forget(&mut self, doubts: &mut Doubts, frames: u64) {
         let now = self.counts.analysed;
         let counts = &mut self.counts;
@@ -279,7 +279,7 @@ impl StreamRecord {
     }
 }
 
-/// The detection of the lowest score that the model saw.
+/// The detection with the lowest score.
 fn lowest(found: &[Detection]) -> Option<&Detection> {
     let detected = found.iter().filter(|found| found.origin == DetectionOrigin::Detected);
     detected.min_by(|a, b| a.score.total_cmp(&b.score))

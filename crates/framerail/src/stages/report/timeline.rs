@@ -1,20 +1,20 @@
-//! How many detections each part of a stream has, in bounded memory.
+//! Numbers of detections over time, in bounded memory.
 
-/// Parts of a stream at most; two become one when there are more.
+/// Maximum number of parts of a stream; with more, neighbours are merged.
 const MAX_BINS: usize = 480;
 
 /// One frame.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moment {
     pub(super) secs: f64,
-    /// Detections that the model saw.
+    /// Number of detections by the model.
     pub(super) detected: u32,
-    /// Detections that were filled in.
+    /// Number of filled-in boxes.
     pub(super) filled: u32,
     pub(super) lowest_score: Option<f32>,
 }
 
-/// Frames in a row.
+/// Consecutive frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Bin {
     pub(super) frames: u64,
@@ -26,7 +26,7 @@ pub(super) struct Bin {
     pub(super) lowest_score: Option<f32>,
 }
 
-/// The stream in up to a fixed number of parts of as many frames each.
+/// The stream in at most a fixed number of parts with equally many frames.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
     bins: Vec<Bin>,

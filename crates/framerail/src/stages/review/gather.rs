@@ -1,4 +1,4 @@
-//! What the page shows of a stream, gathered in bounded memory while frames pass.
+//! Collects the page's data of a stream, in bounded memory, while frames pass.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -8,27 +8,27 @@ use framerail_pipeline::{FrameItem, StageError};
 use super::super::report::picture::Jpeg;
 use crate::{convert::cuda_error, devices::host_picture};
 
-/// Frames per second where a stream states none.
+/// Assumed frames per second if a stream states none.
 const USUAL_RATE: f64 = 25.0;
 /// Size of frames to draw on, and of thumbnails.
 const FRAME_SIZE: (u32, u32) = (640, 480);
 const THUMBNAIL_SIZE: (u32, u32) = (96, 96);
-/// Frames to draw on at even intervals; with twice as many, every second one goes.
+/// Maximum number of frames to draw on at even intervals; with twice as many, every second one is dropped.
 const MOST_FRAMES: usize = 120;
-/// The same for thumbnails of a track, and of all tracks together: beyond, new tracks keep few.
+/// Maximum thumbnails of a track, and of all tracks together; beyond that, new tracks keep few.
 const MOST_THUMBNAILS: usize = 10;
 const FEW_THUMBNAILS: usize = 2;
 const MANY_THUMBNAILS: usize = 4000;
-/// Frames shown because a track begins or ends in them.
+/// Maximum number of frames shown because a track begins or ends there.
 const MOST_EDGES: usize = 200;
-/// Losses that may turn out to be gaps.
+/// Maximum number of lost tracks that may become gaps.
 const MOST_PENDING: usize = 64;
-/// What is found again within this time, near where it was lost, is the same thing.
+/// A track that reappears within this time, near its last position, is the same object.
 const REJOIN_SECS: f64 = 4.0;
-/// Part of a box's size from the frame's border within which things come and go.
+/// Distance from the frame's border, relative to the box, within which objects enter and leave.
 const BORDER: f32 = 0.3;
 
-/// A picture of a track.
+/// A thumbnail of a track.
 pub(super) struct Thumbnail {
     pub(super) frame: u64,
     pub(super) secs: f64,
@@ -51,40 +51,40 @@ pub(super) struct Track {
     most: usize,
 }
 
-/// A frame that can be drawn on.
+/// A frame to draw on.
 pub(super) struct Shown {
     pub(super) secs: f64,
     pub(super) jpeg: Jpeg,
     /// Tracks with their boxes.
     pub(super) boxes: Vec<(u64, BBox)>,
-    /// Whether it stands for a begin or an end rather than for an interval.
+    /// Whether it marks a begin or an end rather than an interval.
     is_edge: bool,
 }
 
 /// Why a place is doubtful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Doubt {
-    /// Lost and found again, with nothing covered between.
+    /// Lost and found again, with nothing covered in between.
     Gap,
-    /// A track ends in the middle of the picture and nothing takes it up.
+    /// A track ends away from the border, without continuation.
     Ends,
-    /// A track begins in the middle of the picture and nothing led to it.
+    /// A track begins away from the border, without a predecessor.
     Begins,
 }
 
 /// A doubtful place.
 pub(super) struct Place {
     pub(super) doubt: Doubt,
-    /// Uncovered frames: from this one to that one.
+    /// First and last uncovered frame.
     pub(super) first: u64,
     pub(super) last: u64,
     pub(super) secs: f64,
-    /// The tracks before and behind it.
+    /// The tracks before and after it.
     pub(super) before: Option<(u64, BBox)>,
     pub(super) after: Option<(u64, BBox)>,
 }
 
-/// A track that was lost, with the first frame without it.
+/// A lost track, with the first frame without it.
 struct Loss {
     id: u64,
     bbox: BBox,
@@ -107,7 +107,7 @@ pub(super) struct Gathered {
     thumbnails: usize,
     edges: usize,
     losses: VecDeque<Loss>,
-    /// Boxes of the frame before, and the frame itself, for tracks that begin now.
+    /// Boxes of the previous frame, and the frame itself, for tracks that begin now.
     present: HashMap<u64, BBox>,
     before: Option<(Frame, Vec<(u64, BBox)>)>,
 }
@@ -135,7 +135,7 @@ impl Gathered {
         }
     }
 
-    /// Takes in a frame.
+    /// Adds a frame.
     ///
     /// # Errors
     /// When a picture cannot be made.
@@ -174,7 +174,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Counts a detection for its track; whether a thumbnail of it is due.
+    /// Counts a detection for its track; returns whether a thumbnail is due.
     fn track(&mut self, id: u64, found: &Detection, frame: &Frame) -> bool {
         let at = (frame.index, frame.seconds(), found.bbox);
         let most = if self.thumbnails < MANY_THUMBNAILS { MOST_THUMBNAILS } else { FEW_THUMBNAILS };
@@ -245,7 +245,7 @@ impl Gathered {
         if self.edges < MOST_EDGES { self.show(frame, boxes, true) } else { Ok(()) }
     }
 
-    /// Notes what is gone since the frame before, and what is new.
+    /// Records tracks that disappeared since the previous frame, and new ones.
     fn follow(&mut self, frame: &Frame, boxes: &[(u64, BBox)]) -> Result<(), StageError> {
         let (index, secs) = (frame.index, frame.seconds());
         while self.losses.front().is_some_and(|loss| secs - loss.secs > REJOIN_SECS)
@@ -280,7 +280,7 @@ impl Gathered {
         bbox.x1 < across || bbox.y1 < down || bbox.x2 > width - across || bbox.y2 > height - down
     }
 
-    /// A track that was not there before: found again, or new.
+    /// Handles a new track: a continuation of a lost one, or really new.
     fn begins(&mut self, id: u64, bbox: BBox, index: u64, secs: f64) -> Result<(), StageError> {
         let side = |bbox: &BBox| (bbox.width() + bbox.height()).max(1e-3) / 2.0;
         let distance = |loss: &Loss| {
@@ -324,7 +324,7 @@ impl Gathered {
         self.places.push(Place { doubt: Doubt::Ends, first: loss.frame, last, secs: loss.secs, before, after: None });
     }
 
-    /// The stream has ended: the doubtful places are those that are left, the gravest first.
+    /// Ends the stream: returns the remaining doubtful places, most serious first.
     pub(super) fn end(&mut self) {
         let last = self.span.map_or(0, |(_, last)| last);
         while let Some(loss) = self.losses.pop_front() {
@@ -336,7 +336,7 @@ impl Gathered {
         self.places.sort_by_key(|place| {
             let weight = match place.doubt {
                 Doubt::Gap => place.last - place.first + 1,
-                // What was seen often does not end or begin for no reason.
+                // A track with many detections does not end or begin without a reason.
                 Doubt::Ends => sightings(place.before),
                 Doubt::Begins => sightings(place.after),
             };

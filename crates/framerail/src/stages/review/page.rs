@@ -1,4 +1,4 @@
-//! The page itself: one file of HTML with style, script, data and pictures inside.
+//! The page: one HTML file with styles, script, data and images included.
 
 use std::{fmt::Write, path::Path};
 
@@ -13,10 +13,10 @@ use super::{
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("review.js");
 
-/// What the page is about.
+/// Content of the page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subject {
-    /// What the model finds, as one and as many: `face`, `faces`.
+    /// The model's class in singular and plural: `face`, `faces`.
     singular: String,
     plural: String,
 }

@@ -1,11 +1,11 @@
-//! What is recorded of attributes: what further models say of a detection, or of a frame.
+//! Records of attributes: results of further models for a detection or a frame.
 
 use framerail_core::{Attribute, AttributeValue, InstanceMask, ScoredLabel};
 use serde::Serialize;
 
 use super::record::{DetectionRecord, rounded};
 
-/// What one model says.
+/// The result of one model.
 #[derive(Serialize)]
 pub(in crate::stages) struct AttributeRecord<'a> {
     model: &'a str,
@@ -41,7 +41,7 @@ struct MaskRecord {
     counts: Vec<u32>,
 }
 
-/// Coverage from which a cell is inside.
+/// Minimum coverage of a cell that counts as inside.
 const INSIDE: u8 = 128;
 
 impl<'a> AttributeRecord<'a> {

@@ -20,14 +20,14 @@ use super::{
 };
 use crate::outputs::{OutputFile, indexed_path, is_standard_output, write_error};
 
-/// What is known before the first frame.
+/// Properties known before the first frame.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CocoFacts {
     /// Class names, in order of their numbers.
     pub(super) labels: Vec<String>,
-    /// Landmarks a detection has.
+    /// Number of landmarks of a detection.
     pub(super) landmarks: usize,
-    /// Names of the pictures, as those of the stage `frames`.
+    /// File names of the images, as those of the stage `frames`.
     pub(super) image_name: PathBuf,
 }
 
@@ -55,7 +55,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// A file of annotations in the making. Images go to the file as they come, annotations to one without a name until the end.
+/// An unfinished annotation file. Images are written as they arrive, annotations to an unnamed file until the end.
 pub(super) struct CocoFile {
     path: PathBuf,
     file: OutputFile,
@@ -94,7 +94,7 @@ impl CocoFile {
             Some(info) => indexed_path(&self.facts.image_name, info, record.frame).display().to_string(),
             None => format!("{:06}.png", record.frame),
         };
-        // Some tools take 0 for "none".
+        // Some tools treat 0 as "none".
         let id = record.frame.saturating_add(1);
         let (width, height) = record.size;
         let image = json!({
@@ -167,7 +167,7 @@ impl RecordWriter for CocoFile {
 }
 
 impl CocoFile {
-    /// Writes what stands behind the images.
+    /// Writes the part after the images.
     fn close(self) -> Result<OutputFile, StageError> {
         let categories = self.categories();
         let Self { path, mut file, annotations, .. } = self;
@@ -193,7 +193,7 @@ fn copy(from: &mut File, to: &mut OutputFile, path: &Path) -> Result<(), StageEr
     }
 }
 
-/// Classes by their numbers: 1 for the model's class 0 and so on. A second model's classes come behind where they collide.
+/// Classes by their numbers: 1 for the model's class 0 and so on. A second model's classes are shifted if they collide.
 struct Categories(Vec<(u64, u32, String)>);
 
 impl Categories {

@@ -1,4 +1,4 @@
-//! The formats of records, and what a writer of one does.
+//! The formats of records, and the interface of their writers.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(super) enum RecordFormat {
     Mot,
 }
 
-/// The words of `format=`, with a line of help each.
+/// The values of `format=`, with a line of help each.
 pub(super) const FORMATS: [(&str, &str); 6] = [
     ("auto", "by the extension: .jsonl or .ndjson, .csv, .parquet, .json for COCO, .txt for MOT; else, and on standard output, JSON lines"),
     ("jsonl", "JSON lines, an object for each frame"),
@@ -30,7 +30,7 @@ pub(super) const FORMATS: [(&str, &str); 6] = [
 ];
 
 impl RecordFormat {
-    /// The format that the options name, or that the file's ending does.
+    /// The format given by the options or by the file's extension.
     pub(super) fn of(options: &Options, file: &Path) -> Result<Self, ConfigError> {
         let word = options.choice("format");
         let ending = file.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -47,7 +47,7 @@ impl RecordFormat {
         }
     }
 
-    /// The word for it.
+    /// Its value of `format=`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::JsonLines => "jsonl",
@@ -58,26 +58,26 @@ impl RecordFormat {
         }
     }
 
-    /// What becomes of a file whose writer was killed, or fails.
+    /// What happens to a file whose writer fails or is killed.
     pub(super) fn leftover(self) -> Leftover {
         match self {
             Self::JsonLines | Self::Csv | Self::Mot => Leftover::KeepLines,
-            // Row groups of Parquet are kept elsewhere; half a COCO file is not JSON.
+            // Row groups of Parquet are kept separately; half a COCO file is not valid JSON.
             Self::Parquet | Self::Coco => Leftover::Remove,
         }
     }
 
-    /// Whether rows say which stream they are of, so that several streams can share a file.
+    /// Whether rows name their stream, so that several streams can share a file.
     pub(super) fn has_streams(self) -> bool {
         matches!(self, Self::JsonLines | Self::Csv | Self::Parquet)
     }
 
-    /// Whether frames in which nothing was found are there too.
+    /// Whether frames without detections are recorded too.
     pub(super) fn has_empty_frames(self) -> bool {
         matches!(self, Self::JsonLines | Self::Coco)
     }
 
-    /// Looks whether the format can be written to a place.
+    /// Checks whether the format can be written to a target.
     pub(super) fn check_place(self, file: &Path) -> Result<(), ConfigError> {
         if self != Self::Parquet {
             return Ok(());
@@ -94,34 +94,34 @@ impl RecordFormat {
     }
 }
 
-/// What was written, beside the records themselves.
+/// Counts of a writer beside its records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     /// Detections in the file.
     pub(super) detections: u64,
-    /// Detections left out for want of an identity.
+    /// Detections left out for lack of an identity.
     pub(super) without_identity: u64,
-    /// Row groups that are safe on the disk.
+    /// Row groups synced to disk.
     pub(super) row_groups: u64,
 }
 
-/// A file of records in the making.
+/// An unfinished file of records.
 pub(super) trait RecordWriter: Send {
-    /// A stream whose frames will come.
+    /// Announces a stream.
     fn stream(&mut self, _info: &StreamInfo) {}
 
     /// Writes a frame.
     fn frame(&mut self, record: &FrameRecord<'_>) -> Result<Written, StageError>;
 
-    /// Hands on what is buffered, for concurrent readers.
+    /// Flushes buffered data, for concurrent readers.
     fn flush(&mut self) -> Result<(), StageError> {
         Ok(())
     }
 
-    /// Gives the file its final name.
+    /// Renames the file to its final name.
     fn complete(self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError>;
 
-    /// Ends a writer that has failed, or whose run has: keeps what is of use and says where.
+    /// Ends a writer after an error of its own or of the run: keeps the usable part and reports where.
     fn keep_unfinished(self: Box<Self>) -> Option<PathBuf> {
         None
     }

@@ -1,4 +1,4 @@
-//! Formats of lines of text: JSON lines, CSV, MOTChallenge.
+//! Line formats: JSON lines, CSV, MOTChallenge.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -17,26 +17,26 @@ type Render = fn(&FrameRecord<'_>, &mut String) -> Result<Written, StageError>;
 /// A file of lines.
 pub(super) struct LineFile {
     file: OutputFile,
-    /// Someone may be reading along: no line waits.
+    /// Concurrent readers: lines are flushed at once.
     has_reader: bool,
     render: Render,
     text: String,
 }
 
 impl LineFile {
-    /// A JSON object a frame.
+    /// A JSON object per frame.
     pub(super) fn json(file: OutputFile) -> Self {
         Self::new(file, json)
     }
 
-    /// A row a detection, behind a row of names.
+    /// A row per detection, after a header row.
     pub(super) fn csv(mut file: OutputFile) -> Result<Self, StageError> {
         file.write(CSV_NAMES.join(",").as_bytes())?;
         file.write(b"\n")?;
         Ok(Self::new(file, csv))
     }
 
-    /// A line a detection that has an identity.
+    /// A line per detection with an identity.
     pub(super) fn mot(file: OutputFile) -> Self {
         Self::new(file, mot)
     }
@@ -128,7 +128,7 @@ fn quoted(field: &str) -> String {
     if field.contains([',', '"', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
 }
 
-/// Lines of the MOTChallenge development kit: frames, identities and the picture's first pixel are numbered from 1.
+/// Lines of the MOTChallenge development kit: frames, identities and pixels are numbered from 1.
 fn mot(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageError> {
     let mut written = Written::default();
     for found in &record.detections {

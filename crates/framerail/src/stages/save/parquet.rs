@@ -1,4 +1,4 @@
-//! Parquet, safe against crashes: a row a detection.
+//! Crash-safe Parquet: a row per detection.
 //!
 //! # Why parts
 //! A Parquet file ends with its index, so one whose writer was killed cannot be read at all. Each row group is therefore
@@ -40,16 +40,16 @@ use crate::{
     outputs::{OutputFile, make_folder, stem, write_error},
 };
 
-/// When a row group is full.
+/// Limits of a row group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupLimits {
-    /// Most rows.
+    /// Maximum number of rows.
     pub(super) rows: usize,
-    /// Longest time from its first row.
+    /// Maximum time since its first row.
     pub(super) time: Duration,
 }
 
-/// A Parquet file in the making.
+/// An unfinished Parquet file.
 pub(super) struct ParquetFile {
     path: PathBuf,
     rules: OutputRules,
@@ -57,7 +57,7 @@ pub(super) struct ParquetFile {
     parts: Parts,
     columns: Columns,
     group_began: Option<Instant>,
-    /// What is said of the streams in the file's metadata.
+    /// Description of the streams in the file's metadata.
     streams: Vec<serde_json::Value>,
 }
 
@@ -67,7 +67,7 @@ impl ParquetFile {
     /// # Errors
     /// `Output`: as for every output; also when an interrupted run has left parts of that name and nothing is to be replaced.
     pub(super) fn create(path: &Path, rules: &OutputRules, limits: GroupLimits) -> Result<Self, StageError> {
-        // Finds early what would stop the joined file.
+        // Finds early what would prevent the joined file.
         commit::check(path, rules).map_err(output_error)?;
         let parts = Parts::create(path, rules.overwrite)?;
         let (path, columns) = (path.to_owned(), Columns::new());
@@ -131,7 +131,7 @@ impl RecordWriter for ParquetFile {
 
     fn complete(mut self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError> {
         let written = self.end_group()?;
-        // Without a single row, too: a file with the columns alone.
+        // Even without rows: a file with the columns only.
         let output = OutputFile::create(&self.path, &self.rules, None).map_err(|error| self.parts.named(error))?;
         let metadata = vec![KeyValue::new("framerail.streams".to_owned(), json!(self.streams).to_string())];
         let properties = properties(Some(metadata), self.limits.rows);
@@ -142,13 +142,13 @@ impl RecordWriter for ParquetFile {
     }
 
     fn keep_unfinished(mut self: Box<Self>) -> Option<PathBuf> {
-        // A group that does not fit any more leaves those before it.
+        // A group that does not fit leaves the earlier ones intact.
         let _ = self.end_group();
         (!self.parts.files.is_empty()).then(|| self.parts.folder.clone())
     }
 }
 
-/// Row groups that are safe on the disk, each a whole file.
+/// Row groups on disk, each a complete file.
 struct Parts {
     folder: PathBuf,
     files: Vec<PathBuf>,
@@ -192,7 +192,7 @@ impl Parts {
         }
     }
 
-    /// Adds a file, which has its name only once it is whole and on the disk.
+    /// Adds a file, which gets its name once it is complete and synced.
     fn add(&mut self, write: impl FnOnce(&mut commit::OutputFile) -> Result<(), ParquetError>) -> Result<(), StageError> {
         let path = self.folder.join(format!("part-{:06}.parquet", self.files.len()));
         let rules = OutputRules { leftover: Leftover::Ignore, ..OutputRules::default() };
@@ -203,7 +203,7 @@ impl Parts {
         Ok(())
     }
 
-    /// An error with what is safe of the file that it is about.
+    /// Adds the finished row groups to an error about the file.
     fn named(&self, mut error: StageError) -> StageError {
         if !self.files.is_empty() {
             let (count, folder) = (self.files.len(), self.folder.display());
@@ -219,7 +219,7 @@ impl Parts {
 }
 
 impl Drop for Parts {
-    /// Of a run that does not end well: what is safe stays, and a folder without anything goes.
+    /// After a failed run: finished groups stay, and an empty folder is removed.
     fn drop(&mut self) {
         if self.is_removed {
             return;
@@ -234,7 +234,7 @@ impl Drop for Parts {
     }
 }
 
-/// Removes a folder of parts, and nothing in it that is not one.
+/// Removes a folder of parts, but no other files in it.
 fn remove_parts(folder: &Path) -> Result<(), StageError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -252,7 +252,7 @@ fn remove_parts(folder: &Path) -> Result<(), StageError> {
     fs::remove_dir(folder).map_err(|error| write_error(folder, &error))
 }
 
-/// A failure to write, in one line.
+/// A failure to write, as one line.
 fn parquet_error(path: &Path, error: ParquetError) -> StageError {
     match error {
         ParquetError::External(error) => match error.downcast::<io::Error>() {

@@ -1,4 +1,4 @@
-//! What is recorded of a frame: the same numbers in every format.
+//! The record of a frame: the same numbers in every format.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::attributes::AttributeRecord;
 use crate::{parts::FrameAttributes, stages::zones::ZonesRecord};
 
-/// What is recorded of a frame. Serialised it is a line of JSON lines, and what `mqtt` and `webhook` send.
+/// The record of a frame. Serialised it is a line of JSON lines, and the message of `mqtt` and `webhook`.
 #[derive(Serialize)]
 pub(in crate::stages) struct FrameRecord<'a> {
     pub(super) stream: &'a str,
@@ -18,15 +18,15 @@ pub(in crate::stages) struct FrameRecord<'a> {
     /// Number in the stream as decoded, from 0.
     pub(super) frame: u64,
     pub(super) pts: i64,
-    /// Seconds a tick, as `1/12800`.
+    /// Seconds per tick, as `1/12800`.
     pub(super) time_base: String,
     pub(super) seconds: f64,
-    /// When the frame came in; of live and paced streams only.
+    /// Arrival time of the frame; for live and paced streams only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) wall_time: Option<WallTime>,
     pub(super) analysed: bool,
     pub(super) detections: Vec<DetectionRecord<'a>>,
-    /// What models say of the frame as a whole.
+    /// Results of models for the whole frame.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attributes: Vec<AttributeRecord<'a>>,
     #[serde(flatten)]
@@ -36,7 +36,7 @@ pub(in crate::stages) struct FrameRecord<'a> {
     pub(super) size: (u32, u32),
 }
 
-/// What is recorded of a detection, in frame pixels.
+/// The record of a detection, in frame pixels.
 #[derive(Serialize)]
 pub(in crate::stages) struct DetectionRecord<'a> {
     pub(super) label: &'a str,
@@ -48,15 +48,15 @@ pub(in crate::stages) struct DetectionRecord<'a> {
     pub(super) landmarks: Vec<[f64; 2]>,
     pub(super) track_id: Option<u64>,
     pub(super) origin: DetectionOrigin,
-    /// Names of the zones that it is in; `None` without the stage `zones`.
+    /// Names of the zones that contain it; `None` without the stage `zones`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) zones: Option<Vec<&'a str>>,
-    /// What further models say of it.
+    /// Results of further models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) attributes: Vec<AttributeRecord<'a>>,
 }
 
-/// Whether nothing was found in a frame, nothing said of it, and nothing happened.
+/// Whether a frame has no detections, attributes or events.
 pub(in crate::stages) fn is_uneventful(item: &FrameItem) -> bool {
     item.detections.is_empty()
         && item.attachments.get::<FrameAttributes>().is_none_or(|said| said.0.is_empty())
@@ -122,7 +122,7 @@ impl<'a> DetectionRecord<'a> {
     }
 }
 
-/// Short to write and far finer than what a model can tell: 1/10000 of a pixel changes the IoU of a 10-pixel box by 0.00004 at most.
+/// Short, and far finer than a model's precision: 1/10000 of a pixel changes the IoU of a 10-pixel box by 0.00004 at most.
 pub(super) fn rounded(value: f64, decimals: i32) -> f64 {
     let scale = 10f64.powi(decimals);
     (value * scale).round() / scale

@@ -9,7 +9,7 @@ use chrono::{
 use framerail_core::{StreamInfo, printable};
 use framerail_pipeline::FrameItem;
 
-/// How a clock is written where its format is not given.
+/// Default format of the clock.
 const CLOCK: &str = "%Y-%m-%d %H:%M:%S";
 
 /// Placeholders, for messages.
@@ -73,13 +73,13 @@ impl Template {
         if parts.is_empty() { Err("the text is empty".into()) } else { Ok(Self(parts)) }
     }
 
-    /// The text of a frame. Control characters in names are written out.
+    /// The text of a frame. Control characters in names are escaped.
     pub(super) fn fill(&self, item: &FrameItem, stream: Option<&StreamInfo>) -> String {
         let mut text = String::new();
         let frame = &item.frame;
         let secs = frame.seconds() + stream.map_or(0.0, |stream| stream.start_offset_micros as f64 / 1e6);
         for part in &self.0 {
-            // Writing to a string fails for a wrong format of a clock alone, and those were checked.
+            // Formatting fails only for an invalid clock format, and those were checked.
             let _ = match part {
                 Part::Fixed(fixed) => text.write_str(fixed),
                 Part::Stream => text.write_str(&printable(stream.map_or("", |stream| &stream.name))),
@@ -103,17 +103,17 @@ impl Template {
         text
     }
 
-    /// The classes that are counted.
+    /// The counted classes.
     pub(super) fn labels(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| if let Part::Count(Some(label)) = part { Some(label.as_str()) } else { None })
     }
 
-    /// Whether it says something that the start of a stream brings.
+    /// Whether it uses values of the stream's start.
     pub(super) fn needs_stream(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Stream | Part::Source | Part::Time))
     }
 
-    /// Names of a stream that it writes.
+    /// Names of a stream that it uses.
     pub(super) fn of_stream(&self, info: &StreamInfo) -> String {
         let names = self.0.iter().map(|part| match part {
             Part::Stream => info.name.clone(),
@@ -123,7 +123,7 @@ impl Template {
         names.collect()
     }
 
-    /// What is the same on every frame.
+    /// Values that are equal on every frame.
     pub(super) fn fixed(&self) -> String {
         self.0.iter().filter_map(|part| if let Part::Fixed(text) = part { Some(text.as_str()) } else { None }).collect()
     }

@@ -1,14 +1,14 @@
-//! How many frames of a stream's rate lie between two of its frames.
+//! Distance of two frames of a stream, in units of its frame duration.
 
 use framerail_core::{Frame, Rational};
 
 /// Rates above this are a container's clock, not a camera's.
 const GREATEST_RATE: f64 = 1000.0;
 
-/// Times this near to whole frames are whole frames: containers round, and so do cameras.
+/// Times this near to whole frames count as whole frames: containers and cameras round.
 const ROUNDING_FRAMES: f64 = 0.1;
 
-/// Tells the time since the frame before, by times where the stream's rate is known, else by the numbers of the frames.
+/// Measures the time since the previous frame, by timestamps if the stream's rate is known, else by frame numbers.
 #[derive(Clone, Debug)]
 pub(super) struct FrameClock {
     rate: Option<f64>,
@@ -22,7 +22,7 @@ impl FrameClock {
         Self { rate, last: None }
     }
 
-    /// The stream's rate, or a usual one.
+    /// The stream's rate, or a typical one.
     pub(super) fn frames_per_second(&self) -> f64 {
         self.rate.unwrap_or(30.0)
     }

@@ -1,4 +1,4 @@
-//! Thresholds of `track` that may be changed while it runs.
+//! Thresholds of `track` that can be changed during the run.
 
 use framerail_vision::{ByteTrackOptions, OcSortOptions, TrackAlgorithm};
 

@@ -1,4 +1,4 @@
-//! Frames turned, cut, scaled, placed and converted, with all that hangs on them.
+//! Rotates, crops, scales, pads and converts frames with everything attached to them.
 
 use framerail_core::{
     Attribute, BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, FieldOrder, Frame, FrameMapping, FramePool,
@@ -17,27 +17,27 @@ use crate::{
 /// Buffers kept for results.
 const KEPT_BUFFERS: usize = 8;
 
-/// Rows from which on Y'CbCr made of RGB is BT.709, as for television.
+/// Height from which Y'CbCr made of RGB is BT.709, as in television.
 const HD_ROWS: u32 = 720;
 
-/// What samples are to be.
+/// Target of a sample conversion.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Samples {
     pub(super) format: Option<PixelFormat>,
     pub(super) matrix: Option<ColorMatrix>,
     pub(super) range: Option<ColorRange>,
-    /// For frames with a transfer of high dynamic range.
+    /// For frames with an HDR transfer function.
     pub(super) tone_map: Option<ToneMap>,
 }
 
-/// What is done to frames.
+/// What to do with frames.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Change {
-    /// First, after the turn that a frame needs for display.
+    /// After the frame's display rotation.
     pub(super) turn: Rotation,
     pub(super) placing: Placing,
     pub(super) samples: Samples,
-    /// Full-range RGB of bars.
+    /// Full-range RGB of the padding.
     pub(super) background: [u8; 3],
     pub(super) quality: ScaleQuality,
 }
@@ -69,13 +69,13 @@ impl Change {
         Picture { width, height, aspect, format }
     }
 
-    /// The format of results.
+    /// Pixel format of results.
     fn format(&self, format: PixelFormat, color: &ColorDescription) -> PixelFormat {
         let is_mapped = self.samples.tone_map.is_some() && is_hdr(color);
         self.samples.format.unwrap_or(if is_mapped { PixelFormat::Yuv420p } else { format })
     }
 
-    /// The colour tags of results.
+    /// Colour tags of results.
     fn color(&self, format: PixelFormat, height: u32, color: &ColorDescription) -> ColorDescription {
         let samples = &self.samples;
         let mut color = *color;
@@ -101,7 +101,7 @@ impl Change {
         color
     }
 
-    /// What results are like, as far as that of frames is known.
+    /// Format of results, as far as the frames' is known.
     ///
     /// # Errors
     /// Says what does not fit.
@@ -119,7 +119,7 @@ impl Change {
         Ok(output)
     }
 
-    /// A stream of results.
+    /// The stream of results.
     ///
     /// # Errors
     /// Says what does not fit.
@@ -147,12 +147,12 @@ fn turned_ratio(ratio: Option<Rational>, turn: Rotation) -> Option<Rational> {
     ratio.map(|ratio| if turn.swaps_sides() { Rational { num: ratio.den, den: ratio.num } } else { ratio })
 }
 
-/// What a change did to a frame.
+/// Result of a change.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Changed {
-    /// Detections that lie outside of the result.
+    /// Detections outside of the result.
     pub(super) outside: u64,
-    /// The two fields of an interlaced frame were mixed.
+    /// Whether the two fields of an interlaced frame were mixed.
     pub(super) mixed_fields: bool,
 }
 
@@ -162,7 +162,7 @@ pub(super) struct Changer {
     converter: Converter,
     tones: Option<TensorConverter>,
     pool: FramePool,
-    /// The bars, and what they were painted for.
+    /// The padding, and the format for which it was painted.
     canvas: Option<(HostSurface, ColorDescription)>,
 }
 
@@ -236,7 +236,7 @@ impl Changer {
         rotated(&surface, turn, &self.pool).map_err(input_error)
     }
 
-    /// The picture in BT.709 RGB of standard range.
+    /// The frame converted to SDR RGB in BT.709.
     fn toned(&mut self, frame: &Frame, surface: HostSurface, tone_map: ToneMap) -> Result<HostSurface, StageError> {
         let (width, height) = (surface.width(), surface.height());
         let tones = match &mut self.tones {
@@ -258,7 +258,7 @@ impl Changer {
         Ok(rgb)
     }
 
-    /// The picture in its place on the canvas.
+    /// The frame in its place on the canvas.
     fn placed(&mut self, picture: &HostSurface, layout: &Layout, color: &ColorDescription) -> Result<HostSurface, StageError> {
         let (width, height) = layout.canvas;
         let is_ready = |(canvas, painted): &(HostSurface, ColorDescription)| {
@@ -292,13 +292,12 @@ impl Changer {
     }
 }
 
-/// Whether samples of two Y'CbCr frames say the same colours.
+/// Whether samples of two Y'CbCr frames have the same colour meaning.
 fn same_meaning(from: &ColorDescription, to: &ColorDescription) -> bool {
     from.matrix_or_default() == to.matrix_or_default() && from.is_full_range(false) == to.is_full_range(false)
 }
 
-/// Takes detections, zones and what is known of the frame along; gives how many detections lie outside of the frame now, which are
-/// taken off.
+/// Transforms detections, zones and frame properties; removes detections outside of the frame and returns their number.
 fn map_things(item: &mut FrameItem, mapping: &FrameMapping) -> u64 {
     if *mapping == FrameMapping::IDENTITY {
         return 0;

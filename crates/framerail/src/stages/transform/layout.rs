@@ -1,10 +1,10 @@
-//! How a picture is cut, scaled and placed, worked out from its size and shape.
+//! Crop, scale and placement of a frame, from its size and aspect ratio.
 
 use framerail_core::{BBox, FrameMapping, PixelAspect, PixelFormat, Rational, Region, Rotation, surface::MAX_SIDE};
 
 use crate::stages::areas::Area;
 
-/// One or both sides of a size in pixels, or a share of the picture's own.
+/// One or both sides in pixels, or a percentage of the frame's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Target {
     Sides(Option<u32>, Option<u32>),
@@ -35,21 +35,21 @@ impl Target {
     }
 }
 
-/// How a picture of another shape goes into a size.
+/// How a frame of another aspect ratio is fitted into a size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// As large as fits; one side may be smaller than asked for.
+    /// As large as fits; one side may be smaller.
     #[default]
     Inside,
-    /// As large as fits, with bars beside it.
+    /// As large as fits, padded.
     Pad,
-    /// Fills the size; what is too much is cut off on both sides.
+    /// Fills the size; the excess is cropped on both sides.
     Fill,
-    /// Stretched to the size; the shape of its pixels changes with it.
+    /// Stretched to the size; the pixel aspect ratio changes with it.
     Stretch,
 }
 
-/// Where a picture lies on a larger one.
+/// Position of a frame on a larger one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum At {
     Center,
@@ -57,29 +57,29 @@ pub(super) enum At {
     Pixels(u32, u32),
 }
 
-/// What is done to the place of pixels.
+/// What happens to the position of pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Placing {
     Keep,
     Scale(Target, Fit),
-    /// At least these sides.
+    /// At least this size.
     Pad((u32, u32), At),
     Cut(Area),
-    /// The largest part in the middle that is shown with this width over height.
+    /// The largest centred part with this displayed aspect ratio.
     CutTo(f64),
 }
 
-/// A picture that is to be placed, turned already.
+/// A frame to be placed, after rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Picture {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) aspect: PixelAspect,
-    /// Where it is not known, that of most videos is taken.
+    /// If unknown, that of most videos.
     pub(super) format: Option<PixelFormat>,
 }
 
-/// What becomes of the shape of a pixel.
+/// Change of the pixel aspect ratio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Pixels {
     Kept,
@@ -88,7 +88,7 @@ enum Pixels {
     Stretched(i64, i64),
 }
 
-/// A part of a picture, the size that it is brought to, and where that lies on the result.
+/// A part of a frame, its scaled size, and its position on the result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Layout {
     pub(super) window: Region,
@@ -167,7 +167,7 @@ impl Layout {
         })
     }
 
-    /// Where the turned picture's pixels go.
+    /// Position of the rotated frame's pixels.
     pub(super) fn mapping(&self) -> FrameMapping {
         let scale = |to: u32, from: u32| to as f32 / from as f32;
         FrameMapping::moved(-(self.window.x as f32), -(self.window.y as f32))
@@ -175,7 +175,7 @@ impl Layout {
             .then(FrameMapping::moved(self.at.0 as f32, self.at.1 as f32))
     }
 
-    /// The shape of a pixel of the result, from that of the picture.
+    /// Pixel aspect ratio of the result, from that of the frame.
     pub(super) fn sample_aspect_ratio(&self, ratio: Option<Rational>) -> Option<Rational> {
         match self.pixels {
             Pixels::Kept => ratio,
@@ -196,7 +196,7 @@ impl Layout {
         PixelAspect::of(self.sample_aspect_ratio(Some(ratio)))
     }
 
-    /// Whether rows of one field meet rows of the other.
+    /// Whether rows of different fields are mixed.
     pub(super) fn mixes_rows(&self) -> bool {
         self.size.1 != self.window.height
     }
@@ -215,12 +215,12 @@ fn common_divisor(a: i64, b: i64) -> i64 {
 }
 
 impl Picture {
-    /// Width and height as it is shown, in square pixels of its own height.
+    /// Displayed width and height, in square pixels of the frame's height.
     fn shown(&self) -> (f64, f64) {
         (f64::from(self.width) * f64::from(self.aspect.ratio()), f64::from(self.height))
     }
 
-    /// Pixels that share a chroma sample, across and down.
+    /// Pixels per chroma sample, horizontally and vertically.
     fn steps(&self) -> (u32, u32) {
         let (x, y) = self.format.unwrap_or(PixelFormat::Yuv420p).chroma_shift();
         (1 << x, 1 << y)
@@ -233,13 +233,13 @@ impl Picture {
         ((side / step).round().max(1.0) * step).min(f64::from(2 * MAX_SIDE)) as u32
     }
 
-    /// A place on whole chroma samples, at or before this one.
+    /// A position on whole chroma samples, at or before this one.
     fn aligned(&self, (x, y): (u32, u32)) -> (u32, u32) {
         let (across, down) = self.steps();
         (x / across * across, y / down * down)
     }
 
-    /// A box in whole pixels, from a whole chroma sample on.
+    /// A box in whole pixels, aligned to a chroma sample.
     fn window(&self, bbox: &BBox) -> Region {
         let whole = |side: f32| side.round().max(0.0) as u32;
         let (x, y) = self.aligned((whole(bbox.x1).min(self.width - 1), whole(bbox.y1).min(self.height - 1)));
@@ -247,7 +247,7 @@ impl Picture {
         Region { x, y, width, height }
     }
 
-    /// The largest box in the middle that is shown with this width over height, in whole chroma samples where it is cut.
+    /// The largest centred box with this displayed aspect ratio, in whole chroma samples if cropped.
     fn middle(&self, shape: f64) -> BBox {
         let (across, down) = self.shown();
         let (mut width, mut height) = (f64::from(self.width), f64::from(self.height));
@@ -261,7 +261,7 @@ impl Picture {
     }
 }
 
-/// Two turns as one.
+/// Two rotations combined.
 pub(super) fn turned_twice(first: Rotation, second: Rotation) -> Rotation {
     FrameMapping::turned(first, 1, 1).then(FrameMapping::turned(second, 1, 1)).rotation()
 }
@@ -329,7 +329,7 @@ mod tests {
         assert!(Layout::of(&Placing::Pad((50, 50), At::Center), &odd).expect_err("too small").contains("fit=pad"));
     }
 
-    /// Whatever the sizes, parts lie within the picture and the result, and corners go to corners.
+    /// For all sizes, parts lie within the frame and the result, and corners map to corners.
     #[test]
     fn layouts_stay_inside() {
         let mut random = SplitMix64::new(7);

@@ -1,5 +1,5 @@
-//! The stages that change the size, shape, orientation and samples of frames: `scale`, `pad`, `rotate`, `flip`, `cropto`, `convert`,
-//! `caps`. Detections and all else that has a place in the frame go along.
+//! The stages that change size, shape, orientation and samples of frames: `scale`, `pad`, `rotate`, `flip`, `cropto`, `convert`,
+//! `caps`. Detections and everything else with a position in the frame are transformed too.
 
 mod change;
 mod layout;
@@ -20,7 +20,7 @@ use self::{
 };
 use super::{areas::Area, link::host_frames};
 
-/// What all of them do, for their descriptions.
+/// Part of all descriptions.
 const ALONG: &str = "Detections, landmarks, masks, tracks and zones are transformed too. Works in host memory; frames on a GPU are downloaded first, \
                      which is shown.";
 
@@ -44,7 +44,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     })
 }
 
-/// One of a few words, for an argument.
+/// A choice of words, for an argument.
 fn words(choices: &[(&str, &str)]) -> OptionKind {
     OptionKind::Choice { choices: choices.iter().map(|(value, help)| Choice::new(*value, *help)).collect() }
 }
@@ -284,7 +284,7 @@ fn caps_spec() -> StageSpec {
         .example("read cam.mp4 ! caps size=1920x1080 fps=30 otherwise=fail ! infer centerface ! save faces.jsonl", "fails on other frames")
 }
 
-/// `size=` and `fit=` of a sink: `scale` on its way in, on the sink's own thread.
+/// `size=` and `fit=` of a sink: `scale` on the sink's own thread.
 #[derive(Clone, Debug)]
 pub(super) struct Resize {
     change: Change,
@@ -320,7 +320,7 @@ impl Resize {
         Resizer(Changer::new(self.change.clone()))
     }
 
-    /// A stream of what is written.
+    /// The stream as written.
     ///
     /// # Errors
     /// `Input` for one that does not fit.
@@ -342,7 +342,7 @@ impl Resizer {
     }
 }
 
-/// What `caps` pins.
+/// The format that `caps` requires.
 struct Checks {
     format: Option<PixelFormat>,
     size: Option<(u32, u32)>,
@@ -370,7 +370,7 @@ impl Checks {
         Change { placing, samples: Samples { format: self.format, ..Samples::default() }, ..Change::default() }
     }
 
-    /// What is not as pinned, of what is known.
+    /// Known deviations from the required format.
     fn problem(&self, size: Option<(u32, u32)>, format: Option<PixelFormat>, fps: Option<f64>) -> Option<String> {
         if let (Some(pinned), Some(fps)) = (self.fps, fps)
             && (pinned / fps - 1.0).abs() > 0.01

@@ -1,4 +1,4 @@
-//! Requests, and what their answers mean.
+//! Requests and responses of `webhook`.
 
 use std::{
     sync::Arc,
@@ -23,28 +23,28 @@ use crate::stages::publish::{
 const USER_AGENT: &str = concat!("framerail/", env!("CARGO_PKG_VERSION"));
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Longest pause that a server may ask for.
+/// Maximum pause that a server may request.
 const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Posts records to a server.
 pub(super) struct Poster {
     url: String,
-    /// The server, without what may be secret in the URL.
+    /// The server, without secrets of the URL.
     target: String,
     agent: Agent,
     headers: Vec<(HeaderName, HeaderValue)>,
     batch: usize,
     batch_time: Duration,
-    /// Same in all requests of this run.
+    /// Prefix of the request keys of this run.
     run: String,
 }
 
-/// Why a request did not bring the records there.
+/// Why a request did not deliver its records.
 struct Failure {
     words: String,
     /// Whether the same request may succeed later.
     is_transient: bool,
-    /// How long the server asks to wait.
+    /// The wait that the server requests.
     retry_after: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ impl Poster {
             .tls_config(encryption.build())
             .user_agent(USER_AGENT)
             .http_status_as_error(false)
-            // A POST that is redirected would arrive as a GET, or somewhere else.
+            // A redirected POST would arrive as a GET, or at another host.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_global(Some(options.time("timeout")));
@@ -110,7 +110,7 @@ impl Poster {
         }
     }
 
-    /// What a refusal does; whether to go on.
+    /// Handles a rejection; returns whether to continue.
     fn refused(&self, failure: &Failure, records: usize, outbox: &Outbox<Vec<u8>>, counters: &CarrierCounters) -> bool {
         let message = format!("{} rejects records: {}", self.target, failure.words);
         if outbox.limits().when_full == WhenFull::Wait {
@@ -142,7 +142,7 @@ fn list(records: &[Vec<u8>]) -> Vec<u8> {
     body
 }
 
-/// Scheme, host and port of a URL. A path may hold a key, and stays out of messages.
+/// Scheme, host and port of a URL. A path may contain a key, and stays out of messages.
 fn target(url: &str) -> Result<String, ConfigError> {
     let bad = |why: &str| ConfigError::at("url", why).help("write it as http://host:port/path or https://host/path");
     let uri: Uri = url.parse().map_err(|_| bad("not a valid URL"))?;

@@ -1,4 +1,4 @@
-//! Pushes one stream to a server, which may be lost and found again, by its own thread.
+//! Pushes one stream to a server, with reconnects, on a separate thread.
 //!
 //! The stage encodes and puts packets into a bounded buffer; the thread connects, sends and connects again. A server that was out of
 //! reach gets a new keyframe first, and everything from there on.
@@ -17,44 +17,44 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::convert::output_error;
 
-/// Longest wait without a look at whether the run ends.
+/// Maximum time between checks whether the run ends.
 const WAIT_SLICE: Duration = Duration::from_millis(50);
-/// Longest pause between two attempts.
+/// Maximum pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the rest may take to be sent when a stream that may drop ends.
+/// Time to send the rest when a stream that may drop ends.
 const GOODBYE: Duration = Duration::from_secs(3);
-/// How long the rest of a file may take.
+/// Time to send the rest of a file.
 const LAST_WORDS: Duration = Duration::from_secs(30);
-/// Attempts in a row to reach a server while the pipeline waits for it, unless the user says otherwise: half a minute.
+/// Default number of attempts in a row while the pipeline waits: half a minute.
 const PATIENT_RETRIES: u32 = 6;
-/// What the statistics of streams say of frames that were given up here.
+/// The place of dropped frames in the statistics of streams.
 const NOT_SENT: &str = "not sent";
-/// Packets of sound and others for each frame of the buffer.
+/// Packets of audio and others per frame of the buffer.
 const PACKETS_PER_FRAME: usize = 8;
 
-/// What to do when a server cannot be reached, or is lost.
+/// What to do when a server is unreachable or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnLoss {
     Retry,
     Fail,
 }
 
-/// How a server is pushed to.
+/// Options of a push.
 #[derive(Clone, Debug)]
 pub(super) struct PushSettings {
     pub(super) push: PushOptions,
     pub(super) on_loss: OnLoss,
-    /// Attempts in a row; no limit where it is none.
+    /// Attempts in a row; `None` for no limit.
     pub(super) retries: Option<u32>,
     pub(super) retry_wait: Duration,
-    /// Encoded frames that wait at most.
+    /// Maximum number of encoded frames that wait.
     pub(super) buffer: usize,
-    /// Whether the pipeline waits when the buffer is full; by the input where it is none.
+    /// Whether the pipeline waits when the buffer is full; `None`: by the input.
     pub(super) waits: Option<bool>,
 }
 
 impl PushSettings {
-    /// Settles what follows from the input.
+    /// Resolves options that depend on the input.
     pub(super) fn settle(&mut self, is_live: bool) {
         let waits = *self.waits.get_or_insert(!is_live);
         self.retries = self.retries.or(waits.then_some(PATIENT_RETRIES));
@@ -65,7 +65,7 @@ impl PushSettings {
     }
 }
 
-/// What is counted on the way to servers, over all streams; frames that are given up also in the account of their stream.
+/// Counters of pushes over all streams; dropped frames are also counted by their stream.
 #[derive(Clone)]
 pub(super) struct PushCounters {
     context: StageContext,
@@ -122,7 +122,7 @@ impl PushCounters {
     }
 }
 
-/// What lies between the stage and the thread.
+/// State between the stage and the thread.
 struct Line {
     settings: PushSettings,
     counters: PushCounters,
@@ -137,16 +137,16 @@ struct Line {
 struct State {
     waiting: VecDeque<PushPacket>,
     frames_waiting: usize,
-    /// Pictures are left out until the next keyframe: those before it are gone.
+    /// Frames are skipped until the next keyframe, because earlier ones were dropped.
     awaits_keyframe: bool,
-    /// The encoder is to make a keyframe.
+    /// The encoder should make a keyframe.
     wants_keyframe: bool,
-    /// Nothing comes in any more.
+    /// No further packets follow.
     is_closed: bool,
     connections: u64,
-    /// The thread cannot go on.
+    /// The thread failed permanently.
     failure: Option<StageError>,
-    /// What went wrong last.
+    /// The last error.
     trouble: Option<String>,
 }
 
@@ -157,7 +157,7 @@ impl State {
         Some(packet)
     }
 
-    /// Lets the oldest pictures go, up to the next keyframe behind the first packet.
+    /// Drops the oldest frames, up to the next keyframe after the first packet.
     fn shorten(&mut self, counters: &PushCounters) {
         let keep = self.waiting.iter().skip(1).position(PushPacket::is_keyframe).map(|place| place + 1);
         if keep.is_none() {
@@ -166,8 +166,7 @@ impl State {
         self.let_go(keep.unwrap_or(self.waiting.len()), counters);
     }
 
-    /// Begins again for a server that was out of reach: with the next picture, where pictures may be dropped, else with the first
-    /// keyframe that waits.
+    /// Restarts for a server that was unreachable: with the next frame, if frames may be dropped, else with the first waiting keyframe.
     fn begin_anew(&mut self, waits: bool, counters: &PushCounters) {
         if !waits {
             self.let_go(self.waiting.len(), counters);
@@ -190,7 +189,7 @@ impl Line {
         state.frames_waiting >= self.settings.buffer || state.waiting.len() >= self.settings.buffer.saturating_mul(PACKETS_PER_FRAME)
     }
 
-    /// The stage's side: puts a packet in, and says whether the encoder is to make a keyframe.
+    /// The stage's side: adds a packet, and returns whether the encoder should make a keyframe.
     fn push(&self, packet: PushPacket) -> Result<bool, StageError> {
         let mut state = self.state.lock();
         while self.is_full(&state) && state.failure.is_none() {
@@ -198,7 +197,7 @@ impl Line {
                 self.counters.lost(&packet);
                 return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while waiting for {}", self.shown)));
             }
-            // A run that is told to stop waits for nobody.
+            // A stopped run does not wait.
             if !self.settings.waits() || self.stop.is_cancelled() {
                 state.shorten(&self.counters);
             } else {
@@ -229,7 +228,7 @@ impl Line {
 
     // The thread's side.
 
-    /// The next packet, once it is there; `None` when all are sent and no more come.
+    /// The next packet, once it is there; `None` when all are sent and no more follow.
     fn take(&self) -> Option<PushPacket> {
         let mut state = self.state.lock();
         loop {
@@ -259,7 +258,7 @@ impl Line {
         self.changed.notify_all();
     }
 
-    /// Takes note of a failure; says whether to try again.
+    /// Records a failure; returns whether to retry.
     fn failed(&self, error: &MediaError, attempt: u32) -> bool {
         let mut state = self.state.lock();
         let is_first = state.trouble.is_none();
@@ -289,7 +288,7 @@ impl Line {
     }
 }
 
-/// The thread's work: connects, sends, and connects again until there is nothing more to send.
+/// The thread's work: connects, sends, and reconnects until there is nothing left to send.
 fn run(line: &Line, target: &PushTarget, cancel: &CancelToken) {
     let (mut pause, mut attempt) = (line.settings.retry_wait, 0);
     loop {
@@ -314,7 +313,7 @@ fn run(line: &Line, target: &PushTarget, cancel: &CancelToken) {
     }
 }
 
-/// Sends what comes until the connection breaks; `None` when all was sent and the server knows. Also whether a picture went through.
+/// Sends until the connection breaks; `None` when all was sent and the server was closed. Also whether a frame was sent.
 fn send_all(line: &Line, mut connection: PushConnection) -> (bool, Option<MediaError>) {
     let mut sent = false;
     while let Some(packet) = line.take() {
@@ -334,14 +333,14 @@ fn send_all(line: &Line, mut connection: PushConnection) -> (bool, Option<MediaE
     (sent, connection.finish().err())
 }
 
-/// One stream on its way to a server.
+/// One stream being pushed.
 pub(super) struct Pusher {
     encoder: PushEncoder,
     line: Arc<Line>,
     thread: Option<JoinHandle<()>>,
-    /// Frames that the encoder has given.
+    /// Number of encoded frames.
     frames_given: u64,
-    /// How long the connection stays open behind the last packet.
+    /// How long the connection stays open after the last packet.
     linger: Duration,
     /// Ends blocking calls of the thread.
     cancel: CancelToken,
@@ -395,7 +394,7 @@ impl Pusher {
         Ok(())
     }
 
-    /// Sends the rest and says goodbye, for a bounded time.
+    /// Sends the rest and disconnects, for a bounded time.
     pub(super) fn complete(mut self) -> Result<WriteReport, StageError> {
         let rest = self.encoder.drain().map_err(output_error)?;
         self.push(rest)?;
@@ -418,8 +417,8 @@ impl Pusher {
         Ok(())
     }
 
-    /// Waits for the thread, then ends its blocking calls; what was not sent by then is given up. A thread that hangs in a call of the
-    /// system is left to end by itself.
+    /// Waits for the thread, then ends its blocking calls; unsent packets are dropped. A thread that hangs in a system call is left
+    /// behind.
     fn end(&mut self, patience: Duration) {
         let Some(thread) = self.thread.take() else { return };
         for limit in [patience, GOODBYE] {

@@ -1,4 +1,4 @@
-//! What `write` says of itself, and what its options ask for.
+//! The specification of `write`, and its parsed options.
 
 use std::{path::Path, time::Duration};
 
@@ -11,25 +11,25 @@ use framerail_pipeline::{ArgumentSpec, ConfigError, OptionKind, OptionSpec, Opti
 use super::push::{OnLoss, PushSettings};
 use crate::stages::transform::Resize;
 
-/// The options that are about playlists alone.
+/// Options for playlists only.
 const PLAYLIST_OPTIONS: [&str; 4] = ["segment", "playlist", "segments", "segment_format"];
-/// The options that are about servers alone.
+/// Options for servers only.
 const SERVER_OPTIONS: [&str; 8] = ["transport", "on_loss", "retries", "retry_wait", "timeout", "buffer", "when_full", "linger"];
 
-/// Inputs that last longer are written so that a killed run leaves something, in seconds.
+/// Inputs longer than this are written so that a killed run leaves a playable file, in seconds.
 const LONG_SECS: f64 = 60.0;
 
-/// Time between keyframes for servers, unless `gop` is given: who joins a stream waits for the next.
+/// Default keyframe interval for servers, since new viewers wait for the next one.
 const KEYFRAMES_FOR_VIEWERS: Duration = Duration::from_secs(2);
 
-/// Where an output goes.
+/// Kind of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A file, which appears when it is complete.
     File,
-    /// An HLS playlist, which is there while it is written.
+    /// An HLS playlist, which exists while it is written.
     Playlist,
-    /// A server that is pushed to.
+    /// A server.
     Server,
 }
 
@@ -181,15 +181,15 @@ fn live_options() -> Vec<OptionSpec> {
     ]
 }
 
-/// What the options ask for.
+/// The parsed options.
 pub(super) struct Settings {
     pub(super) writer: WriterOptions,
     pub(super) push: PushSettings,
-    /// As asked for; by the input otherwise.
+    /// As requested; `None`: by the input.
     pub(super) low_latency: Option<bool>,
-    /// As asked for; by the input's length otherwise.
+    /// As requested; `None`: by the input's length.
     pub(super) crash_safe: Option<bool>,
-    /// By the input where it is none.
+    /// `None`: by the input.
     pub(super) playlist: Option<PlaylistKind>,
     pub(super) segments: u32,
 }
@@ -247,7 +247,7 @@ impl Settings {
         Ok(Self { writer, push: push(options)?, low_latency, crash_safe, playlist, segments })
     }
 
-    /// Settles what follows from the input.
+    /// Resolves options that depend on the input.
     pub(super) fn settle(&mut self, kind: Kind, is_live: bool) {
         self.writer.low_latency = self.low_latency.unwrap_or(is_live && kind != Kind::File);
         self.writer.hls.playlist = self.playlist.unwrap_or(match is_live {
@@ -261,7 +261,7 @@ impl Settings {
         self.push.settle(is_live);
     }
 
-    /// Whether a stream's file can be played at any moment while it is written.
+    /// Whether a stream's file is playable at any moment while it is written.
     pub(super) fn is_crash_safe(&self, is_live: bool, info: &StreamInfo) -> bool {
         self.crash_safe.unwrap_or(is_live || info.duration_secs.is_none_or(|secs| secs > LONG_SECS))
     }
@@ -350,7 +350,7 @@ fn push(options: &Options) -> Result<PushSettings, ConfigError> {
     Ok(PushSettings { push, on_loss, retries, retry_wait: options.time("retry_wait"), buffer: options.count("buffer"), waits })
 }
 
-/// Encoders take more threads than there are processors when they think they are alone; each holds frames.
+/// Encoders assume that they are alone and use many threads, each of which holds frames.
 fn encoder_threads(given: usize) -> usize {
     let processors = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
     if given == 0 && processors <= 8 { processors } else { given }

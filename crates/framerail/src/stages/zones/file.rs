@@ -7,7 +7,7 @@ use framerail_pipeline::{ErrorKind, StageError, parse_time};
 use framerail_vision::zones::{Anchor, LineSpec, ShapeSpec, TimeSpan, Units, ZoneMap, ZoneSpec};
 use serde::Deserialize;
 
-/// How far beyond an edge a box must be, as a part of its height, where the file does not say.
+/// Default distance beyond an edge that counts, relative to the box's height.
 const DEFAULT_MARGIN: f32 = 0.1;
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ impl TryFrom<toml::Value> for TimeText {
     }
 }
 
-/// `[x, y]`, and nothing more.
+/// `[x, y]` only.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(try_from = "Vec<f32>")]
 struct PointText(Point);
@@ -103,7 +103,7 @@ struct LineText {
     streams: Vec<String>,
 }
 
-/// Reads a file's zones and lines, in form only.
+/// Parses a file's zones and lines, without checks against frames.
 pub(in crate::stages) fn read(path: &Path) -> Result<ZoneMap, StageError> {
     let text = fs::read_to_string(path)
         .map_err(|error| StageError::new(ErrorKind::Input, format!("{}: {error}; zones and lines are read from there", path.display())))?;

@@ -1,4 +1,4 @@
-//! What `save` writes of zones and lines.
+//! Records of zones and lines for `save`.
 
 use framerail_vision::{
     FrameZones, ZoneEvent,
@@ -6,7 +6,7 @@ use framerail_vision::{
 };
 use serde::{Serialize, Serializer};
 
-/// The keys that zones and lines add to a frame's line.
+/// The keys of zones and lines in a frame's record.
 #[derive(Serialize)]
 pub(in crate::stages) struct ZonesRecord<'a> {
     zones: Vec<ZoneRecord<'a>>,
@@ -68,7 +68,7 @@ fn direction_word<S: Serializer>(direction: &Direction, serializer: S) -> Result
     })
 }
 
-/// Milliseconds are as fine as frames are.
+/// Milliseconds are as precise as frames.
 fn rounded(secs: f64) -> f64 {
     (secs * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! The columns of a Parquet file, as Arrow has them.
+//! The columns of a Parquet file as Arrow arrays.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::stages::save::{
     record::{DetectionRecord, FrameRecord},
 };
 
-/// Rows of the group that is being filled.
+/// Rows of the group being filled.
 pub(super) struct Columns {
     rows: usize,
     stream: StringBuilder,
@@ -106,14 +106,14 @@ impl Columns {
         }
     }
 
-    /// Rows so far.
+    /// Number of rows so far.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
     /// Adds a row.
     pub(super) fn push(&mut self, record: &FrameRecord<'_>, found: &DetectionRecord<'_>) -> Result<(), StageError> {
-        // Values differ in kind from model to model, so they are JSON.
+        // Values differ from model to model, so they are stored as JSON.
         let attributes = (!found.attributes.is_empty()).then(|| serde_json::to_string(&found.attributes));
         self.attributes.append_option(attributes.transpose().map_err(internal)?);
         self.rows += 1;
@@ -146,7 +146,7 @@ impl Columns {
         Ok(())
     }
 
-    /// The rows, after which there are none.
+    /// Returns the rows and empties the group.
     pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
         self.rows = 0;
         let [x1, y1, x2, y2] = &mut self.bbox;

@@ -1,4 +1,4 @@
-//! Row groups of many files become one file, byte for byte.
+//! Joins row groups of many files into one, byte for byte.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use parquet::{
 use super::parquet_error;
 use crate::outputs::OutputFile;
 
-/// Writes the row groups of these files, in order, and gives the output its name.
+/// Writes the row groups of these files, in order, and renames the output.
 pub(super) fn join(
     parts: &[PathBuf],
     mut output: OutputFile,
@@ -32,7 +32,7 @@ pub(super) fn join(
     let mut failure = None;
     let result = write(parts, Output { file: &mut output, failure: &mut failure }, &schema, properties);
     match (failure, result) {
-        // What the output says is plainer.
+        // The output's own error is clearer.
         (Some(failure), _) => Err(failure),
         (None, Err(error)) => Err(parquet_error(path, error)),
         (None, Ok(())) => output.complete(ending),
@@ -68,7 +68,7 @@ fn append(part: &Path, writer: &mut SerializedFileWriter<Output<'_>>) -> Result<
     Ok(())
 }
 
-/// An output that remembers in its own words why it failed.
+/// An output that remembers the error of its last failure.
 struct Output<'a> {
     file: &'a mut OutputFile,
     failure: &'a mut Option<StageError>,
