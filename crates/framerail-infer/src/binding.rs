@@ -1,4 +1,4 @@
-//! Model inputs and outputs in memory of our own, on the host or a card. The only file of this crate with `unsafe`.
+//! Binds model inputs and outputs to memory that this crate owns, on the host or a GPU. The only file of this crate with `unsafe`.
 //!
 //! ort's safe `bind_input` cannot be given borrowed memory: it clones such a tensor by running a session that is locked already,
 //! and waits for ever. So tensors are made and bound through ONNX Runtime's C interface here.
@@ -19,7 +19,7 @@ use crate::{
     more_inputs::FilledInput,
 };
 
-/// Memory that a tensor lies in.
+/// Memory of a tensor.
 pub(crate) enum Memory {
     Host(Elements),
     Device(DeviceBuffer),
@@ -53,7 +53,7 @@ impl Memory {
         MemoryInfo::new(device, i32::try_from(number).unwrap_or(0), AllocatorType::Device, MemoryType::Default)
     }
 
-    /// The buffer on the card, if it lies there.
+    /// The buffer on the GPU, if it is there.
     pub(crate) fn device(&self) -> Option<&DeviceBuffer> {
         match self {
             Memory::Host(_) => None,
@@ -62,14 +62,14 @@ impl Memory {
     }
 }
 
-/// An input or output in memory of our own.
+/// An input or output in memory of this crate.
 pub(crate) struct BoundTensor {
     pub(crate) name: String,
     pub(crate) memory: Memory,
     value: Value,
 }
 
-/// A tensor of ONNX Runtime over memory that it does not own.
+/// An ONNX Runtime tensor over borrowed memory.
 struct Value(NonNull<OrtValue>);
 
 // SAFETY: an address and a shape, used by one thread at a time as its owner is.
@@ -116,21 +116,21 @@ impl BoundTensor {
     }
 }
 
-/// Where a run's outputs go.
+/// Destination of a run's outputs.
 pub(crate) enum Outputs {
-    /// Memory of our own.
+    /// Memory of this crate.
     Bound(Vec<BoundTensor>),
-    /// Host memory that ONNX Runtime makes, by name; a run waits until they are there.
+    /// Host memory that ONNX Runtime allocates, by name; a run waits until they are there.
     OnHost(Vec<String>),
 }
 
-/// One run of a session with its tensors in place.
+/// One run of a session with its bound tensors.
 pub(crate) struct BoundRun {
-    // Dropped first: it names the memory below.
+    // Dropped first: it refers to the memory below.
     binding: IoBinding,
     options: RunOptions<NoSelectedOutputs>,
     pub(crate) input: BoundTensor,
-    /// Inputs beside the picture.
+    /// Inputs other than the image.
     more: Vec<BoundTensor>,
     pub(crate) outputs: Vec<BoundTensor>,
 }
@@ -163,8 +163,8 @@ impl BoundRun {
         Ok(Self { binding, options, input, more: Vec::new(), outputs })
     }
 
-    /// Binds other values of the inputs beside the picture. ONNX Runtime copies them to where the model wants them, into memory that
-    /// runs which are still queued may read: the caller waits for these first.
+    /// Binds new values of the inputs other than the image. ONNX Runtime copies them into memory that queued runs may still read, so
+    /// the caller waits for these first.
     pub(crate) fn bind_more(&mut self, inputs: Vec<FilledInput>) -> ort::Result<()> {
         let bound = |input: FilledInput| BoundTensor::new(&input.name, input.elements.element(), &input.dims, Memory::Host(input.elements));
         let bound: Vec<BoundTensor> = inputs.into_iter().map(bound).collect::<ort::Result<_>>()?;
@@ -177,7 +177,7 @@ impl BoundRun {
         self.binding.synchronize_inputs()
     }
 
-    /// Runs, or queues the run on the session's stream. Outputs are those that ONNX Runtime made on the host.
+    /// Runs, or queues the run on the session's stream. Returns the outputs that ONNX Runtime allocated on the host.
     pub(crate) fn run<'s>(&'s mut self, session: &'s mut Session) -> ort::Result<SessionOutputs<'s>> {
         session.run_binding_with_options(&self.binding, &self.options)
     }

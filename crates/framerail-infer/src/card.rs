@@ -1,4 +1,4 @@
-//! Model cards: a small TOML beside the ONNX file that says how a model is fed and read.
+//! Model cards: a small TOML file beside the ONNX file that describes a model's inputs and outputs.
 //!
 //! A detector of a known output family needs a card, no code. `models/centerface.toml` is the example with every key explained.
 
@@ -37,13 +37,13 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("ssd300", include_str!("../cards/ssd300.toml")),
 ];
 
-/// More classes than any published detector has; a card beyond that is an error.
+/// More classes than any published detector has.
 const MAX_CLASSES: u32 = 100_000;
 
-/// A card longer than this is not a card.
+/// A longer file is not a model card.
 const MAX_CARD_BYTES: u64 = 4 << 20;
 
-/// What a card says about its model.
+/// The content of a model card.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -54,7 +54,7 @@ pub struct ModelCard {
     pub file: PathBuf,
     /// SHA-256 of the ONNX file in hex; checked on loading when given.
     pub sha256: Option<String>,
-    /// One line on what the model finds.
+    /// One line on the model's purpose.
     #[serde(default)]
     pub summary: String,
     /// Licence of the model, as an SPDX identifier where there is one.
@@ -62,13 +62,13 @@ pub struct ModelCard {
     /// Where the model comes from.
     #[serde(default)]
     pub source: String,
-    /// Whether the model is prepared on loading (initialisers out of the inputs, input size fixed): same answers, faster.
+    /// Whether the model is prepared on loading (initialisers out of the inputs, input size fixed): same results, faster.
     #[serde(default = "yes")]
     pub prepare: bool,
     /// Names of the classes, in the order of the model's output. Give these or `classes`.
     #[serde(default)]
     pub labels: Vec<String>,
-    /// Number of classes, when they have no names.
+    /// Number of classes without names.
     pub classes: Option<u32>,
     /// Names of the landmarks, in the order of the model's output.
     #[serde(default)]
@@ -77,7 +77,7 @@ pub struct ModelCard {
     pub input: InputCard,
     /// How the model's outputs become detections.
     pub output: OutputCard,
-    /// Thresholds unless the user gives others.
+    /// Default thresholds.
     #[serde(default)]
     pub thresholds: Thresholds,
 }
@@ -91,33 +91,33 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct InputCard {
-    /// Name of the picture's input; may be left out when the model has one only, beside those in `more`.
+    /// Name of the image input; can be omitted if it is the only one apart from those in `more`.
     pub name: Option<String>,
     /// The other inputs by name: sizes, factors and constants.
     #[serde(default)]
     pub more: BTreeMap<String, MoreInputCard>,
-    /// Width in pixels. With `height`: the model's size. Without: the frame's.
+    /// Width in pixels. With `height`: the model's input size. Without: the frame's size.
     pub width: Option<u32>,
     /// Height in pixels.
     pub height: Option<u32>,
-    /// Sides are rounded up to a multiple of this. Beside `width` and `height` it allows other sizes than theirs.
+    /// Sides are rounded up to a multiple of this. With `width` and `height` it allows other sizes too.
     pub multiple_of: Option<u32>,
-    /// The longer side at most, for frame-sized inputs.
+    /// Maximum of the longer side, for frame-sized inputs.
     pub max_side: Option<u32>,
-    /// How a frame of another shape is fitted in.
+    /// How a frame of another aspect ratio is fitted.
     #[serde(default)]
     pub fit: FitName,
     /// Value that fills a letterboxed input, 0 to 255.
     #[serde(default = "letterbox_grey")]
     pub pad: u8,
-    /// Whether a letterboxed frame lies in the middle, or at the top left.
+    /// Whether a letterboxed frame is centred, or at the top left.
     #[serde(default = "yes")]
     pub centered: bool,
-    /// How pixels of another size are found.
+    /// Interpolation.
     #[serde(default)]
     pub sampling: SamplingName,
-    /// Whether the filter is widened where frames shrink, as Pillow and torchvision do: what the model's reference used. With `bilinear` and
-    /// `bicubic`.
+    /// Whether the filter is widened when frames shrink, as in Pillow and torchvision: use the setting of the model's reference. With
+    /// `bilinear` and `bicubic`.
     #[serde(default)]
     pub antialias: bool,
     /// Order of the axes.
@@ -129,13 +129,13 @@ pub struct InputCard {
     /// Multiplies the values 0 to 255 first.
     #[serde(default = "one")]
     pub scale: f32,
-    /// Taken off each channel after scaling.
+    /// Subtracted from each channel after scaling.
     #[serde(default)]
     pub mean: [f32; 3],
-    /// Divides each channel at last.
+    /// Divides each channel last.
     #[serde(default = "ones")]
     pub std: [f32; 3],
-    /// Accepted in older cards, and without effect.
+    /// Accepted in older cards, without effect.
     #[serde(default, rename = "strips")]
     _strips: de::IgnoredAny,
 }
@@ -152,34 +152,34 @@ fn ones() -> [f32; 3] {
     [1.0; 3]
 }
 
-/// How a frame of another shape is fitted in, as cards write it.
+/// How a frame of another aspect ratio is fitted, as spelled in cards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FitName {
-    /// Both sides scaled on their own.
+    /// Both sides scaled independently.
     #[default]
     Stretch,
-    /// The aspect ratio kept, the rest filled.
+    /// The aspect ratio is kept, and the rest is padded.
     Letterbox,
 }
 
-/// How pixels of another size are found, as cards write it.
+/// Interpolation, as spelled in cards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplingName {
-    /// Between four pixels, in floating point.
+    /// Bilinear, in floating point.
     #[default]
     Bilinear,
-    /// Between four pixels, in 8-bit arithmetic as FFmpeg and OpenCV do it.
+    /// Bilinear, in 8-bit arithmetic as in FFmpeg and OpenCV.
     #[serde(rename = "bilinear_8bit")]
     Bilinear8Bit,
     /// The mean of the area that a pixel covers.
     Area,
-    /// By a cubic, over 8-bit RGB.
+    /// Bicubic, over 8-bit RGB.
     Bicubic,
 }
 
-/// Order of the channels, as cards write it.
+/// Order of the channels, as spelled in cards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChannelOrderName {
@@ -192,20 +192,20 @@ pub enum ChannelOrderName {
     Gray,
 }
 
-/// Which detections are kept.
+/// Thresholds of detections.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Thresholds {
-    /// Score above which a box, a class or a model's word counts, 0 to 1. A card that says none: 0.25 for detection, 0.5 for
-    /// landmarks (0.2 for heatmaps), 0 for classification.
+    /// Minimum score of a box, class or other result (exclusive), 0 to 1. Default: 0.25 for detection, 0.5 for landmarks (0.2 for
+    /// heatmaps), 0 for classification.
     pub confidence: f32,
-    /// Whether a score equal to `confidence` counts too: detectors of OpenCV and InsightFace take it, those of torchvision, Transformers
-    /// and Ultralytics do not.
+    /// Whether a score equal to `confidence` counts too, as in detectors of OpenCV and InsightFace, but not in those of torchvision,
+    /// Transformers and Ultralytics.
     pub confidence_inclusive: bool,
-    /// Overlap above which the lower-scored of two boxes is dropped (non-maximum suppression), 0 to 1; 1 keeps all.
+    /// IoU above which the lower-scored of two boxes is suppressed (non-maximum suppression), 0 to 1; 1 keeps all.
     pub iou: f32,
-    /// The most detections of one frame, best first.
+    /// Maximum number of detections per frame, best first.
     pub max_detections: usize,
     /// Whether boxes of different classes suppress each other too.
     pub class_agnostic: bool,
@@ -218,7 +218,7 @@ impl Default for Thresholds {
 }
 
 impl InputCard {
-    /// The size that the card itself names.
+    /// The card's own input size.
     pub fn default_size(&self) -> Option<InputSize> {
         Some(InputSize { width: self.width?, height: self.height? })
     }
@@ -243,14 +243,14 @@ impl InputCard {
         }
     }
 
-    /// What the values 0 and 255 become in the channel that suffers most, when not every value has a whole number from 0 to 255 of its
-    /// own; `None` when all have, so that 8 bits hold them.
+    /// The values that 0 and 255 become in the most affected channel, if not every value maps to a separate integer from 0 to 255;
+    /// `None` if all do, so that 8 bits hold them.
     pub(crate) fn range_beyond_bytes(&self) -> Option<(f32, f32)> {
         let ends = |channel: usize| {
             let element = |value: f32| (value * self.scale - self.mean[channel]) / self.std[channel];
             (element(0.0), element(255.0))
         };
-        // One step a value, either way round; half a step is lost by rounding.
+        // One step per value, in either direction; rounding loses half a step.
         let is_kept = |(from, to): &(f32, f32)| from.min(*to).abs() < 0.5 && (from.max(*to) - 255.0).abs() < 0.5;
         [0, 1, 2].map(ends).into_iter().find(|ends| !is_kept(ends))
     }
@@ -265,17 +265,17 @@ impl InputCard {
     }
 }
 
-/// A card and where it was found.
+/// A card and its location.
 #[derive(Clone, Debug)]
 pub struct CardFile {
-    /// What it says.
+    /// The card.
     pub card: ModelCard,
-    /// The file; `None` for a card that is compiled in.
+    /// The file; `None` for a built-in card.
     pub path: Option<PathBuf>,
 }
 
 impl CardFile {
-    /// Finds a card by the path of its file, by that of the ONNX file that it lies beside, or by the model's name.
+    /// Finds a card by its path, by the path of the ONNX file beside it, or by the model's name.
     ///
     /// # Errors
     /// `Missing` with every place looked at; `Card` for one that cannot be read.
@@ -301,7 +301,7 @@ impl CardFile {
     }
 }
 
-/// The card beside a model file, for just that file.
+/// The card beside a model file, if it is for that file.
 fn beside_model(model: &Path) -> Result<CardFile, InferError> {
     let path = model.with_extension("toml");
     if !path.is_file() {
@@ -337,7 +337,7 @@ fn read(path: &Path) -> Result<CardFile, InferError> {
 }
 
 impl ModelCard {
-    /// Reads a card's text; `path` is for messages.
+    /// Parses a card's text; `path` is for messages.
     ///
     /// # Errors
     /// `Card` with line and key: a key that is unknown (with the nearest known one), missing, of the wrong type or out of range.
@@ -359,14 +359,14 @@ impl ModelCard {
         if self.labels.is_empty() { self.classes.unwrap_or(1) as usize } else { self.labels.len() }
     }
 
-    /// The classes as detections carry them; a class without a name is called by its number.
+    /// The classes as labels of detections; a class without a name is called by its number.
     pub fn label_list(&self) -> Vec<Label> {
         let name = |id: usize| self.labels.get(id).cloned().unwrap_or_else(|| id.to_string());
         (0..self.class_count()).map(|id| Label { id: id as u32, name: Arc::from(name(id)) }).collect()
     }
 
-    /// How a thing is called that a model for landmarks or segmentation found by itself: by the classes of its mask, the card's
-    /// label, else the model's name.
+    /// Label of an object found by a model for landmarks or segmentation: the classes of its mask, the card's label, else the model's
+    /// name.
     pub fn thing_name(&self) -> String {
         match (&self.output, self.labels.as_slice()) {
             (OutputCard::Segmentation(card), _) if !card.inside.is_empty() => card.inside.join("+"),
@@ -408,12 +408,12 @@ impl ModelCard {
 }
 
 impl Thresholds {
-    /// The number that a score must exceed to count.
+    /// The threshold that a score must exceed.
     pub(crate) fn exclusive_confidence(&self) -> f32 {
         if self.confidence_inclusive { self.confidence.next_down() } else { self.confidence }
     }
 
-    /// Whether every value is in range; else the key and what it takes.
+    /// Checks that every value is in range; otherwise returns the key and the allowed values.
     pub(crate) fn check(&self) -> Result<(), (&'static str, &'static str)> {
         let unit = |value: f32| (0.0..=1.0).contains(&value);
         match () {
@@ -425,13 +425,13 @@ impl Thresholds {
     }
 }
 
-/// Whether a card, which is well formed, says a confidence threshold.
+/// Whether a valid card sets a confidence threshold.
 fn says_confidence(text: &str) -> bool {
     let table = toml::from_str::<toml::Table>(text).unwrap_or_default();
     table.get("thresholds").and_then(|thresholds| thresholds.get("confidence")).is_some()
 }
 
-/// A key of a card whose value makes no sense.
+/// A key of a card with an invalid value.
 struct BadValue {
     table: &'static str,
     key: &'static str,
@@ -444,7 +444,7 @@ impl fmt::Display for BadValue {
     }
 }
 
-/// The parser's complaint as one line, with the nearest known key for an unknown one.
+/// The parser's error as one line, with the nearest known key for an unknown one.
 fn describe(error: &toml::de::Error, text: &str, path: &Path) -> InferError {
     let line = error.span().map(|span| line_at(text, span.start));
     let message = error.message().lines().collect::<Vec<_>>().join(" ");

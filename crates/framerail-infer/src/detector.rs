@@ -1,4 +1,4 @@
-//! Frames in, detections out: a [`Predictor`] whose model finds things.
+//! Detects objects in frames: a [`Predictor`] with a detection model.
 
 use framerail_core::{Detection, Device, Frame};
 
@@ -10,7 +10,7 @@ use crate::{
     size::InputSize,
 };
 
-/// A loaded model that finds things in frames. One thread uses one; [`Detector::fork`] makes more.
+/// A loaded detection model. One thread uses one; [`Detector::fork`] creates more.
 ///
 /// Either frames go in and detections come out ([`Detector::detect`]), or batches are submitted and collected, so that on a card
 /// one batch is made ready and another is read while a third runs. For parts of frames, and for models of other families, there
@@ -63,7 +63,7 @@ impl Detector {
         self.0.thresholds()
     }
 
-    /// The model input's size for frames of this size.
+    /// The model's input size for frames of this size.
     ///
     /// # Errors
     /// `Option` when the size asked for is not one that the model takes.
@@ -71,7 +71,7 @@ impl Detector {
         self.0.input_size_for(width, height)
     }
 
-    /// What the model takes of frames of this size: see [`Predictor::input_spec`].
+    /// The model's input for frames of this size: see [`Predictor::input_spec`].
     ///
     /// # Errors
     /// As [`Detector::input_size_for`].
@@ -79,7 +79,7 @@ impl Detector {
         self.0.input_spec(width, height)
     }
 
-    /// Makes the session for frames of this size: see [`Predictor::warm_up`].
+    /// Creates the session for frames of this size: see [`Predictor::warm_up`].
     ///
     /// # Errors
     /// As [`Predictor::warm_up`].
@@ -87,8 +87,8 @@ impl Detector {
         self.0.warm_up(width, height)
     }
 
-    /// The detections of each frame, best first, in frame pixels. Frames may differ in size, and lie on the host or on the model's
-    /// card; for a model on a card those on the host are uploaded and counted.
+    /// The detections of each frame, best first, in frame pixels. Frames may differ in size, and be on the host or the model's GPU; for
+    /// a model on a GPU, host frames are uploaded and counted.
     ///
     /// # Errors
     /// `Frame` for one that cannot be preprocessed (leave it out and go on); `Run` or `Cuda` when the model itself fails.
@@ -96,7 +96,7 @@ impl Detector {
         self.0.predict(&views(frames)).map(detections)
     }
 
-    /// Puts frames to work; [`Detector::collect`] gives what was found in them: see [`Predictor::submit`].
+    /// Submits frames; [`Detector::collect`] returns their detections: see [`Predictor::submit`].
     ///
     /// # Errors
     /// As [`Detector::detect`]. After `Frame` nothing of these frames was put to work.
@@ -104,7 +104,7 @@ impl Detector {
         self.0.submit(&views(frames))
     }
 
-    /// What was found in the frames of the oldest batch, best first, in frame pixels; waits for it. `None` when all were collected.
+    /// The detections of the oldest batch, best first, in frame pixels; waits for it. `None` if all were collected.
     ///
     /// # Errors
     /// `Run` or `Cuda` when the model failed.
@@ -112,7 +112,7 @@ impl Detector {
         self.0.collect().map(|found| found.map(detections))
     }
 
-    /// Batches that were submitted and not collected.
+    /// Number of batches submitted and not collected.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight()
     }
@@ -122,12 +122,12 @@ impl Detector {
         self.0.would_wait()
     }
 
-    /// What this detector and its forks have done so far.
+    /// Counts of this detector and its forks so far.
     pub fn stats(&self) -> DetectorStats {
         self.0.stats()
     }
 
-    /// The most device memory that inputs, outputs and uploads took: see [`Predictor::device_bytes`].
+    /// The peak device memory of inputs, outputs and uploads: see [`Predictor::device_bytes`].
     pub fn device_bytes(&self) -> usize {
         self.0.device_bytes()
     }
@@ -140,7 +140,7 @@ fn views<'a>(frames: &[&'a Frame]) -> Vec<View<'a>> {
 fn detections(predictions: Vec<Prediction>) -> Vec<Vec<Detection>> {
     let found = |prediction| match prediction {
         Prediction::Detections(found) => found,
-        // Loading refuses models that say anything else.
+        // Loading refuses other models.
         Prediction::Description(_) => Vec::new(),
     };
     predictions.into_iter().map(found).collect()

@@ -1,4 +1,4 @@
-//! Models on a card: pictures in device memory become inputs there, runs are queued on one stream, batches overlap.
+//! Models on a GPU: frames in device memory become inputs there, runs are queued on one stream, batches overlap.
 //!
 //! Nothing waits on the host but the collecting of results.
 
@@ -26,7 +26,7 @@ pub use options::{CudaOptions, Provider};
 #[cfg(feature = "cuda")]
 pub(crate) use predictor::DevicePredictor;
 
-/// Loads the libraries that models on a GPU need, as far as they are there: a later load finds them loaded. What is missing shows then.
+/// Loads the libraries that models on a GPU need, if they are there: a later load finds them loaded, and reports missing ones.
 pub fn load_ahead(runtime_library: Option<&Path>, search: &SearchPath) {
     let began = std::time::Instant::now();
     let Ok(runtime) = Runtime::load_for(framerail_core::Device::Cuda(0), runtime_library, search) else { return };

@@ -1,4 +1,4 @@
-//! A first card for a model: the family of its outputs by their names and shapes, and what could not be known, marked.
+//! Drafts a card for a model: the family from the names and shapes of its outputs, with guesses marked.
 //!
 //! Source: the documented exports of the tools that are named beside each family.
 
@@ -9,14 +9,14 @@ use crate::{
     onnx::{Declared, Dim, OnnxFile},
 };
 
-/// A card's text, what it was recognised by, and what its author must look up.
+/// A card's text, the recognised family, and what its author must check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CardDraft {
     /// The TOML.
     pub text: String,
-    /// The family of the outputs, and by what it was recognised.
+    /// The family of the outputs, and how it was recognised.
     pub family: String,
-    /// What is guessed, one line each; the same stands in the text behind `UNKNOWN:`.
+    /// Guesses, one line each; the text repeats them after `UNKNOWN:`.
     pub unknown: Vec<String>,
 }
 
@@ -27,10 +27,10 @@ const COCO_POINTS: &str = "[\"nose\", \"left_eye\", \"right_eye\", \"left_ear\",
 /// Landmarks of faces as their detectors order them.
 const FACE_POINTS: &str = "[\"left_eye\", \"right_eye\", \"nose\", \"left_mouth\", \"right_mouth\"]";
 
-/// Sizes of vectors by which things are told apart.
+/// Typical lengths of embedding vectors.
 const EMBEDDINGS: [i64; 6] = [64, 128, 256, 384, 512, 2048];
 
-/// Writes a card for a model, which the card names as `place`.
+/// Drafts a card for a model, which the card names as `place`.
 ///
 /// # Errors
 /// `ModelMismatch` for a model without an image input, or whose outputs are of no family that is recognised; the message lists them.
@@ -39,7 +39,7 @@ pub fn draft(file: &OnnxFile, place: &Path) -> Result<CardDraft, InferError> {
     let image = Image::of(file).map_err(mismatch)?;
     let guess = guess(file, &image).map_err(mismatch)?;
     let text = write(file, place, &image, &guess);
-    // A draft that the program itself refuses would be of no use.
+    // A draft that the program itself refuses would be useless.
     ModelCard::parse(&text, file.path())?;
     Ok(CardDraft { text, family: guess.family, unknown: image.unknown.into_iter().chain(guess.unknown).collect() })
 }
@@ -96,7 +96,7 @@ impl Image {
     }
 }
 
-/// What the outputs are taken for.
+/// The recognised outputs.
 #[derive(Default)]
 struct Guess {
     family: String,
@@ -107,9 +107,9 @@ struct Guess {
     thresholds: String,
     /// Letterbox, unless the family's exports are known to stretch.
     stretch: bool,
-    /// Whether the model takes frames of every size, whatever the file fixes.
+    /// Whether the model accepts frames of every size, despite a fixed size in the file.
     any_size: bool,
-    /// What values 0 to 255 are multiplied by, where the family's exports are known.
+    /// Factor of values 0 to 255, if the family's exports are known.
     scale: Option<&'static str>,
     unknown: Vec<String>,
 }
@@ -279,7 +279,7 @@ fn per_stride(file: &OnnxFile, image: &Image) -> Option<Guess> {
     })
 }
 
-/// Queries of a transformer before any decoding.
+/// Raw queries of a transformer.
 fn detr(file: &OnnxFile, boxes: &Declared, scores: &Declared, masks: Option<&Declared>) -> Guess {
     let columns = sizes(scores).last().copied().flatten().unwrap_or(92);
     let queries = sizes(scores).iter().rev().nth(1).copied().flatten();
@@ -307,7 +307,7 @@ fn detr(file: &OnnxFile, boxes: &Declared, scores: &Declared, masks: Option<&Dec
     found
 }
 
-/// Finished boxes with scores and labels.
+/// Final boxes with scores and labels.
 fn listed(file: &OnnxFile) -> Guess {
     let told = file.inputs().iter().find(|input| matches!(input.name.as_str(), "orig_target_sizes" | "im_shape" | "image_shape"));
     let mut found = Guess { family: "boxes: finished boxes with scores and labels".into(), ..Guess::default() };
@@ -388,7 +388,7 @@ fn boxes_of_one(file: &OnnxFile, output: &Declared, coefficients: i64) -> Option
     if task == "obb" {
         return None;
     }
-    // YOLOv5 and its kin give rows, with a score for any object before those of the classes.
+    // YOLOv5 and similar models have rows, with an objectness score before the class scores.
     let objectness =
         i64::from(order == "boxes-first" && names.as_ref().is_none_or(|names| values != 4 + coefficients + names.len() as i64));
     let count = values - 4 - objectness - coefficients - if is_pose { points } else { 0 };

@@ -1,4 +1,4 @@
-//! Types of elements that go into models and come out of them.
+//! Element types of model inputs and outputs.
 
 use framerail_core::DType;
 use half::f16;
@@ -19,7 +19,7 @@ pub(crate) enum Element {
 }
 
 impl Element {
-    /// By ONNX Runtime's word; `None` for types that are neither fed nor bound.
+    /// From ONNX Runtime's type; `None` for types that are neither fed nor bound.
     pub(crate) fn of(element: TensorElementType) -> Option<Self> {
         match element {
             TensorElementType::Float32 => Some(Element::F32),
@@ -45,7 +45,7 @@ impl Element {
         }
     }
 
-    /// As pictures are written; `None` for types that no picture is fed in.
+    /// As an image type; `None` for types without image inputs.
     pub(crate) fn picture_dtype(self) -> Option<DType> {
         match self {
             Element::F32 => Some(DType::F32),
@@ -119,7 +119,7 @@ impl Elements {
         }
     }
 
-    /// Writes numbers from element `start` on: rounded for integers and cut off at their range; for `Bool`, whether they are not 0.
+    /// Writes numbers from element `start` on: rounded and clipped for integers; for `Bool`, whether they are not 0.
     pub(crate) fn write(&mut self, start: usize, values: &[f32]) {
         fn put<T>(elements: &mut [T], start: usize, values: &[f32], element: impl Fn(f32) -> T) {
             let places = elements.iter_mut().skip(start);
@@ -136,7 +136,7 @@ impl Elements {
         }
     }
 
-    /// The first elements, as many as `dims` say, as an input of a run.
+    /// The first elements, as many as `dims` need, as an input of a run.
     pub(crate) fn input(&self, dims: &[i64]) -> ort::Result<SessionInputValue<'_>> {
         fn view<'a, T: PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static>(
             elements: &'a [T],

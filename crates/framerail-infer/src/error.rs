@@ -1,30 +1,30 @@
-//! The errors of this crate, cut by what the caller does next.
+//! Errors of this crate, divided by what the caller can do.
 
 use std::path::PathBuf;
 
 use framerail_core::Device;
 use framerail_vision::VisionError;
 
-/// What can go wrong with a model, its card, ONNX Runtime or a frame.
+/// Errors of a model, its card, ONNX Runtime or a frame.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InferError {
-    /// No card of this name, or no ONNX file for it. Install it, or name another.
+    /// No card of this name, or no ONNX file for it. Install it, or use another name.
     #[error("{what} not found; searched {}; {hint}", list(looked))]
     Missing {
         /// What was looked for, such as `model file centerface.onnx`.
         what: String,
-        /// Every place that was tried.
+        /// Every place that was searched.
         looked: Vec<PathBuf>,
         /// What to do.
         hint: String,
     },
-    /// A model card that cannot be read or does not make sense. Fix the card.
+    /// A model card that cannot be read or is invalid. Fix the card.
     #[error("model card {}{}: {reason}", path.display(), line.map(|line| format!(" line {line}")).unwrap_or_default())]
     Card {
-        /// The card; `built-in NAME` for one that is compiled in.
+        /// The card; `built-in NAME` for a built-in one.
         path: PathBuf,
-        /// Line of the card, from 1, where one can be named.
+        /// Line of the card, from 1, if known.
         line: Option<usize>,
         /// What is wrong and what to write instead.
         reason: String,
@@ -37,15 +37,15 @@ pub enum InferError {
         /// What is wrong.
         reason: String,
     },
-    /// A sound model whose inputs or outputs are not those that the card describes.
+    /// A valid model whose inputs or outputs are not those that the card describes.
     #[error("model {} does not fit its card: {reason}", path.display())]
     ModelMismatch {
         /// The ONNX file.
         path: PathBuf,
-        /// What the card says and what the model has.
+        /// What the card states and what the model has.
         reason: String,
     },
-    /// ONNX Runtime's library is there but cannot be used: no library, too old, or another is loaded already.
+    /// ONNX Runtime's library exists but cannot be used: not a library, too old, or another one is loaded.
     #[error("ONNX Runtime {}: {reason}", path.display())]
     Runtime {
         /// The library file.
@@ -53,7 +53,7 @@ pub enum InferError {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// Models cannot run on this device here: no driver, no card, or parts of ONNX Runtime or CUDA are missing. Another device may do.
+    /// Models cannot run on this device here: no driver, no GPU, or parts of ONNX Runtime or CUDA are missing. Another device may work.
     #[error("models cannot run on {device}: {reason}")]
     Device {
         /// The device asked for.
@@ -61,7 +61,7 @@ pub enum InferError {
         /// What is missing and what to do.
         reason: String,
     },
-    /// The card failed while a model ran or its input was made.
+    /// The GPU failed while a model ran or its input was made.
     #[cfg(feature = "cuda")]
     #[error("model {model} failed on the GPU: {source}")]
     Cuda {
@@ -70,14 +70,14 @@ pub enum InferError {
         /// What failed.
         source: framerail_cuda::CudaError,
     },
-    /// An option whose value makes no sense for this model or machine.
+    /// An option that is invalid for this model or machine.
     #[error("{option}={given}: {reason}")]
     Option {
         /// Name of the option.
         option: &'static str,
         /// The value as given.
         given: String,
-        /// What is wrong and which values are taken.
+        /// What is wrong and which values are allowed.
         reason: String,
     },
     /// The model failed while running; it would fail again.
@@ -85,18 +85,18 @@ pub enum InferError {
     Run {
         /// Name from the card.
         model: String,
-        /// What ONNX Runtime or the decoder says.
+        /// The error of ONNX Runtime or the decoder.
         reason: String,
     },
-    /// The model wants more memory than there is.
+    /// The model needs more memory than available.
     #[error("model {model} does not fit in memory: {reason}")]
     Memory {
         /// Name from the card.
         model: String,
-        /// What takes how much.
+        /// What needs how much.
         reason: String,
     },
-    /// A frame that cannot be made into a model input. The next one may do.
+    /// A frame that cannot become a model input. The next one may.
     #[error("frame {index} of stream {stream} (PTS {pts}): {source}")]
     Frame {
         /// The frame's number in its stream.
@@ -116,7 +116,7 @@ impl InferError {
         matches!(self, InferError::Device { .. })
     }
 
-    /// Whether the model is still good and only this frame has to be left out.
+    /// Whether the model is still usable and only this frame has to be left out.
     pub fn is_recoverable(&self) -> bool {
         matches!(self, InferError::Frame { .. })
     }

@@ -19,13 +19,13 @@ use crate::{
 /// Sessions for different input sizes that one predictor keeps. Each holds the model's weights and activations.
 const MAX_SESSIONS: usize = 2;
 
-/// Sessions by their input size, for all who share them; those that nobody has any more are gone.
+/// Sessions by input size, for all that share them; weak, so unused ones are released.
 type SessionPool = Arc<Mutex<Vec<(InputSize, Weak<SharedSession>)>>>;
 
 /// Runs a model on the CPU.
 pub(crate) struct HostPredictor {
     shared: Arc<Shared>,
-    /// The last used is at the end.
+    /// The most recently used is last.
     sized: Vec<SizedModel>,
     pool: SessionPool,
 }
@@ -44,12 +44,12 @@ impl HostPredictor {
         Self { shared: Arc::clone(shared), sized: Vec::new(), pool: SessionPool::default() }
     }
 
-    /// Another one that runs the same sessions.
+    /// Another predictor with the same sessions.
     pub(crate) fn share(&self, shared: &Arc<Shared>) -> Self {
         Self { shared: Arc::clone(shared), sized: Vec::new(), pool: Arc::clone(&self.pool) }
     }
 
-    /// Makes what a size needs.
+    /// Creates the session for a size.
     pub(crate) fn warm_up(&mut self, size: InputSize) -> Result<(), InferError> {
         self.sized_for(size).map(drop)
     }
@@ -95,7 +95,7 @@ impl HostPredictor {
 impl SizedModel {
     fn new(shared: &Shared, size: InputSize, pool: &SessionPool) -> Result<Self, InferError> {
         let preprocessor = shared.preprocessor(size)?;
-        // Held while the session is made, so that others that share it wait instead of making another.
+        // Held while the session is created, so that others that share it wait instead of creating another.
         let mut pool = pool.lock();
         pool.retain(|(_, session)| session.strong_count() > 0);
         let known = pool.iter().find(|(known, _)| *known == size).and_then(|(_, session)| session.upgrade());

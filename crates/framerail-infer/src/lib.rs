@@ -1,5 +1,5 @@
 //! Models and their cards: preprocessing, ONNX Runtime sessions and output decoders behind one [`Predictor`], or [`Detector`] for
-//! models that find things.
+//! detection models.
 //!
 //! A model is its card ([`card::ModelCard`]): a TOML that says how frames become its input and how its outputs become
 //! detections, classes, landmarks, masks or embeddings. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.

@@ -1,17 +1,17 @@
-//! Whether what a model asks for fits in memory: files from strangers may declare anything.
+//! Checks that a model fits in memory: untrusted files may declare any size.
 
 use ort::{session::Session, value::TensorElementType};
 
 use crate::{InferError, session::one_line};
 
-/// Bytes that can be had without driving other programs out; `None` where the system does not say.
+/// Bytes available without swapping; `None` if the system does not report it.
 fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Refuses a tensor that does not fit, before it is made.
+/// Refuses a tensor that does not fit, before it is allocated.
 ///
 /// # Errors
 /// `Memory`.
@@ -27,8 +27,8 @@ pub(crate) fn check(model: &str, what: &str, dims: &[u64], element_bytes: u64) -
     Err(InferError::Memory { model: model.to_owned(), reason })
 }
 
-/// Refuses a session whose outputs do not fit, as far as their sizes are known before a run; open dimensions count as one, the
-/// batch's as `batch`.
+/// Refuses a session whose outputs do not fit, as far as their sizes are known before a run; open dimensions count as one, the batch
+/// axis as `batch`.
 ///
 /// # Errors
 /// `Memory`.
@@ -53,7 +53,7 @@ fn element_bytes(element: TensorElementType) -> u64 {
     }
 }
 
-/// What ONNX Runtime says, as a lack of memory where it is one.
+/// ONNX Runtime's error, as lack of memory if it is one.
 pub(crate) fn failure(model: &str, error: &ort::Error) -> InferError {
     let reason = one_line(error);
     let is_memory = ["allocate memory", "bad_alloc", "bad allocation", "out of memory"].iter().any(|words| reason.contains(words));

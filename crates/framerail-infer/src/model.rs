@@ -1,4 +1,4 @@
-//! Card and ONNX file together: found, checked against each other, ready for sessions.
+//! Card and ONNX file: found, checked against each other, ready for sessions.
 
 use std::{
     borrow::Cow,
@@ -20,7 +20,7 @@ use crate::{
     size::InputSize,
 };
 
-/// Axes of a picture: its rows, columns and channels.
+/// Axes of an image: its rows, columns and channels.
 pub(crate) const PICTURE_AXES: usize = 3;
 
 /// A card with its model file, checked.
@@ -32,15 +32,15 @@ pub(crate) struct Model {
     pub(crate) prepare: bool,
     /// Type of the image input's elements, as the file declares it.
     pub(crate) input_element: Element,
-    /// The inputs beside the picture.
+    /// The inputs other than the image.
     pub(crate) more: MoreInputs,
     file: OnnxFile,
-    /// Where the card lies; `None` for one that is compiled in.
+    /// The card's path; `None` for a built-in one.
     card_path: Option<PathBuf>,
     input_name: String,
-    /// Whether the picture's input has an axis for the batch; without, a run takes one picture.
+    /// Whether the image input has a batch axis; without it, a run takes one image.
     has_batch: bool,
-    /// The batch size that an unprepared model insists on.
+    /// The batch size that an unprepared model requires.
     declared_batch: Option<usize>,
 }
 
@@ -72,13 +72,13 @@ impl Model {
         })
     }
 
-    /// The files that it was made from: the card, the ONNX file, and those with its weights.
+    /// The files from which it was loaded: the card, the ONNX file, and those with its weights.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let weights = self.file.external_files().iter().map(PathBuf::as_path);
         self.card_path.as_deref().into_iter().chain([self.file.path()]).chain(weights)
     }
 
-    /// Frames that go into one run: as asked for, or what an unprepared model insists on.
+    /// Frames per run: as requested, or as an unprepared model requires.
     pub(crate) fn batch(&self, asked: usize) -> Result<usize, InferError> {
         let refused = |reason: String| Err(InferError::Option { option: "batch", given: asked.to_string(), reason });
         match (self.declared_batch, self.more.for_one_picture()) {
@@ -93,7 +93,7 @@ impl Model {
         }
     }
 
-    /// The input's shape for a size. The batch axis, where there is one, is fixed for a batch of one, which is faster, and open for more.
+    /// The input's shape for a size. The batch axis, if there is one, is fixed for a batch of one, which is faster, and open for more.
     pub(crate) fn shape(&self, size: InputSize, batch: usize) -> InputShape {
         let (width, height) = (Some(u64::from(size.width)), Some(u64::from(size.height)));
         let channels = Some(self.card.input.channel_order().channels() as u64);
@@ -106,7 +106,7 @@ impl Model {
         InputShape { name: self.input_name.clone(), dims }
     }
 
-    /// The picture's shape, and behind it those of the other inputs for it.
+    /// The image input's shape, followed by those of the other inputs.
     fn with_more(&self, shape: &InputShape) -> Vec<InputShape> {
         let sides = match (self.card.input.layout, shape.dims.as_slice()) {
             (TensorLayout::Tchw, [.., height, width]) | (TensorLayout::Thwc, [.., height, width, _]) => [*width, *height],
@@ -117,7 +117,7 @@ impl Model {
         std::iter::once(shape.clone()).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
     }
 
-    /// The model's bytes for a session, in float32: prepared unless the card says no.
+    /// The model's bytes for a session in float32: prepared, unless the card disables that.
     pub(crate) fn bytes(&self, shape: &InputShape) -> Result<Cow<'_, [u8]>, InferError> {
         if !self.prepare {
             return Ok(self.file.bytes().into());
@@ -165,7 +165,7 @@ fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
     Err(InferError::ModelFile { path: file.path().to_owned(), reason })
 }
 
-/// SHA-256 of the ONNX file; of one with weights in other files: of all of them, one after the other.
+/// SHA-256 of the ONNX file, followed by the files with its weights, if there are any.
 fn digest(file: &OnnxFile) -> Result<impl IntoIterator<Item = u8>, InferError> {
     if file.external_files().is_empty() {
         return Ok(Sha256::digest(file.bytes()));
@@ -185,8 +185,8 @@ fn digest(file: &OnnxFile) -> Result<impl IntoIterator<Item = u8>, InferError> {
     Ok(hasher.finalize())
 }
 
-/// The input that takes the pictures: the one that the card names, else the only one that it does not fill otherwise. It must have the
-/// shape that the card describes.
+/// The image input: the one that the card names, else the only one that it does not fill. It must have the shape that the card
+/// describes.
 fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared, String> {
     let names = || file.inputs().iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
     let input = match (&card.input.name, file.inputs()) {
@@ -240,7 +240,7 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
     Ok(input)
 }
 
-/// The type of the image input's elements, when pictures can be written in it as the card wants them.
+/// The element type of the image input, if images can be written in it as the card describes.
 fn picture_element(card: &ModelCard, input: &Declared) -> Result<Element, String> {
     let element = Element::of_declared(input.elem_type).filter(|element| element.picture_dtype().is_some());
     let Some(element) = element else {

@@ -1,4 +1,4 @@
-//! Inputs beside the picture: sizes, factors and constants, filled for each batch as the card says.
+//! Inputs other than the image: sizes, factors and constants, filled for each batch.
 
 use framerail_core::BBox;
 use framerail_vision::ModelMapping;
@@ -10,17 +10,17 @@ use crate::{
     size::InputSize,
 };
 
-/// More elements than any such input has; a card beyond that is an error.
+/// More elements than any such input has.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// The geometry of a view, from which further inputs of a model are filled.
+/// The geometry of a view, for further inputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ViewGeometry {
-    /// Width and height of what the model is shown, in whole pixels.
+    /// Width and height of the view, in whole pixels.
     frame: [f32; 2],
     /// Size of the model's input.
     input: [f32; 2],
-    /// Model pixels for each frame pixel, across and down.
+    /// Model pixels per frame pixel, horizontally and vertically.
     scale: [f32; 2],
 }
 
@@ -47,9 +47,9 @@ impl ViewGeometry {
         }
     }
 
-    /// From frame pixels to those of the part as the model was told of it.
+    /// From frame pixels to the pixels of the part, as the model knows it.
     pub(crate) fn mapping_of_frame(&self, by: FrameScale, area: &BBox) -> ModelMapping {
-        // Sizes are told in whole pixels.
+        // Sizes are given in whole pixels.
         let [across, down] = match by {
             FrameScale::FrameSize => [self.frame[0] / area.width(), self.frame[1] / area.height()],
             FrameScale::Scale => [1.0; 2],
@@ -57,7 +57,7 @@ impl ViewGeometry {
         ModelMapping { scale_x: across, scale_y: down, offset_x: -area.x1 * across, offset_y: -area.y1 * down }
     }
 
-    /// From frame pixels to those that come of the model's pixels by what it was told.
+    /// From frame pixels to those that the model computes from its own pixels and the given scale.
     pub(crate) fn mapping_scaled(&self, by: FrameScale, mapping: &ModelMapping) -> ModelMapping {
         let [across, down] = match by {
             FrameScale::FrameSize => [self.frame[0] / self.input[0], self.frame[1] / self.input[1]],
@@ -72,17 +72,17 @@ impl ViewGeometry {
     }
 }
 
-/// How a model learns the frame's scale.
+/// How a model gets the frame's scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameScale {
-    /// Its size.
+    /// From its size.
     FrameSize,
-    /// The factors from its pixels to the model's.
+    /// From the factors between frame and model pixels.
     Scale,
 }
 
 impl FrameScale {
-    /// From the inputs of the card; `None` when none of them depends on the frame.
+    /// From the inputs of the card; `None` if none of them depends on the frame.
     pub(crate) fn of(card: &InputCard) -> Option<Self> {
         let mut values = card.more.values().flat_map(|more| &more.value);
         if values.clone().any(|value| value.is_frame_size()) {
@@ -105,7 +105,7 @@ struct MoreInput {
     values: Vec<InputValue>,
 }
 
-/// An input as it goes into a run.
+/// An input of a run.
 #[derive(Debug)]
 pub(crate) struct FilledInput {
     pub(crate) name: String,
@@ -113,7 +113,7 @@ pub(crate) struct FilledInput {
     pub(crate) elements: Elements,
 }
 
-/// The further inputs of a run, and what they were filled with.
+/// The further inputs of a run, and their current values.
 #[derive(Debug, Default)]
 pub(crate) struct FilledInputs {
     pub(crate) inputs: Vec<FilledInput>,
@@ -121,8 +121,8 @@ pub(crate) struct FilledInputs {
 }
 
 impl MoreInputs {
-    /// The inputs that the card names. `required` are those that the model asks for beside its picture, `optional` those that have
-    /// a value already.
+    /// The inputs that the card describes. `required` are the model's inputs other than the image, `optional` those that have a
+    /// default.
     ///
     /// # Errors
     /// One line: an input that is not filled, with what to write; one that the model lacks; values that do not fit.
@@ -146,7 +146,7 @@ impl MoreInputs {
         self.0.is_empty()
     }
 
-    /// An input that differs from picture to picture and holds the values of one only.
+    /// An input that differs between images but holds the values of only one.
     pub(crate) fn for_one_picture(&self) -> Option<&str> {
         let for_one = |input: &&MoreInput| input.is_of_picture() && input.axes.first() != Some(&InputAxis::Batch);
         self.0.iter().find(for_one).map(|input| input.name.as_str())
@@ -157,7 +157,7 @@ impl MoreInputs {
         self.0.iter().map(move |input| InputShape { name: input.name.clone(), dims: input.dims(size, batch) })
     }
 
-    /// Fills the inputs for pictures that are told of so; whether anything changed.
+    /// Fills the inputs for images with this geometry; returns whether anything changed.
     ///
     /// # Errors
     /// What is wrong with an input's size.
@@ -208,7 +208,7 @@ impl MoreInput {
         self.axes.iter().map(dim).collect()
     }
 
-    /// The axes of one picture's elements.
+    /// The axes of one image's elements.
     fn item_dims(&self, size: InputSize) -> Vec<i64> {
         self.dims(size, Some(1)).into_iter().map(|dim| dim.unwrap_or(1) as i64).collect()
     }
@@ -242,7 +242,7 @@ fn count(dims: &[i64]) -> Option<usize> {
     dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(usize::try_from(*dim).ok()?))
 }
 
-/// The axes as the card says them, else as the model declares them.
+/// The axes from the card, else from the model.
 fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, String> {
     let Some(dims) = &declared.dims else {
         return card.shape.clone().ok_or_else(|| "the model does not declare its shape; write shape = [\"batch\", …] in the card".into());
@@ -260,7 +260,7 @@ fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, Str
         Dim::Fixed(size) => product.checked_mul(usize::try_from(*size).ok()?),
         Dim::Symbolic(_) => None,
     });
-    // A first axis of 1 is the batch's where the others hold all that is said of a picture.
+    // A first axis of 1 is the batch axis if the others hold all values of an image.
     let is_batch = card.value.iter().any(|value| value.is_of_picture()) && rest_count == Some(card.value.len());
     let axis = |(index, dim): (usize, &Dim)| match dim {
         Dim::Fixed(1) if index == 0 && is_batch => Ok(InputAxis::Batch),
@@ -274,7 +274,7 @@ fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, Str
     dims.iter().enumerate().map(axis).collect()
 }
 
-/// What to write in the card for an input, by the names that exporters give.
+/// The card entry to suggest for an input, by the names that exporters use.
 fn advice(name: &str) -> String {
     let known = match name {
         "orig_target_sizes" => Some(r#"["frame_width", "frame_height"]"#),

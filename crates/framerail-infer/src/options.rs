@@ -1,4 +1,4 @@
-//! What to load and how to run it, and what was done.
+//! Options of loading and running a model, and its counters.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use framerail_core::Device;
 
 use crate::{CudaOptions, InferError, Precision, SizeRequest, card::Thresholds, search::SearchPath};
 
-/// The most frames of one run: beyond that an option is a mistake.
+/// Maximum number of frames in a run.
 const MAX_BATCH: usize = 256;
 
-/// Beyond this many threads one picture is cut too fine to gain.
+/// Maximum number of threads.
 const MAX_DEFAULT_THREADS: usize = 16;
 
 /// What to load and how to run it.
@@ -17,37 +17,37 @@ const MAX_DEFAULT_THREADS: usize = 16;
 pub struct DetectorOptions {
     /// Name of a model, such as `centerface`, or the path of its card.
     pub model: String,
-    /// Size of the model input; by default what the card says.
+    /// Size of the model input; by default the card's.
     pub size: SizeRequest,
     /// Where the model runs.
     pub device: Device,
     /// Frames in one run of the model. On the CPU more than 1 gains nothing.
     pub batch: usize,
-    /// Threads that one run of the model uses; by default as many as there are processors. Give 1 to each of several forks:
-    /// somewhat faster beside busy stages, but each fork holds its own activations (CenterFace at 1280x736: about 130 MB).
+    /// Threads of one run; by default one per CPU. Use 1 for each of several forks: somewhat faster beside busy stages, but each fork
+    /// holds its own activations (CenterFace at 1280x736: about 130 MB).
     pub intra_threads: usize,
     /// Whether idle threads of the model spin: faster alone, slower beside other stages.
     pub spin: bool,
-    /// In place of the card's; 0 to 1.
+    /// Overrides the card's; 0 to 1.
     pub confidence_threshold: Option<f32>,
-    /// In place of the card's; 0 to 1.
+    /// Overrides the card's; 0 to 1.
     pub iou_threshold: Option<f32>,
-    /// In place of the card's; 1 or more.
+    /// Overrides the card's; 1 or more.
     pub max_detections: Option<usize>,
-    /// The arithmetic of the model.
+    /// The model's arithmetic.
     pub precision: Precision,
-    /// In place of the card's `prepare`.
+    /// Overrides the card's `prepare`.
     pub prepare: Option<bool>,
-    /// How it runs on a card; unused on the CPU.
+    /// Options for GPUs; unused on the CPU.
     pub cuda: CudaOptions,
-    /// ONNX Runtime's library file; looked for when not given.
+    /// ONNX Runtime's library file; searched for if not given.
     pub runtime_library: Option<PathBuf>,
-    /// Where cards, models and the library are looked for.
+    /// Search paths of cards, models and the library.
     pub search: SearchPath,
 }
 
 impl DetectorOptions {
-    /// Defaults for a model: the card's size and thresholds, CPU, one frame a run, all processors, the environment's search path.
+    /// Defaults for a model: the card's size and thresholds, CPU, one frame per run, all CPUs, the environment's search path.
     pub fn new(model: impl Into<String>) -> Self {
         Self {
             model: model.into(),
@@ -68,41 +68,41 @@ impl DetectorOptions {
     }
 }
 
-/// What a model and its forks have done so far.
+/// Counters of a model and its forks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DetectorStats {
-    /// Frames, or parts of frames, that went through the model.
+    /// Frames, or parts of frames, that were run.
     pub frames: u64,
-    /// Detections given out.
+    /// Number of detections returned.
     pub detections: u64,
-    /// Answers of models that are not for detection; less than `frames` where nothing scored above the threshold.
+    /// Number of results of other models; less than `frames` if nothing scored above the threshold.
     pub descriptions: u64,
-    /// Boxes and answers left out because a number of theirs was NaN or infinite.
+    /// Boxes and results left out because one of their numbers was NaN or infinite.
     pub non_finite: u64,
-    /// Boxes left out because their corners span no area: x2 ≤ x1 or y2 ≤ y1, as where a card names the corners in a wrong order.
+    /// Boxes left out because they have no area: x2 ≤ x1 or y2 ≤ y1, as when a card names the corners in a wrong order.
     pub without_area: u64,
-    /// Detections with a score above 1, as where a card leaves out the activation that turns the model's numbers into scores.
+    /// Detections with a score above 1, as when a card omits the activation.
     pub scores_above_one: u64,
-    /// Boxes above the threshold left out before suppression, because one frame had more than can be sorted out.
+    /// Boxes above the threshold left out before suppression, because one frame had too many.
     pub over_limit: u64,
     /// Detections left out beyond `max_detections`.
     pub over_max_detections: u64,
-    /// Sessions made: one for each input size and fork, more when sizes change often.
+    /// Sessions created: one per input size and fork, more if sizes change often.
     pub sessions: u64,
-    /// Weights beyond float16's range, cut off there; 0 in float32.
+    /// Weights beyond float16's range, which were clamped; 0 in float32.
     pub weights_clamped: u64,
-    /// Weights nearer to zero than float16's smallest number, set to it; 0 in float32.
+    /// Weights smaller than float16's smallest number, set to it; 0 in float32.
     pub weights_raised: u64,
-    /// Runs of the model on a card.
+    /// Runs on a GPU.
     pub runs: u64,
-    /// Places that stayed empty in batches on a card: those run whole always.
+    /// Unused places in batches on a GPU, which always run whole.
     pub padded: u64,
-    /// Frames that lay on the host and were uploaded for a model on a card.
+    /// Frames on the host that were uploaded for a model on a GPU.
     pub uploaded: u64,
-    /// Sessions on a card of which some operators run on the CPU, with copies there and back.
+    /// Sessions on a GPU with some operators on the CPU, with copies in both directions.
     pub sessions_partly_on_cpu: u64,
-    /// Sessions on a card whose outputs cross to the host whole, because nothing on the card reads them.
+    /// Sessions on a GPU whose outputs are copied to the host whole, because the GPU has no decoder for them.
     pub sessions_decoded_on_host: u64,
 }
 
@@ -131,7 +131,7 @@ impl DetectorStats {
     }
 }
 
-/// Refuses options that are out of range whatever the model.
+/// Refuses options that are out of range for every model.
 pub(crate) fn check(options: &DetectorOptions) -> Result<(), InferError> {
     if !(1..=MAX_BATCH).contains(&options.batch) {
         return Err(option_error("batch", options.batch, format!("give 1 to {MAX_BATCH}")));

@@ -11,14 +11,14 @@ use crate::{
     session::one_line,
 };
 
-/// Outputs of a run. Floats of another precision than 32 bit and small integers are copied, the others are borrowed.
+/// Outputs of a run. Other float precisions and small integers are converted, the rest is borrowed.
 pub(crate) struct HostOutputs<'a>(Vec<HostOutput<'a>>);
 
 struct HostOutput<'a> {
     name: &'a str,
     dims: Vec<usize>,
     data: Data<'a>,
-    /// Bytes of the output as the model gave it.
+    /// Size of the output in bytes as returned by the model.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only downloads are counted"))]
     bytes: usize,
 }
@@ -29,14 +29,14 @@ enum Data<'a> {
     Integers(Vec<i32>),
 }
 
-/// Whether outputs of this `TensorProto.DataType` are read; one that declares none is looked at when it comes.
+/// Whether outputs of this `TensorProto.DataType` are supported; an undeclared one is checked when it arrives.
 pub(crate) fn is_read(elem_type: u64) -> bool {
     // float32, uint8, int8, int32, int64, bool, float16, float64
     matches!(elem_type, 0..=3 | 6 | 7 | 9..=11)
 }
 
 impl<'a> HostOutputs<'a> {
-    /// All outputs, or what is wrong with one.
+    /// All outputs, or the problem with one.
     pub(crate) fn new(outputs: &'a SessionOutputs<'_>) -> Result<Self, String> {
         let mut found = Vec::with_capacity(outputs.len());
         for name in outputs.keys() {

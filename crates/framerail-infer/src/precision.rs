@@ -1,20 +1,20 @@
-//! The arithmetic that a model runs in.
+//! The arithmetic of a model.
 
 use std::{fmt, str::FromStr};
 
 use crate::InferError;
 
-/// Float32 as the model stands, or float16 by conversion on loading.
+/// Float32 as in the model, or float16 by conversion on loading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
-    /// Float32: what the model was made for. On CUDA, convolutions and products then use TF32, which rounds their inputs to ten
-    /// bits of mantissa, unless that is switched off.
+    /// Float32: the model's own precision. On CUDA, convolutions and products use TF32 by default, which rounds their inputs to ten
+    /// mantissa bits.
     #[default]
     Auto,
     /// Float32.
     Fp32,
-    /// Float16: half the memory, and on a card twice the speed and more; scores differ in the third digit. On the CPU it is slower,
-    /// and good for comparing only.
+    /// Float16: half the memory, and on a GPU at least twice the speed; scores differ in the third digit. On the CPU it is slower, and
+    /// useful for comparison only.
     Fp16,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Precision {
 impl FromStr for Precision {
     type Err = InferError;
 
-    /// Reads `auto`, `fp32` or `fp16`.
+    /// Parses `auto`, `fp32` or `fp16`.
     fn from_str(text: &str) -> Result<Self, InferError> {
         match text {
             "auto" => Ok(Precision::Auto),

@@ -1,4 +1,4 @@
-//! Frames or parts of frames in, what a model says of each out: a model by its card, run on ONNX Runtime.
+//! Runs a model of any family on frames or parts of frames, on ONNX Runtime.
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
@@ -20,18 +20,18 @@ use crate::{
     size::InputSize,
 };
 
-/// What a model takes of each frame: enough to make its input elsewhere, in the decoder for one.
+/// A model's input for frames: enough to make it elsewhere, for example in the decoder.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InputSpec {
     /// Size, fit, channels, layout and normalisation.
     pub preprocess: Preprocess,
-    /// How samples are found.
+    /// Interpolation.
     pub sampling: Sampling,
     /// Type of the elements.
     pub dtype: DType,
 }
 
-/// What a model is shown: a frame or a part of one.
+/// A view for a model: a frame or a part of one.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     frame: &'a Frame,
@@ -44,7 +44,7 @@ impl<'a> View<'a> {
         Self { frame, area: None }
     }
 
-    /// What of a box in frame pixels lies within the frame. A box without any is refused when it is submitted.
+    /// The part of a box, in frame pixels, that lies within the frame. An empty part is refused when it is submitted.
     pub fn part(frame: &'a Frame, area: BBox) -> Self {
         Self { frame, area: Some(area.clamped(frame.width, frame.height)) }
     }
@@ -69,27 +69,27 @@ impl<'a> View<'a> {
     }
 }
 
-/// What a model says of a view. All places are in frame pixels, whatever part was looked at.
+/// A model's result for a view. Positions are in frame pixels, also for parts.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Prediction {
-    /// What a detector found, best first.
+    /// The detections, best first.
     Detections(Vec<Detection>),
-    /// What any other model says of the view as a whole; `None` where nothing scores above the threshold.
+    /// The result of any other model for the view as a whole; `None` if nothing scores above the threshold.
     Description(Option<Description>),
 }
 
-/// What a model says of a view as a whole.
+/// A model's result for a view as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description {
     /// Classes, landmarks, a mask or an embedding, by the model's [`Task`].
     pub value: AttributeValue,
-    /// How sure the model is, 0 to 1: the best class's score, the score that the thing is there, or the mean probability inside
-    /// of a mask; 1 for models that give none.
+    /// Score, 0 to 1: that of the best class, the presence of the object, or the mean probability inside a mask; 1 for models without a
+    /// score.
     pub score: f32,
 }
 
-/// A loaded model of any family. One thread uses one; [`Predictor::fork`] makes more.
+/// A loaded model of any family. One thread uses one; [`Predictor::fork`] creates more.
 ///
 /// Either views go in and predictions come out ([`Predictor::predict`]), or batches are submitted and collected, so that on a card
 /// one batch is made ready and another is read while a third runs.
@@ -97,9 +97,9 @@ pub struct Predictor {
     shared: Arc<Shared>,
     thresholds: Thresholds,
     backend: Backend,
-    /// Views of each batch that was submitted and not collected, oldest first.
+    /// Number of views of each batch submitted and not collected, oldest first.
     submitted: VecDeque<usize>,
-    /// What was said of their first views.
+    /// Results of their first views.
     done: VecDeque<Prediction>,
 }
 
@@ -158,8 +158,8 @@ impl Predictor {
         Ok(Self { backend, shared, thresholds, submitted: VecDeque::new(), done: VecDeque::new() })
     }
 
-    /// Another one for another thread, with its own sessions; file, card, thresholds and statistics are shared.
-    /// On a card one is enough: a second holds weights and activations once more, and shares the stream.
+    /// Another predictor for another thread, with its own sessions; file, card, thresholds and statistics are shared. On a GPU one is
+    /// enough: a second holds weights and activations again, and shares the stream.
     pub fn fork(&self) -> Self {
         let backend = match &self.backend {
             Backend::Host(_) => Backend::Host(HostPredictor::new(&self.shared)),
@@ -170,8 +170,8 @@ impl Predictor {
         Self { shared, thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
     }
 
-    /// Another one for another place, which runs the same sessions: weights and activations are there once, and runs of both
-    /// follow each other. Its thresholds may be changed and its statistics are its own.
+    /// Another predictor that runs the same sessions: weights and activations exist once, and runs of both are serialised. Its
+    /// thresholds and statistics are separate.
     pub fn share(&self) -> Self {
         let shared = Arc::new(self.shared.with_own_counters());
         let backend = match &self.backend {
@@ -187,18 +187,18 @@ impl Predictor {
         &self.shared.model.card
     }
 
-    /// The files that the model was made from: its card, unless it is built in, and the ONNX file.
+    /// The files from which the model was loaded: its card, unless it is built in, and the ONNX file.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.shared.model.files()
     }
 
-    /// What the model is for.
+    /// The model's task.
     pub fn task(&self) -> Task {
         self.card().output.task()
     }
 
-    /// The classes as detections carry them. For a model that describes what it is shown: how a thing is called that it found by
-    /// itself, such as that whose mask it gives; empty for classes and embeddings, which find nothing.
+    /// The classes as labels of detections. For a model that describes its input: the label of the object that it finds by itself, such
+    /// as that of its mask; empty for classes and embeddings.
     pub fn labels(&self) -> Vec<Label> {
         match self.task() {
             Task::Detection => self.shared.model.labels.clone(),
@@ -217,7 +217,7 @@ impl Predictor {
         self.shared.device
     }
 
-    /// Views in one run of the model.
+    /// Views per run of the model.
     pub fn batch(&self) -> usize {
         self.shared.batch
     }
@@ -227,7 +227,7 @@ impl Predictor {
         self.thresholds
     }
 
-    /// Changes the confidence threshold for what is submitted from now on; forks keep theirs.
+    /// Changes the confidence threshold of later submissions; forks keep theirs.
     ///
     /// # Errors
     /// `Option` outside of 0 to 1.
@@ -236,7 +236,7 @@ impl Predictor {
         Ok(())
     }
 
-    /// Changes the overlap threshold likewise.
+    /// Changes the IoU threshold likewise.
     ///
     /// # Errors
     /// `Option` outside of 0 to 1.
@@ -253,13 +253,13 @@ impl Predictor {
         self.shared.input_size(width, height)
     }
 
-    /// Whether views of every size go into inputs of one size, so that parts of all sizes share batches and one session.
+    /// Whether all views have the same input size, so that parts of all sizes share batches and one session.
     pub fn has_fixed_input(&self) -> bool {
         self.shared.has_fixed_input()
     }
 
-    /// What the model takes of frames of this size in square pixels. On a card, frames whose surface is a tensor of just this kind
-    /// (`framerail_cuda::CudaTensor`) go in by a copy within the card; width and height of such a frame are those of its picture.
+    /// The model's input for frames of this size in square pixels. On a GPU, frames whose surface is a tensor of exactly this kind
+    /// (`framerail_cuda::CudaTensor`) are copied within the GPU; width and height of such a frame are those of its image.
     ///
     /// # Errors
     /// As [`Predictor::input_size_for`].
@@ -272,7 +272,8 @@ impl Predictor {
         })
     }
 
-    /// Makes the session for views of this size in square pixels, so that a model which ONNX Runtime refuses is found before the first frame.
+    /// Creates the session for views of this size in square pixels, so that a model that ONNX Runtime refuses is found before the first
+    /// frame.
     ///
     /// # Errors
     /// `Run` when ONNX Runtime refuses the model; `Device` when the card's part of it cannot be used; `Option` as
@@ -286,8 +287,8 @@ impl Predictor {
         }
     }
 
-    /// What the model says of each view. Frames may differ in size, and lie on the host or on the model's card; for a model on a
-    /// card those on the host are uploaded and counted.
+    /// The results of each view. Frames may differ in size, and be on the host or the model's GPU; for a model on a GPU, host frames
+    /// are uploaded and counted.
     ///
     /// # Errors
     /// `Frame` for one that cannot be preprocessed (leave it out and go on); `Run` or `Cuda` when the model itself fails.
@@ -300,7 +301,7 @@ impl Predictor {
         Ok(self.done.split_off(first).into())
     }
 
-    /// Puts views to work; [`Predictor::collect`] gives what is said of them, batch by batch in the order of submission.
+    /// Submits views; [`Predictor::collect`] returns their results, batch by batch in the order of submission.
     ///
     /// On a card this queues work and returns, unless as many are in flight as may be ([`Predictor::would_wait`]); on the CPU it
     /// runs the model. Frames may be dropped when it returns.
@@ -324,7 +325,7 @@ impl Predictor {
         Ok(())
     }
 
-    /// What is said of the views of the oldest batch; waits for it. `None` when all were collected.
+    /// The results of the oldest batch; waits for it. `None` if all were collected.
     ///
     /// # Errors
     /// `Run` or `Cuda` when the model failed.
@@ -339,7 +340,7 @@ impl Predictor {
         Ok(Some(self.done.drain(..count).collect()))
     }
 
-    /// Batches that were submitted and not collected.
+    /// Number of batches submitted and not collected.
     pub fn in_flight(&self) -> usize {
         self.submitted.len()
     }
@@ -353,12 +354,12 @@ impl Predictor {
         }
     }
 
-    /// What this one and its forks have done so far.
+    /// Counts of this predictor and its forks so far.
     pub fn stats(&self) -> DetectorStats {
         self.shared.counters.stats()
     }
 
-    /// The most device memory that inputs, outputs and uploads took, in bytes: 0 on the CPU. ONNX Runtime's own is not among it.
+    /// The peak device memory of inputs, outputs and uploads, in bytes: 0 on the CPU. Without ONNX Runtime's own.
     pub fn device_bytes(&self) -> usize {
         match &self.backend {
             Backend::Host(_) => 0,
@@ -367,7 +368,7 @@ impl Predictor {
         }
     }
 
-    /// Views that go into the model together: neighbours of one input size, at most a batch.
+    /// Neighbouring views that run together: of one input size, at most a batch.
     fn runs<'v, 'a>(&self, views: &'v [View<'a>]) -> Result<Vec<(InputSize, &'v [View<'a>])>, InferError> {
         let size_of = |view: &View<'_>| {
             let (width, height) = view.size();
@@ -391,9 +392,9 @@ impl Predictor {
         Ok(runs)
     }
 
-    /// Drops what was said of a batch of which a part was refused.
+    /// Discards the results of a batch of which a part was refused.
     fn forget_unfinished(&mut self) {
-        // A failure here shows again with the next batch.
+        // A failure here occurs again with the next batch.
         while matches!(self.finish_oldest(), Ok(true)) {}
         self.done.truncate(self.submitted.iter().sum());
     }

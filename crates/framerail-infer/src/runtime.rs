@@ -1,4 +1,4 @@
-//! ONNX Runtime's library: finding it, loading it once, and what it can do.
+//! ONNX Runtime's library: finds it, loads it once, and reports its capabilities.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,31 +16,31 @@ use parking_lot::Mutex;
 
 use crate::{InferError, SearchPath};
 
-/// What `doctor` says of ONNX Runtime.
+/// ONNX Runtime as `doctor` reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuntimeInfo {
     /// The library file.
     pub path: PathBuf,
-    /// Version, such as `1.31.1`; from the file's name when the library's own text lacks it.
+    /// Version, such as `1.31.1`; from the file's name if the library's build text lacks it.
     pub version: String,
-    /// Where models can run: execution providers that this build of the library has.
+    /// Execution providers that this build of the library has.
     pub providers: Vec<String>,
 }
 
-/// The loaded library. There is one for the process, and it stays loaded.
+/// The loaded library. There is one per process, and it stays loaded.
 pub struct Runtime {
     pub(crate) environment: Environment,
     info: RuntimeInfo,
 }
 
-/// The part of ONNX Runtime that runs models on NVIDIA's cards, a file beside the library.
+/// The CUDA provider of ONNX Runtime, a file beside the library.
 const CUDA_PROVIDER: &str = "libonnxruntime_providers_cuda.so";
 
 static LOADED: OnceLock<Runtime> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
 impl Runtime {
-    /// Loads the library, or gives the one that is loaded.
+    /// Loads the library, or returns the loaded one.
     ///
     /// Looked for as `explicit`, `ORT_DYLIB_PATH`, in `FRAMERAIL_HOME/venv` and `.framerail/venv` upwards from the working
     /// directory, in the active Python environment, in the system's library folders.
@@ -51,7 +51,7 @@ impl Runtime {
         Self::load_for(Device::Cpu, explicit, search)
     }
 
-    /// The same for a device: where several libraries are found, one that runs models there goes before the others.
+    /// The same for a device: of several libraries, one that runs models there takes precedence.
     ///
     /// # Errors
     /// As [`Runtime::load`].

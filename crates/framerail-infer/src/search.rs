@@ -1,4 +1,4 @@
-//! Where cards, models and ONNX Runtime are looked for.
+//! Search paths of cards, models and ONNX Runtime.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 /// The folder that `make setup` fills, below the project's root.
 const HOME_FOLDER: &str = ".framerail";
 
-/// The places to look in, taken from the environment once.
+/// The search paths, taken from the environment once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SearchPath {
     /// `FRAMERAIL_HOME`.
@@ -30,7 +30,7 @@ pub struct SearchPath {
 }
 
 impl SearchPath {
-    /// The places that the environment names.
+    /// The paths from the environment.
     pub fn from_env() -> Self {
         let folder = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let arch = env::consts::ARCH;
@@ -54,7 +54,7 @@ impl SearchPath {
         self.home.iter().cloned().chain(above)
     }
 
-    /// The files in which a card of this name may be.
+    /// Files that may be the card of this name.
     pub fn card_files(&self, name: &str) -> Vec<PathBuf> {
         let file = format!("models/{name}.toml");
         let beside_home = self.home.as_deref().and_then(Path::parent).map(|project| project.join(&file));
@@ -66,7 +66,7 @@ impl SearchPath {
         without_repeats(files)
     }
 
-    /// The places in which a model file may be, given the folder of its card.
+    /// Places of a model file, given the folder of its card.
     pub fn model_files(&self, file: &Path, card_folder: Option<&Path>) -> Vec<PathBuf> {
         let mut folders: Vec<PathBuf> = card_folder.map(Path::to_owned).into_iter().collect();
         folders.extend(self.models.clone());
@@ -79,8 +79,7 @@ impl SearchPath {
         without_repeats(folders.into_iter().map(|folder| folder.join(file)).collect())
     }
 
-    /// The folders in which ONNX Runtime's library may be: Python environments first, then what was packed with the program,
-    /// the system's last.
+    /// Folders of ONNX Runtime's library: Python environments first, then the program's, the system's last.
     pub(crate) fn runtime_folders(&self) -> Vec<PathBuf> {
         let project = self.homes().map(|home| home.join("venv"));
         let environments = project.chain(self.python_environments.iter().cloned());
@@ -92,7 +91,7 @@ impl SearchPath {
         without_repeats(folders)
     }
 
-    /// The folders in which Python packages may have brought CUDA's libraries: those of environments, of the user, of the system.
+    /// Folders of CUDA's libraries in Python packages: of environments, of the user, of the system.
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda_folders(&self) -> Vec<PathBuf> {
         let project = self.homes().map(|home| home.join("venv"));

@@ -20,19 +20,19 @@ use crate::{
     runtime::Runtime,
 };
 
-/// How ONNX Runtime runs a model. The defaults are the leanest and fastest of those measured for CenterFace on two cores.
+/// How ONNX Runtime runs a model. The defaults were the smallest and fastest of those measured for CenterFace on two cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionOptions {
     /// Threads that one run uses.
     pub intra_threads: usize,
-    /// Whether idle threads spin while they wait. They take time from other stages.
+    /// Whether idle threads spin while they wait, which takes time from other stages.
     pub spin: bool,
-    /// Whether memory is kept between runs. Without, every run pays for fresh pages: twice the time.
+    /// Whether memory is kept between runs. Without, every run allocates new pages: twice the time.
     pub arena: bool,
-    /// Whether memory is laid out ahead as one block. Comes on top of what the arena holds already, and gains no time.
+    /// Whether memory is planned as one block. It adds to the arena's memory, and saves no time.
     pub memory_pattern: bool,
-    /// More of ONNX Runtime's settings by key, for measuring.
+    /// Further ONNX Runtime settings by key, for measuring.
     pub config_entries: Vec<(String, String)>,
 }
 
@@ -46,11 +46,11 @@ impl Default for SessionOptions {
 pub struct ModelSession {
     shared: Arc<SharedSession>,
     input: Elements,
-    /// One item in float32 where the model takes another type; else empty.
+    /// One item in float32 if the model takes another type; else empty.
     item: Vec<f32>,
 }
 
-/// What several places share that run one session in turn.
+/// State shared by users of one session, which take turns.
 pub(crate) struct SharedSession {
     session: Mutex<Session>,
     model: String,
@@ -62,7 +62,7 @@ pub(crate) struct SharedSession {
 }
 
 impl SharedSession {
-    /// The session for another place.
+    /// The session for another user.
     pub(crate) fn with_own_input(self: Arc<Self>) -> ModelSession {
         let item = if self.element == Element::F32 { Vec::new() } else { vec![0.0; self.item_elements] };
         ModelSession { input: Elements::zeros(self.element, self.item_elements * self.batch), item, shared: self }
@@ -106,13 +106,13 @@ impl ModelSession {
         self.shared.batch
     }
 
-    /// What other places may run too.
+    /// State for sharing the session.
     pub(crate) fn shared(&self) -> &Arc<SharedSession> {
         &self.shared
     }
 
-    /// Hands out one item of the batch to be written before a run, whatever the type that the model takes: `write` gets its elements
-    /// as float32, which become the nearest of that type. For an item beyond the batch there are none.
+    /// Writes one item of the batch before a run: `write` gets its elements as float32, which are rounded to the model's type. None for
+    /// an item beyond the batch.
     pub fn write_input<R>(&mut self, item: usize, write: impl FnOnce(&mut [f32]) -> R) -> R {
         let start = item.saturating_mul(self.shared.item_elements);
         if let Elements::F32(input) = &mut self.input {
@@ -123,8 +123,8 @@ impl ModelSession {
         written
     }
 
-    /// Runs the first `items` items and hands the outputs to `read`; they live as long as that call. Waits while another place
-    /// runs the session.
+    /// Runs the first `items` items and passes the outputs to `read`; they live as long as that call. Waits while another user runs the
+    /// session.
     ///
     /// # Errors
     /// `Run` when ONNX Runtime or `read` fails.
@@ -132,7 +132,7 @@ impl ModelSession {
         self.run_with(items, &[], read)
     }
 
-    /// The same for a model with inputs beside the picture.
+    /// The same for a model with further inputs.
     pub(crate) fn run_with<R>(
         &mut self,
         items: usize,
@@ -157,7 +157,7 @@ impl ModelSession {
     }
 }
 
-/// The axes of one picture: the last ones.
+/// The axes of one image: the last ones.
 fn picture_dims(shape: &InputShape) -> &[Option<u64>] {
     let first = shape.dims.len().saturating_sub(PICTURE_AXES);
     shape.dims.get(first..).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a detector and its forks have in common: the model, how it runs, and the counts of what it did.
+//! State shared by a detector and its forks: the model, how it runs, and counters.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::{
     size::{InputSize, input_size, is_fixed},
 };
 
-/// A score beyond this is none: softmax and sigmoid may round up a little.
+/// A higher score is invalid: softmax and sigmoid may round up slightly.
 const MAX_SCORE: f32 = 1.001;
 
 /// As [`DetectorStats`].
@@ -90,13 +90,13 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
 }
 
-/// A frame that cannot be made into a model input.
+/// A frame that cannot become a model input.
 pub(crate) fn frame_error(frame: &Frame, source: VisionError) -> InferError {
     InferError::Frame { index: frame.index, stream: frame.stream.0, pts: frame.pts.0, source }
 }
 
 impl Shared {
-    /// The same for another place, whose counts are its own.
+    /// The same for another stage, with separate counters.
     pub(crate) fn with_own_counters(&self) -> Self {
         Self {
             model: Arc::clone(&self.model),
@@ -122,7 +122,7 @@ impl Shared {
         InferError::Cuda { model: self.model.card.name.clone(), source }
     }
 
-    /// The model input's size for frames of this size.
+    /// The model's input size for frames of this size.
     pub(crate) fn input_size(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
         input_size(&self.model.card.input, self.size, InputSize { width, height })
     }
@@ -132,14 +132,14 @@ impl Shared {
         is_fixed(&self.model.card.input, self.size)
     }
 
-    /// A view and where it lies in the model's input.
+    /// A view and its mapping to the model's input.
     pub(crate) fn seen(view: &View<'_>, mapping: ModelMapping) -> Seen {
         let frame = view.frame();
         let whole = || BBox::from_xyxy(0.0, 0.0, frame.width as f32, frame.height as f32);
         Seen { area: view.area().unwrap_or_else(whole), mapping }
     }
 
-    /// Type of the image input's elements: as the file declares it, except for float32 in a model that runs in float16 on a card.
+    /// Element type of the image input: the file's, except for float32 in a model that runs in float16 on a GPU.
     pub(crate) fn input_element(&self) -> Element {
         match self.model.input_element {
             Element::F32 if self.device != Device::Cpu && self.precision.is_half() => Element::F16,
@@ -149,11 +149,11 @@ impl Shared {
 
     /// The same as pictures are written.
     pub(crate) fn input_dtype(&self) -> DType {
-        // Models whose pictures have another type are refused on loading.
+        // Models with other image types are refused on loading.
         self.input_element().picture_dtype().unwrap_or(DType::F32)
     }
 
-    /// What the model wants of a picture at this input size.
+    /// The model's input for a frame at this input size.
     pub(crate) fn preprocess(&self, size: InputSize) -> Preprocess {
         let input = &self.model.card.input;
         Preprocess {
@@ -181,7 +181,7 @@ impl Shared {
         Ok(half.bytes)
     }
 
-    /// What the model says of one item of a batch.
+    /// The model's result for one item of a batch.
     pub(crate) fn read(
         &self,
         decoder: &Decoder,
@@ -253,7 +253,7 @@ impl Shared {
         Ok(detections)
     }
 
-    /// A box as a detection in frame pixels; counted and left out where it spans no area, since nothing could be covered there.
+    /// A box as a detection in frame pixels; counted and left out if it has no area.
     pub(crate) fn detection(&self, found: Candidate, mapping: &ModelMapping) -> Option<Detection> {
         let label = self.model.labels.get(found.class)?.clone();
         if found.bbox.width() <= 0.0 || found.bbox.height() <= 0.0 {

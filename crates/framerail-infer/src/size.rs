@@ -1,10 +1,10 @@
-//! How large a model's input is for a frame of a given size.
+//! The model's input size for a frame size.
 
 use std::{fmt, str::FromStr};
 
 use crate::{InferError, card::InputCard};
 
-/// The most pixels of one model input: somewhat more than an 8K frame. Activations take many times that in memory.
+/// Maximum pixels of a model input: somewhat more than an 8K frame. Activations take many times that in memory.
 pub const MAX_INPUT_PIXELS: u64 = 36_000_000;
 
 /// Width and height of a model input in pixels.
@@ -22,19 +22,19 @@ impl fmt::Display for InputSize {
     }
 }
 
-/// The size of the model input as the user asks for it. Rounded up to what the model takes.
+/// The requested size of the model input. Rounded up to a size that the model supports.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum SizeRequest {
-    /// What the model's card says.
+    /// The card's size.
     #[default]
     Auto,
     /// The frame's own size.
     Full,
-    /// This size, whatever the frame's shape.
+    /// This size, independent of the frame's aspect ratio.
     Exact(InputSize),
     /// The frame's size times this factor, above 0.
     Scale(f32),
-    /// The frame's size, made smaller until the longer side is at most this many pixels.
+    /// The frame's size, reduced until the longer side is at most this many pixels.
     MaxSide(u32),
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for SizeRequest {
 impl FromStr for SizeRequest {
     type Err = InferError;
 
-    /// Reads `auto`, `full`, `640x384`, `50%` (of the frame's size) or `960` (the longer side at most).
+    /// Parses `auto`, `full`, `640x384`, `50%` (of the frame's size) or `960` (maximum of the longer side).
     fn from_str(text: &str) -> Result<Self, InferError> {
         let wrong = || InferError::Option {
             option: "size",
@@ -102,7 +102,7 @@ pub fn input_size(card: &InputCard, request: SizeRequest, frame: InputSize) -> R
     Ok(size)
 }
 
-/// Whether all pictures have the same input size.
+/// Whether all frames have the same input size.
 pub(crate) fn is_fixed(card: &InputCard, request: SizeRequest) -> bool {
     match request {
         SizeRequest::Exact(_) => true,

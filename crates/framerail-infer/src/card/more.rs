@@ -1,24 +1,24 @@
-//! Inputs beside the picture, as cards fill them: `[input.more.NAME]`.
+//! Inputs other than the image, as described in cards: `[input.more.NAME]`.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// More elements than the list of any published model has.
+/// More elements than any published model's list has.
 const MAX_VALUES: usize = 10_000;
 
 /// More axes than any input has.
 const MAX_AXES: usize = 8;
 
-/// How an input beside the picture is filled.
+/// The content of an input other than the image.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MoreInputCard {
-    /// The elements of one picture in their order; a single one fills the whole input.
+    /// The elements for one image in order; a single one fills the whole input.
     #[serde(deserialize_with = "one_or_many")]
     pub value: Vec<InputValue>,
-    /// Sizes of the axes; as the model declares them unless said here. An open first axis is the batch's.
+    /// Sizes of the axes; by default as the model declares them. An open first axis is the batch axis.
     #[serde(default, deserialize_with = "axes")]
     pub shape: Option<Vec<InputAxis>>,
 }
@@ -26,19 +26,19 @@ pub struct MoreInputCard {
 /// An element of an input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum InputValue {
-    /// The same for every picture.
+    /// The same for every image.
     Number(f32),
-    /// Width of what the model is shown, a frame or a part of one, in whole pixels.
+    /// Width of the view, a frame or a part of one, in whole pixels.
     FrameWidth,
     /// Its height.
     FrameHeight,
-    /// Width of the model's input, filling of a letterbox included.
+    /// Width of the model's input, including letterbox padding.
     InputWidth,
     /// Its height.
     InputHeight,
-    /// Pixels of the model's input for each pixel of the frame, across.
+    /// Model pixels per frame pixel, horizontally.
     ScaleX,
-    /// The same down.
+    /// The same vertically.
     ScaleY,
 }
 
@@ -56,24 +56,24 @@ impl fmt::Display for InputValue {
 
 impl InputValue {
     const WORDS: &[&str] = &["frame_width", "frame_height", "input_width", "input_height", "scale_x", "scale_y"];
-    /// What these words stand for.
+    /// The value of a keyword.
     const OF_PICTURE: &[Self] = &[Self::FrameWidth, Self::FrameHeight, Self::InputWidth, Self::InputHeight, Self::ScaleX, Self::ScaleY];
 
     fn of_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().position(|known| *known == word).and_then(|place| Self::OF_PICTURE.get(place).copied())
     }
 
-    /// Whether it differs from picture to picture.
+    /// Whether it differs between images.
     pub(crate) fn is_of_picture(self) -> bool {
         self.is_frame_size() || self.is_scale()
     }
 
-    /// Whether it tells the model how large the frame is.
+    /// Whether it contains the frame's size.
     pub(crate) fn is_frame_size(self) -> bool {
         matches!(self, InputValue::FrameWidth | InputValue::FrameHeight)
     }
 
-    /// Whether it tells the model how the frame was scaled.
+    /// Whether it contains the scale of the frame.
     pub(crate) fn is_scale(self) -> bool {
         matches!(self, InputValue::ScaleX | InputValue::ScaleY)
     }
@@ -84,7 +84,7 @@ impl InputValue {
 pub enum InputAxis {
     /// This many.
     Size(u32),
-    /// As many as pictures are in the batch; the first axis only.
+    /// The batch size; the first axis only.
     Batch,
     /// Width of the model's input.
     InputWidth,
@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for InputValue {
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<InputValue, E> {
-                // What float32 holds exactly.
+                // Range of integers that float32 holds exactly.
                 let is_exact = value.unsigned_abs() <= 1 << 24;
                 let number = InputValue::Number(value as f32);
                 if is_exact { Ok(number) } else { Err(E::custom("an integer from -16777216 to 16777216 is expected")) }

@@ -1,4 +1,4 @@
-//! Outputs with one column (or row) for each box, already in pixels: YOLOv5, YOLOv8 and their kin.
+//! Outputs with one column (or row) for each box, already in pixels: YOLOv5, YOLOv8 and similar models.
 //!
 //! Source: the documented export format of these models: `4 + classes (+ landmarks)` values for each box, YOLOv5 with an
 //! objectness score after the first four.
@@ -20,7 +20,7 @@ pub struct AnchorFreeCard {
     pub output: String,
     /// Whether values or boxes come first.
     pub order: ValueOrder,
-    /// How the first four values stand for a box.
+    /// Meaning of the first four values.
     #[serde(default = "center_and_size")]
     pub form: BoxForm,
     /// Whether coordinates go from 0 to 1 instead of in model pixels.
@@ -29,13 +29,13 @@ pub struct AnchorFreeCard {
     /// Whether an objectness score follows the box; class scores are multiplied by it.
     #[serde(default)]
     pub objectness: bool,
-    /// What is left to be done to the scores.
+    /// Activation that the scores still need.
     #[serde(default)]
     pub activation: Activation,
-    /// Values for each landmark after the scores: 2 (x, y) or 3 (x, y, visibility); 0 when the model has none.
+    /// Values per landmark after the scores: 2 (x, y) or 3 (x, y, visibility); 0 without landmarks.
     #[serde(default)]
     pub landmark_values: usize,
-    /// Coefficients at the end of each box, by which prototypes become its mask.
+    /// Mask coefficients at the end of each box, for models with prototypes.
     pub masks: Option<PrototypesCard>,
 }
 
@@ -116,7 +116,7 @@ impl AnchorFree {
         scores.iter_mut().enumerate().for_each(|(class, score)| *score = row.value(first + class));
         self.card.activation.apply(scores);
         let best = scores.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, (class, score)| {
-            // A NaN must reach the counter, so it wins.
+            // A NaN must be counted, so it wins.
             if score > best.1 || score.is_nan() { (class, score) } else { best }
         });
         match (self.card.objectness, self.card.activation) {
@@ -126,7 +126,7 @@ impl AnchorFree {
         }
     }
 
-    /// The boxes of an item, and how their values lie.
+    /// The boxes of an item, and the layout of their values.
     fn rows<'a>(&self, tensors: &Tensors<'a>, item: usize) -> Result<(usize, impl Fn(usize) -> Row<'a>), String> {
         let tensor = tensors.item(&self.card.output, item, 2)?;
         let (boxes, values) = match (self.card.order, &tensor.dims[..]) {

@@ -19,18 +19,18 @@ pub struct AnchorsCard {
     pub scores: String,
     /// Output with two values for each landmark of each anchor.
     pub landmarks: Option<String>,
-    /// What is left to be done to the scores.
+    /// Activation that the scores still need.
     #[serde(default)]
     pub activation: Activation,
     /// Number of the background class among the scores; those after it move down by one. Left out when there is none.
     pub background: Option<u32>,
-    /// What the four offsets are multiplied by.
+    /// Factors of the four offsets.
     #[serde(default = "ssd_variances")]
     pub variances: [f32; 4],
-    /// Whether anchors are cut off at the input's size.
+    /// Whether anchors are clipped to the input.
     #[serde(default)]
     pub clip: bool,
-    /// Where a cell's anchors are centred in it: 0 its top left corner, 0.5 its middle.
+    /// Position of the anchors' centre in a cell: 0 = top left corner, 0.5 = middle.
     #[serde(default = "middle")]
     pub cell_origin: f32,
     /// The feature maps, in the order of the outputs.
@@ -41,12 +41,12 @@ fn middle() -> f32 {
     0.5
 }
 
-/// The anchors of one feature map. Its cells go row by row; the anchors of a cell follow each other: for each of `sizes` a square,
-/// then the square of `between`, then for each of `aspect_ratios` the wide box and the tall one.
+/// The anchors of one feature map. Cells are in row order; the anchors of a cell are, for each of `sizes`, a square, then the square of
+/// `between`, then for each of `aspect_ratios` a wide and a tall box.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AnchorLevel {
-    /// Model pixels from one cell to the next; cells are as many as it takes to cover the input.
+    /// Model pixels between cells; as many cells as needed to cover the input.
     pub step: f32,
     /// Sides of square anchors in model pixels.
     #[serde(default)]
@@ -156,10 +156,10 @@ pub(crate) struct Anchors {
     input: InputSize,
 }
 
-/// More anchors than any model has; a card that makes more does not fit its model, and must not fill the memory first.
+/// More anchors than any model has; a card with more does not fit its model, and must not fill the memory first.
 const MAX_ANCHORS: usize = 4_000_000;
 
-/// The largest growth of a box over its anchor that is believed, as in torchvision: 1000/16. Keeps exponentials finite.
+/// Maximum growth of a box over its anchor, as in torchvision: 1000/16. Keeps exponentials finite.
 const MAX_LOG_GROWTH: f32 = 4.135_166_6;
 
 impl Anchors {

@@ -1,5 +1,5 @@
-//! Finished boxes with scores: models with their own decoding, and often suppression, inside; and transformers, which give as many
-//! boxes as they have queries and need no suppression.
+//! Final boxes with scores: models with built-in decoding, and often suppression; and transformers, which return one box per query and
+//! need no suppression.
 //!
 //! Source: Carion et al., "End-to-End Object Detection with Transformers" (2020) for boxes from 0 to 1 with a class for "no object";
 //! Zhao et al., "DETRs Beat YOLOs on Real-time Object Detection" (2023) for scores of each class on its own.
@@ -15,45 +15,45 @@ use super::{
 };
 use crate::{card::ModelCard, more_inputs::FrameScale, size::InputSize};
 
-/// Parameters of a model that gives boxes. Outputs may lack the batch axis when the model takes one frame.
+/// Parameters of a model that returns boxes. Outputs may lack the batch axis if the model takes one image.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoxesCard {
-    /// Output `[batch, boxes, 4]`; with more values a box when `scores` is left out, as `row` says. Boxes of all pictures may follow
-    /// each other in `[boxes, values]` where `count` or a value of the row tells them apart.
+    /// Output `[batch, boxes, 4]`; with more values per box if `scores` is omitted, in the order of `row`. Boxes of all images may
+    /// follow each other in `[boxes, values]` if `count` or a value of the row separates them.
     pub boxes: String,
     /// Output `[batch, boxes]`, or `[batch, boxes, classes]` when `labels` is left out.
     pub scores: Option<String>,
     /// Output `[batch, boxes]` with the class of each box.
     pub labels: Option<String>,
-    /// Output `[batch]` with the number of boxes that count.
+    /// Output `[batch]` with the number of valid boxes.
     pub count: Option<String>,
-    /// What the values of a box are, in their order, when `scores` is left out.
+    /// Meaning of a row's values, if `scores` is omitted.
     pub row: Option<Vec<RowValue>>,
-    /// How four values stand for a box.
+    /// Meaning of the four box values.
     #[serde(default)]
     pub form: BoxForm,
     /// Whether coordinates go from 0 to 1 instead of in pixels.
     #[serde(default)]
     pub normalized: bool,
-    /// Whose pixels coordinates are in.
+    /// Coordinate space of the boxes.
     #[serde(default)]
     pub space: BoxSpace,
-    /// What is left to be done to the scores.
+    /// Activation that the scores still need.
     #[serde(default)]
     pub activation: Activation,
     /// Number of the background class among the scores; those after it move down by one. Left out when there is none.
     pub background: Option<u32>,
-    /// Whether a box is of one class only, its best; else of every class above the threshold.
+    /// Whether a box has one class only, its best; else every class above the threshold.
     #[serde(default)]
     pub one_class: bool,
-    /// Number that the `labels` output gives the card's first class.
+    /// Number of the card's first class in the `labels` output.
     #[serde(default)]
     pub first_label: i64,
     /// Whether the model suppresses overlapping boxes itself.
     #[serde(default)]
     pub suppressed: bool,
-    /// The masks of the boxes, where the model gives some.
+    /// The masks of the boxes, if the model returns any.
     pub masks: Option<BoxMasksCard>,
 }
 
@@ -61,12 +61,12 @@ pub struct BoxesCard {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoxMasksCard {
-    /// Output `[batch, boxes, rows, columns]`, whose cells cover the model's input evenly. A mask is cut off at its box.
+    /// Output `[batch, boxes, rows, columns]`, whose cells cover the model's input evenly. A mask is cropped to its box.
     pub output: String,
-    /// What is left to be done to its values: `none` or `sigmoid`.
+    /// Activation of its values: `none` or `sigmoid`.
     #[serde(default)]
     pub activation: Activation,
-    /// Value from which a cell belongs to the mask, 0 to 1.
+    /// Minimum value of a cell inside the mask, 0 to 1.
     #[serde(default = "half")]
     pub threshold: f32,
 }
@@ -75,22 +75,22 @@ fn half() -> f32 {
     0.5
 }
 
-/// Whose pixels boxes come in.
+/// Coordinate space of boxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BoxSpace {
-    /// Those of the model's input.
+    /// Pixels of the model's input.
     #[default]
     Input,
-    /// Those of the frame, or of the part that was looked at, because another input told the model its size or scale. A model that is
-    /// shown letterboxed pictures takes their padding off itself.
+    /// Pixels of the frame, or of the part, because another input holds its size or scale. A model with letterboxed inputs subtracts
+    /// the padding itself.
     Frame,
-    /// Those of the model's input, padding and all, times the size or divided by the scale that another input told the model. Where
-    /// there is no padding these are the frame's.
+    /// Pixels of the model's input including padding, scaled by the size or factor in another input. Without padding these are frame
+    /// pixels.
     Scaled,
 }
 
-/// What a value of a box's row is.
+/// Meaning of a value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RowValue {
@@ -100,13 +100,13 @@ pub enum RowValue {
     Score,
     /// Number of the class.
     Class,
-    /// Number of the picture in its batch.
+    /// Index of the image in its batch.
     Picture,
-    /// Something that is not read.
+    /// Ignored.
     Other,
 }
 
-/// Where the values of a row stand.
+/// Positions of the values in a row.
 #[derive(Clone, Copy, Debug)]
 struct RowPlaces {
     bbox: usize,
@@ -119,7 +119,7 @@ struct RowPlaces {
 impl RowPlaces {
     const USUAL: &[RowValue] = &[RowValue::Box, RowValue::Score, RowValue::Class];
 
-    /// `None` unless there is one box, one score, one class and at most one picture.
+    /// `None` unless there is one box, one score, one class and at most one image.
     fn new(row: &[RowValue]) -> Option<Self> {
         let (mut places, mut values) = ([None; 4], 0_usize);
         for value in row {
@@ -190,21 +190,21 @@ impl BoxesCard {
     }
 }
 
-/// Decodes finished boxes for one input size.
+/// Decodes final boxes for one input size.
 pub(crate) struct Boxes {
     card: BoxesCard,
     columns: usize,
     input: InputSize,
     places: RowPlaces,
-    /// By what the model knows of the frame.
+    /// By the frame geometry that the model gets.
     frame_scale: Option<FrameScale>,
 }
 
-/// Where the scores of boxes come from.
+/// Source of the scores.
 enum Scores<'a> {
     /// Values of each box's row.
     InBoxes,
-    /// One score a box, and its class.
+    /// One score per box, and its class.
     Listed { scores: &'a [f32], labels: Cow<'a, [i64]> },
     /// A score for each class.
     Table { scores: &'a [f32] },
@@ -219,7 +219,7 @@ impl Boxes {
         Self { card: boxes.clone(), columns, input, places, frame_scale: FrameScale::of(&card.input) }
     }
 
-    /// How many of a picture's boxes count.
+    /// Number of valid boxes of an image.
     fn counted(&self, tensors: &Tensors<'_>, item: usize) -> Result<Option<usize>, String> {
         let Some(name) = &self.card.count else { return Ok(None) };
         let rank = tensors.rank(name)?.saturating_sub(1);
@@ -227,8 +227,8 @@ impl Boxes {
         Ok(Some(count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0)))
     }
 
-    /// The rows of a picture, each of so many values. Where those of all pictures follow each other they are told apart by their
-    /// number or by a value of each.
+    /// The rows of an image, each with this many values. If rows of all images follow each other, they are separated by their count or
+    /// by a value of each.
     fn rows<'a>(&self, tensors: &Tensors<'a>, item: usize) -> Result<(usize, Vec<&'a [f32]>), String> {
         let name = &self.card.boxes;
         let follow = tensors.rank(name)? == 2 && (self.places.picture.is_some() || self.card.count.is_some());
@@ -289,7 +289,7 @@ impl Boxes {
         if self.card.one_class {
             let classes =
                 row.iter().copied().enumerate().filter_map(|(column, score)| Some((class_of(column, self.card.background)?, score)));
-            // A NaN must reach the counter, so it wins.
+            // A NaN must be counted, so it wins.
             let best = classes.reduce(|best, next| if next.1 > best.1 || next.1.is_nan() { next } else { best });
             return match best {
                 Some((class, score)) if candidates.accepts(score) => self.push(values, class, score, candidates),

@@ -2,7 +2,7 @@
 
 use framerail_core::{BBox, Point};
 
-/// The most boxes of one frame that go into suppression, whose cost grows with their square.
+/// Maximum number of boxes per frame that go into suppression, whose cost is quadratic.
 pub(crate) const MAX_CANDIDATES: usize = 5000;
 
 /// A box above the threshold.
@@ -14,11 +14,11 @@ pub(crate) struct Candidate {
     pub(crate) class: usize,
     /// In model pixels.
     pub(crate) landmarks: Vec<Point>,
-    /// Where it stands in the model's output.
+    /// Its position in the model's output.
     pub(crate) row: usize,
 }
 
-/// Collects boxes above the threshold and counts what it leaves out.
+/// Collects boxes above the threshold and counts those left out.
 #[derive(Debug)]
 pub(crate) struct Candidates {
     confidence: f32,
@@ -35,7 +35,7 @@ impl Candidates {
         Self { confidence, classes, found: Vec::new(), non_finite: 0, over_limit: 0 }
     }
 
-    /// Whether a score counts. One that is not a number is counted as left out.
+    /// Whether a score counts. NaN is counted as left out.
     pub(crate) fn accepts(&mut self, score: f32) -> bool {
         if score > self.confidence {
             return score.is_finite() || self.leave_out();
@@ -48,7 +48,7 @@ impl Candidates {
         false
     }
 
-    /// Takes a box whose score was accepted; counts it as left out when a number of it is NaN or infinite.
+    /// Adds a box whose score was accepted; counts it as left out if one of its numbers is NaN or infinite.
     pub(crate) fn push(&mut self, candidate: Candidate) -> Result<(), String> {
         if candidate.class >= self.classes {
             return Err(format!("the model returned class {}, but the card has only {}", candidate.class, self.classes));

@@ -1,4 +1,4 @@
-//! A score for each class of the whole picture: classifiers.
+//! A score for each class of the whole image: classifiers.
 
 use framerail_core::{AttributeValue, Label, ScoredLabel};
 use serde::Deserialize;
@@ -6,16 +6,16 @@ use serde::Deserialize;
 use super::{Activation, Describe, Described, Expected, KeyError, Seen, Tensors, ensure};
 use crate::card::ModelCard;
 
-/// Parameters of a classifier. `[thresholds] confidence` is the least score of a class that is given; 0 unless the card says more.
+/// Parameters of a classifier. `[thresholds] confidence` is the minimum score of a returned class; 0 by default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassesCard {
     /// Output with a score for each class, in the order of the card's: `[batch, classes]`, or with further axes of 1.
     pub output: String,
-    /// What is left to be done to the scores: `softmax` over the classes, `sigmoid` for classes that do not exclude each other.
+    /// Activation that the scores still need: `softmax` over the classes, `sigmoid` for classes that are not mutually exclusive.
     #[serde(default)]
     pub activation: Activation,
-    /// The most classes that are given, best first.
+    /// Maximum number of returned classes, best first.
     #[serde(default = "one")]
     pub top_k: usize,
 }

@@ -1,26 +1,26 @@
-//! What a model says of a picture as a whole.
+//! Results for an image as a whole.
 
 use framerail_core::AttributeValue;
 
 use super::{Seen, Tensors};
 
-/// Reads what a model says of one picture, or of one part of a frame, as a whole. Made for one input size.
+/// Decodes the result for one image, or one part of a frame, as a whole. Created for one input size.
 pub(crate) trait Describe: Send {
-    /// What is said, with places in frame pixels; `confidence` is the least score of what counts.
+    /// The result, with positions in frame pixels; `confidence` is the minimum score.
     ///
     /// # Errors
     /// What is wrong with the outputs' shapes.
     fn describe(&self, tensors: &Tensors<'_>, item: usize, seen: &Seen, confidence: f32) -> Result<Described, String>;
 }
 
-/// A model's word on a picture.
+/// A model's result for an image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Described {
-    /// What it says, and how sure it is, 0 to 1.
+    /// The result and its score, 0 to 1.
     Found { value: AttributeValue, score: f32 },
-    /// Nothing that is sure enough.
+    /// Nothing above the threshold.
     Nothing,
-    /// Numbers that are none.
+    /// NaN or infinite values.
     NotFinite,
 }
 

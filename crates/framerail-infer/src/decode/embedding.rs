@@ -1,4 +1,4 @@
-//! A vector for the whole picture, by which things are told apart or found again.
+//! A vector for the whole image, for re-identification.
 
 use framerail_core::AttributeValue;
 use serde::Deserialize;
@@ -9,11 +9,11 @@ use super::{Describe, Described, Expected, KeyError, Seen, Tensors, ensure};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingCard {
-    /// Output with the vector, whatever its axes behind the batch's.
+    /// Output with the vector, with any axes after the batch.
     pub output: String,
     /// Values of the vector; checked against the model when given.
     pub length: Option<usize>,
-    /// Whether vectors are brought to a length of 1, so that their dot product is the cosine of their angle.
+    /// Whether vectors are normalised to length 1, so that their dot product is the cosine of their angle.
     #[serde(default)]
     pub normalize: bool,
 }
@@ -28,7 +28,7 @@ impl EmbeddingCard {
     }
 }
 
-/// Reads vectors.
+/// Decodes vectors.
 pub(crate) struct Embedding(pub(crate) EmbeddingCard);
 
 impl Describe for Embedding {

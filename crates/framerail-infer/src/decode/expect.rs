@@ -1,4 +1,4 @@
-//! What a decoder expects of a model's outputs, checked against what the model declares.
+//! Expected outputs of a decoder, checked against the model's declarations.
 
 use crate::{
     onnx::{Declared, Dim},
@@ -12,14 +12,14 @@ pub(crate) struct Expected {
     pub(crate) form: Form,
 }
 
-/// What an output must look like.
+/// The expected form of an output.
 #[derive(Clone, Debug)]
 pub(crate) enum Form {
     /// One of these shapes, with `None` for axes of any size.
     Shapes(Vec<Vec<Option<usize>>>),
-    /// This many elements behind the batch's axis, whatever the axes.
+    /// This many elements after the batch axis, in any shape.
     Elements(usize),
-    /// Nothing is known of it.
+    /// Unknown.
     Anything,
 }
 
@@ -36,7 +36,7 @@ impl Expected {
         Self { name: name.to_owned(), form: Form::Anything }
     }
 
-    /// Whether the model has this output in a fitting shape; else what is wrong.
+    /// Checks that the model has this output in a matching shape; otherwise returns the problem.
     pub(crate) fn check(&self, outputs: &[Declared]) -> Result<(), String> {
         let Some(output) = outputs.iter().find(|output| output.name == self.name) else {
             let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
@@ -45,7 +45,7 @@ impl Expected {
         if !is_read(output.elem_type) {
             return Err(format!("output {output} has an unsupported element type; export it as float32, or as int64 for class numbers"));
         }
-        // An output without a declared shape is looked at when it comes.
+        // An output without a declared shape is checked when it arrives.
         let Some(dims) = &output.dims else { return Ok(()) };
         match &self.form {
             Form::Shapes(shapes) if !shapes.iter().any(|shape| fits(shape, dims)) => {
@@ -66,7 +66,7 @@ fn fits(shape: &[Option<usize>], dims: &[Dim]) -> bool {
         })
 }
 
-/// Whether the axes may have this many elements, with the first for the batch or without one.
+/// Whether the axes may have this many elements, with or without a batch axis.
 fn holds(dims: &[Dim], count: usize) -> bool {
     let sizes: Vec<Option<usize>> =
         dims.iter().map(|dim| if let Dim::Fixed(size) = dim { usize::try_from(*size).ok() } else { None }).collect();

@@ -17,19 +17,19 @@ pub struct HeatmapCard {
     pub heatmap: String,
     /// Output with two channels of box sizes.
     pub size: String,
-    /// Output with two channels: where in the cell the centre lies.
+    /// Output with two channels: offset of the centre in the cell.
     pub offset: Option<String>,
     /// Output with two channels for each landmark, relative to the box: 0 is its top left, 1 its bottom right.
     pub landmarks: Option<String>,
-    /// Model pixels from one cell to the next.
+    /// Model pixels between cells.
     pub stride: f32,
-    /// Which axis comes first in size, offset and landmarks.
+    /// Order of the axes in size, offset and landmarks.
     #[serde(default)]
     pub axes: AxisOrder,
-    /// How sizes are given.
+    /// Coding of sizes.
     #[serde(default)]
     pub size_coding: SizeCoding,
-    /// Where a cell's own position lies in it: 0 its top left corner, 0.5 its middle.
+    /// Position of a cell's origin: 0 = top left corner, 0.5 = middle.
     #[serde(default)]
     pub cell_origin: f32,
 }
@@ -45,7 +45,7 @@ pub enum AxisOrder {
     Yx,
 }
 
-/// How a heatmap model gives sizes.
+/// Coding of sizes of a heatmap model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SizeCoding {
@@ -131,8 +131,8 @@ impl Heatmap {
         }
     }
 
-    /// The box of a cell. Its corner is moved into the picture before the size is added, as the published CenterFace code does,
-    /// so a box that begins beyond an edge keeps its size.
+    /// The box of a cell. Its corner is clipped to the image before the size is added, as in the published CenterFace code, so a box
+    /// that begins beyond an edge keeps its size.
     fn bbox(&self, (column, row): (f32, f32), (width, height): (f32, f32), (dx, dy): (f32, f32)) -> BBox {
         let (stride, origin) = (self.card.stride, self.card.cell_origin);
         let (max_x, max_y) = (self.input.width as f32, self.input.height as f32);

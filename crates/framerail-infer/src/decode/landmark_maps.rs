@@ -1,4 +1,4 @@
-//! Landmarks as heatmaps: a map for each point, whose highest cell says where the point lies.
+//! Landmarks as heatmaps: a map for each point, whose highest cell is the point's position.
 //!
 //! Source: Xiao, Wu and Wei, "Simple Baselines for Human Pose Estimation and Tracking" (2018) and Sun et al., "Deep High-Resolution
 //! Representation Learning for Human Pose Estimation" (2019): the highest cell, moved by a quarter of a cell towards the higher of its
@@ -8,13 +8,13 @@ use framerail_core::{Point, TensorLayout};
 
 use super::tensors::ItemTensor;
 
-/// The maps of one picture.
+/// The maps of one image.
 pub(super) struct LandmarkMaps<'a> {
     data: &'a [f32],
     points: usize,
     columns: usize,
     rows: usize,
-    /// Elements from a map to the next, and from a cell to the next.
+    /// Distance in elements between maps, and between cells.
     point_step: usize,
     cell_step: usize,
 }
@@ -29,7 +29,7 @@ pub(super) struct Peak {
 }
 
 impl<'a> LandmarkMaps<'a> {
-    /// `None` when the output has another number of maps, or maps without cells.
+    /// `None` if the output has another number of maps, or maps without cells.
     pub(super) fn new(tensor: &ItemTensor<'a>, layout: TensorLayout, points: usize) -> Option<Self> {
         let [first, second, third] = tensor.dims[..] else { return None };
         let (found, rows, columns) = if layout == TensorLayout::Tchw { (first, second, third) } else { (third, first, second) };
@@ -60,14 +60,14 @@ impl<'a> LandmarkMaps<'a> {
             if here.is_nan() {
                 return Peak { at: Point { x: 0.0, y: 0.0 }, value: here };
             }
-            // The first of several that are as high, as published.
+            // The first of several equal cells, as published.
             if here > value {
                 (best, value) = ((column, row), here);
             }
         }
         let (column, row) = best;
         let mut at = Point { x: column as f32, y: row as f32 };
-        // As published, a cell in the outer two columns and rows at the top left, or in the last ones, stays where it is.
+        // As published, a cell in the two outermost columns or rows at the top left, or in the last ones, stays in place.
         if (2..self.columns.saturating_sub(1)).contains(&column) && (2..self.rows.saturating_sub(1)).contains(&row) {
             at.x += towards(self.value(point, column - 1, row), self.value(point, column + 1, row));
             at.y += towards(self.value(point, column, row - 1), self.value(point, column, row + 1));

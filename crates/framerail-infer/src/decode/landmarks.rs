@@ -1,4 +1,4 @@
-//! Points of one thing that fills the picture: faces, hands, poses.
+//! Points of one object that fills the image: faces, hands, poses.
 
 use framerail_core::{AttributeValue, Point, TensorLayout};
 use serde::Deserialize;
@@ -6,20 +6,20 @@ use serde::Deserialize;
 use super::{Activation, Describe, Described, Expected, KeyError, Seen, Tensors, ensure, heatmap::AxisOrder, landmark_maps::LandmarkMaps};
 use crate::{card::ModelCard, size::InputSize};
 
-/// Parameters of a landmark model. `[thresholds] confidence` is the score above which there are any: that of `presence`, 0.5 unless the
-/// card says otherwise, else for heatmaps the mean of their highest values, 0.2 unless the card says otherwise.
+/// Parameters of a landmark model. `[thresholds] confidence` is the minimum of the `presence` score, 0.5 by default, or for heatmaps of
+/// the mean of their highest values, 0.2 by default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LandmarksCard {
-    /// Output with the points one after the other, whatever its axes: `[batch, points * values]`, `[batch, points, values]`; or
-    /// with a heatmap for each point, `[batch, points, rows, columns]`, whose cells cover the model's input evenly.
+    /// Output with the points in order, in any shape: `[batch, points * values]`, `[batch, points, values]`; or with a heatmap for each
+    /// point, `[batch, points, rows, columns]`, whose cells cover the model's input evenly.
     pub output: String,
     /// Which of these it is.
     #[serde(default)]
     pub form: LandmarkForm,
-    /// Number of points; where the card names them, as many as there are names.
+    /// Number of points; by default the number of the card's names.
     pub points: Option<usize>,
-    /// Values for each point: 2 (x, y), or more of which the rest is not read (depth, visibility).
+    /// Values per point: 2 (x, y), or more, of which the rest is ignored (depth, visibility).
     #[serde(default = "two")]
     pub values: usize,
     /// Whether x or y comes first.
@@ -28,23 +28,23 @@ pub struct LandmarksCard {
     /// Whether coordinates go from 0 to 1 instead of in model pixels.
     #[serde(default)]
     pub normalized: bool,
-    /// For heatmaps: whether points come before rows and columns or behind them.
+    /// For heatmaps: whether points come before or after rows and columns.
     #[serde(default)]
     pub layout: TensorLayout,
-    /// For heatmaps: what is left to be done to their values.
+    /// For heatmaps: activation that their values still need.
     #[serde(default)]
     pub activation: Activation,
-    /// For heatmaps: where a cell's own position lies in it: 0 its top left corner, 0.5 its middle.
+    /// For heatmaps: position of a cell's origin: 0 = top left corner, 0.5 = middle.
     #[serde(default)]
     pub cell_origin: f32,
-    /// Output with one score: whether the thing is there at all.
+    /// Output with one score: whether the object is present.
     pub presence: Option<String>,
-    /// What is left to be done to that score.
+    /// Activation that this score still needs.
     #[serde(default)]
     pub presence_activation: Activation,
 }
 
-/// How a landmark model gives points.
+/// Form of a landmark model's points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LandmarkForm {
@@ -93,10 +93,10 @@ impl LandmarksCard {
         std::iter::once(output).chain(scores).collect()
     }
 
-    /// The confidence threshold of a card that does not say one.
+    /// The default confidence threshold.
     pub(crate) fn default_confidence(&self) -> f32 {
         match (self.form, &self.presence) {
-            // What HRNet takes for a visible point.
+            // HRNet's threshold for a visible point.
             (LandmarkForm::Heatmaps, None) => 0.2,
             _ => 0.5,
         }
@@ -107,7 +107,7 @@ impl LandmarksCard {
     }
 }
 
-/// Reads the points of one input size.
+/// Decodes the points of one input size.
 pub(crate) struct Landmarks {
     card: LandmarksCard,
     points: usize,
@@ -138,7 +138,7 @@ impl Landmarks {
 }
 
 impl Landmarks {
-    /// The points in model pixels, and how sure the model is where it gives no score for the whole.
+    /// The points in model pixels, and the score if there is no `presence` output.
     fn points(&self, tensors: &Tensors<'_>, item: usize) -> Result<(Vec<Point>, Option<f32>), String> {
         let name = &self.card.output;
         if self.card.form == LandmarkForm::Heatmaps {

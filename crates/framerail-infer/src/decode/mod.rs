@@ -1,4 +1,4 @@
-//! From a model's output tensors to boxes in its own pixels, or to what it says of the whole picture: one file a family of models.
+//! Decodes a model's outputs to boxes in model pixels, or to a result for the whole image: one file per family of models.
 
 use serde::Deserialize;
 
@@ -44,20 +44,20 @@ use framerail_vision::ModelMapping;
 
 use crate::{card::ModelCard, size::InputSize};
 
-/// Reads one frame's boxes out of a model's outputs. Made for one input size.
+/// Decodes one frame's boxes. Created for one input size.
 pub(crate) trait Decode: Send {
-    /// Hands every box above the threshold to `candidates`, in model pixels.
+    /// Adds every box above the threshold to `candidates`, in model pixels.
     ///
     /// # Errors
     /// What is wrong with the outputs' shapes.
     fn decode(&self, tensors: &Tensors<'_>, item: usize, candidates: &mut Candidates) -> Result<(), String>;
 
-    /// From frame pixels to those that boxes are given in: the model's.
+    /// The map from frame pixels to the pixels of boxes; by default model pixels.
     fn mapping(&self, seen: &Seen) -> ModelMapping {
         seen.mapping
     }
 
-    /// The mask of a box that [`Decode::decode`] gave, by its row; `bbox` is in model pixels. `None` for models without masks.
+    /// The mask of a box that [`Decode::decode`] returned, by its row; `bbox` is in model pixels. `None` for models without masks.
     ///
     /// # Errors
     /// What is wrong with the outputs' shapes.
@@ -66,11 +66,11 @@ pub(crate) trait Decode: Send {
     }
 }
 
-/// Reads one picture's answer out of a model's outputs.
+/// Decodes the result for one image.
 pub(crate) enum Decoder {
     /// Boxes.
     Boxes(Box<dyn Decode>),
-    /// What is said of the picture as a whole.
+    /// A result for the image as a whole.
     Description(Box<dyn Describe>),
 }
 
@@ -85,19 +85,19 @@ impl Decoder {
     }
 }
 
-/// What a model is for.
+/// The task of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Task {
-    /// Finds things: boxes with classes, and landmarks and masks where the model has them.
+    /// Finds objects: boxes with classes, and landmarks and masks if the model has them.
     Detection,
-    /// Tells the class of what it is shown.
+    /// Classifies its input.
     Classification,
-    /// Gives points of what it is shown.
+    /// Returns points of its input.
     Landmarks,
-    /// Tells which pixels belong to what it is shown.
+    /// Returns the pixels that belong to an object.
     Segmentation,
-    /// Gives a vector for what it is shown.
+    /// Returns a vector for its input.
     Embedding,
 }
 
@@ -113,7 +113,7 @@ impl std::fmt::Display for Task {
     }
 }
 
-/// The family that a model's outputs belong to, with its parameters: `[output.heatmap]` and so on in a card.
+/// The family of a model's outputs, with its parameters: `[output.heatmap]` and so on in a card.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -122,23 +122,23 @@ pub enum OutputCard {
     Heatmap(HeatmapCard),
     /// Offsets from fixed anchor boxes (SSD, RetinaFace).
     Anchors(AnchorsCard),
-    /// One column a box (YOLOv5, YOLOv8 and their kin).
+    /// One column per box (YOLOv5, YOLOv8 and similar models).
     AnchorFree(AnchorFreeCard),
     /// A score and a box for each cell of a grid for each stride (SCRFD, YuNet, FCOS).
     Strides(StridesCard),
-    /// Finished boxes with scores; suppression may be inside the model.
+    /// Final boxes with scores; suppression may be inside the model.
     Boxes(BoxesCard),
-    /// A score for each class of the whole picture.
+    /// A score for each class of the whole image.
     Classes(ClassesCard),
-    /// Points of one thing that fills the picture.
+    /// Points of one object that fills the image.
     Landmarks(LandmarksCard),
-    /// A class for each cell of the picture.
+    /// A class for each cell of the image.
     Segmentation(SegmentationCard),
-    /// A vector for the whole picture.
+    /// A vector for the whole image.
     Embedding(EmbeddingCard),
 }
 
-/// A key of the card that makes no sense, and what it takes.
+/// An invalid key of a card, and its allowed values.
 pub(crate) type KeyError = (&'static str, String);
 
 impl OutputCard {
@@ -174,7 +174,7 @@ impl OutputCard {
         Decoder::Boxes(boxes)
     }
 
-    /// What the model is for.
+    /// The task of the model.
     pub fn task(&self) -> Task {
         match self {
             OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) | OutputCard::Strides(_) | OutputCard::Boxes(_) => {
@@ -187,7 +187,7 @@ impl OutputCard {
         }
     }
 
-    /// Landmarks of each thing that the model finds.
+    /// Number of landmarks of each object.
     pub fn landmark_count(&self, card: &ModelCard) -> usize {
         match self {
             OutputCard::Landmarks(landmarks) => landmarks.count(card),
@@ -195,7 +195,7 @@ impl OutputCard {
         }
     }
 
-    /// The confidence threshold of a card that does not say one.
+    /// The default confidence threshold.
     pub(crate) fn default_confidence(&self) -> f32 {
         match (self, self.task()) {
             (OutputCard::Landmarks(landmarks), _) => landmarks.default_confidence(),
@@ -204,7 +204,7 @@ impl OutputCard {
         }
     }
 
-    /// What the outputs must look like, for checking a model before it runs.
+    /// The expected outputs, to check a model before it runs.
     pub(crate) fn expected(&self, card: &ModelCard) -> Vec<Expected> {
         match self {
             OutputCard::Heatmap(heatmap) => heatmap.expected(card),
@@ -249,13 +249,13 @@ pub(crate) fn positive(value: f32) -> bool {
     value.is_finite() && value > 0.0
 }
 
-/// A box whose coordinates go from 0 to 1, in pixels.
+/// A box with coordinates from 0 to 1, in pixels.
 pub(crate) fn to_pixels(bbox: BBox, input: InputSize) -> BBox {
     let (width, height) = (input.width as f32, input.height as f32);
     BBox::from_xyxy(bbox.x1 * width, bbox.y1 * height, bbox.x2 * width, bbox.y2 * height)
 }
 
-/// The class that a score's column stands for; `None` for the background.
+/// The class of a score's column; `None` for the background.
 pub(crate) fn class_of(column: usize, background: Option<u32>) -> Option<usize> {
     match background.map(|id| id as usize) {
         Some(background) if column == background => None,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Expected, KeyError, Seen, ensure, seen::coverage, sigmoid, tensors::ItemTensor};
 use crate::size::InputSize;
 
-/// Where a model's prototypes are: `masks = { prototypes = "output1" }`.
+/// The prototypes of a model: `masks = { prototypes = "output1" }`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrototypesCard {
@@ -34,7 +34,7 @@ impl PrototypesCard {
     }
 }
 
-/// The mask of a box in model pixels; `None` when it shows nothing of the picture. Numbers that are none count as outside.
+/// The mask of a box in model pixels; `None` if it is empty. NaN counts as outside.
 pub(super) fn prototype_mask(
     prototypes: &ItemTensor<'_>,
     coefficients: &[f32],
@@ -49,7 +49,7 @@ pub(super) fn prototype_mask(
     let Some(cells) = seen.cells((columns, rows), input, Some(bbox)) else { return Ok(None) };
     let ((left, right), (top, bottom)) = (cells.columns, cells.rows);
     let mut sums = vec![0.0_f32; (right - left) * (bottom - top)];
-    // Prototype by prototype, so that memory is read in its order.
+    // Prototype by prototype, for sequential memory access.
     for (coefficient, plane) in coefficients.iter().zip(prototypes.data.chunks_exact((rows * columns).max(1))) {
         let shown = plane.chunks_exact(columns.max(1)).skip(top).filter_map(|row| row.get(left..right));
         for (sums, values) in sums.chunks_exact_mut(right - left).zip(shown) {

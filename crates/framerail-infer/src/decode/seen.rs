@@ -1,11 +1,11 @@
-//! What a model was shown, and where that lies in its input.
+//! A model's view of a frame, and its mapping to the model's input.
 
 use framerail_core::{BBox, InstanceMask};
 use framerail_vision::ModelMapping;
 
 use crate::{more_inputs::ViewGeometry, size::InputSize};
 
-/// The part of a frame that a model was shown.
+/// The part of a frame that the model sees.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     /// In frame pixels.
@@ -14,7 +14,7 @@ pub(crate) struct Seen {
     pub(crate) mapping: ModelMapping,
 }
 
-/// Cells of a grid that covers the model's input: columns and rows from the first to the one behind the last.
+/// Cells of a grid over the model's input: first and last (exclusive) column and row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cells {
     pub(crate) columns: (usize, usize),
@@ -29,7 +29,7 @@ impl Cells {
 }
 
 impl Seen {
-    /// What the model may be told of the part, at an input size.
+    /// The geometry for further inputs, at an input size.
     pub(crate) fn geometry(&self, input: InputSize) -> ViewGeometry {
         ViewGeometry::new(self.area.width(), self.area.height(), &self.mapping, input)
     }
@@ -41,14 +41,14 @@ impl Seen {
         BBox::from_xyxy(x1 * scale_x + offset_x, y1 * scale_y + offset_y, x2 * scale_x + offset_x, y2 * scale_y + offset_y)
     }
 
-    /// The cells of a grid of `columns` × `rows` over the model's input that show the part, and within it `bbox` (model pixels)
-    /// where one is given; padding is left out. `None` when there are none.
+    /// The cells of a grid of `columns` × `rows` over the model's input that cover the part, and within it `bbox` (model pixels) if
+    /// given; without padding. `None` if there are none.
     pub(crate) fn cells(&self, (columns, rows): (usize, usize), input: InputSize, bbox: Option<&BBox>) -> Option<Cells> {
         let area = self.area_in_model();
         let bbox = bbox.unwrap_or(&area);
         let span = |from: f32, to: f32, cells: usize, side: u32| {
             let cell = side as f32 / cells.max(1) as f32;
-            // A hair of rounding must not add a cell of padding.
+            // Rounding must not add a cell of padding.
             let first = ((from / cell + 1e-3).floor().max(0.0) as usize).min(cells);
             let end = ((to / cell - 1e-3).ceil().max(0.0) as usize).min(cells);
             (end > first).then_some((first, end))
@@ -59,7 +59,7 @@ impl Seen {
         })
     }
 
-    /// The mask of these cells of a grid, with a coverage for each of them.
+    /// The mask of these cells, with a coverage for each of them.
     pub(crate) fn mask(&self, cells: Cells, grid: (usize, usize), input: InputSize, coverage: Vec<u8>) -> Result<InstanceMask, String> {
         let (across, down) = (input.width as f32 / grid.0.max(1) as f32, input.height as f32 / grid.1.max(1) as f32);
         let ((left, right), (top, bottom)) = (cells.columns, cells.rows);
@@ -69,14 +69,14 @@ impl Seen {
     }
 }
 
-/// A probability as coverage: the threshold becomes a half, so that cutting at a half cuts at the threshold.
+/// A probability as coverage: the threshold becomes one half, so that cutting at one half cuts at the threshold.
 pub(crate) fn coverage(probability: f32, threshold: f32) -> u8 {
     let share = if probability < threshold {
         probability / threshold / 2.0
     } else {
         0.5 + (probability - threshold) / (1.0 - threshold).max(f32::EPSILON) / 2.0
     };
-    // Rounded up at a half: the threshold itself is inside.
+    // Rounded up at one half: the threshold itself is inside.
     (share * 255.0 + 0.5).clamp(0.0, 255.0) as u8
 }
 

@@ -1,4 +1,4 @@
-//! A class for each cell of the picture: semantic segmentation, of which some classes make the mask.
+//! Semantic segmentation: a class for each cell of the image; some classes make the mask.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ pub struct SegmentationCard {
     /// Output with a score for each channel and cell, or `[batch, rows, columns]` with the number of each cell's class. Cells
     /// cover the model's input evenly.
     pub output: String,
-    /// Whether channels come before rows and columns or behind them.
+    /// Whether channels come before or after rows and columns.
     #[serde(default)]
     pub layout: TensorLayout,
-    /// Classes that make the mask, by name; may be left out when there is one only.
+    /// Classes that make the mask, by name; can be omitted if there is only one.
     #[serde(default)]
     pub inside: Vec<String>,
-    /// What is left to be done to the scores: `softmax` over the channels, `sigmoid` for each on its own.
+    /// Activation that the scores still need: `softmax` over the channels, `sigmoid` for each separately.
     #[serde(default)]
     pub activation: Activation,
-    /// Probability from which a cell is inside, 0 to 1; scores of several classes are added up, for `sigmoid` the highest counts.
+    /// Minimum probability of a cell inside the mask, 0 to 1; scores of several classes are added, with `sigmoid` the highest counts.
     #[serde(default = "half")]
     pub threshold: f32,
 }
@@ -68,7 +68,7 @@ impl SegmentationCard {
     }
 }
 
-/// Reads masks for one input size.
+/// Decodes masks for one input size.
 pub(crate) struct Segmentation {
     card: SegmentationCard,
     channels: usize,
@@ -104,7 +104,7 @@ impl Segmentation {
         Ok(grid)
     }
 
-    /// How likely each of the cells is inside.
+    /// The probability that each cell is inside.
     fn probabilities(&self, tensors: &Tensors<'_>, item: usize, seen: &Seen) -> Result<Option<(Grid, Cells, Vec<f32>)>, String> {
         let name = &self.card.output;
         let is_map = tensors.rank(name)? == 3;

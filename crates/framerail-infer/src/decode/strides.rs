@@ -1,4 +1,4 @@
-//! A score and a box for each cell of a few grids, the grid of a stride after the other: SCRFD, YuNet, FCOS, YOLOX and their kin.
+//! A score and a box for each cell of several grids, one grid per stride: SCRFD, YuNet, FCOS, YOLOX and similar models.
 //!
 //! Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection" (2019) for distances to the sides and the square root of
 //! class score times centre-ness; Guo et al., "Sample and Computation Redistribution for Efficient Face Detection" (SCRFD, 2021); Wu et
@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::{Activation, Candidate, Candidates, Decode, Expected, KeyError, Tensors, ensure, positive};
 use crate::{card::ModelCard, size::InputSize};
 
-/// Parameters of a model with a grid for each stride. Outputs are `[batch, boxes, values]`: cells row by row, the boxes of a cell after each
-/// other. Each level names its own outputs, or the card names outputs that hold the levels in their order.
+/// Parameters of a model with a grid per stride. Outputs are `[batch, boxes, values]`: cells in row order, the boxes of a cell one
+/// after the other. Each level names its outputs, or the card names outputs that hold all levels in order.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StridesCard {
@@ -21,26 +21,26 @@ pub struct StridesCard {
     pub boxes: Option<String>,
     /// Output with two values for each landmark, relative to the cell, likewise.
     pub landmarks: Option<String>,
-    /// Output with a score by which those of the classes are multiplied, likewise.
+    /// Output with a score that multiplies the class scores, likewise.
     pub objectness: Option<String>,
     /// The grids, in the order of the outputs.
     pub levels: Vec<StrideLevel>,
     /// Boxes of each cell.
     #[serde(default = "one")]
     pub anchors: usize,
-    /// How four values stand for a box.
+    /// Meaning of the four box values.
     #[serde(default)]
     pub coding: StrideCoding,
-    /// What values of boxes and landmarks are multiples of.
+    /// Unit of boxes and landmarks.
     #[serde(default)]
     pub unit: StrideUnit,
-    /// Where a cell's own position lies in it: 0 its top left corner, 0.5 its middle.
+    /// Position of a cell's origin: 0 = top left corner, 0.5 = middle.
     #[serde(default)]
     pub cell_origin: f32,
-    /// What is left to be done to scores and objectness.
+    /// Activation that scores and objectness still need.
     #[serde(default)]
     pub activation: Activation,
-    /// How a class's score and objectness become one.
+    /// How class score and objectness are combined.
     #[serde(default)]
     pub combine: ScoreCombination,
 }
@@ -49,7 +49,7 @@ pub struct StridesCard {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StrideLevel {
-    /// Model pixels from one cell to the next; cells are as many as it takes to cover the input.
+    /// Model pixels between cells; as many cells as needed to cover the input.
     pub stride: f32,
     /// As the card's `scores`, for this level alone.
     pub scores: Option<String>,
@@ -61,7 +61,7 @@ pub struct StrideLevel {
     pub objectness: Option<String>,
 }
 
-/// How four values stand for a box.
+/// Meaning of the four box values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrideCoding {
@@ -72,7 +72,7 @@ pub enum StrideCoding {
     CenterAndSize,
 }
 
-/// What values are multiples of.
+/// Unit of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StrideUnit {
@@ -83,7 +83,7 @@ pub enum StrideUnit {
     Pixel,
 }
 
-/// How a class's score and objectness become one.
+/// How class score and objectness are combined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoreCombination {
@@ -101,7 +101,7 @@ fn one() -> usize {
 /// Values of a box.
 const BOX_VALUES: usize = 4;
 
-/// The largest growth of a box over its stride that is believed, 1000/16 as for anchors. Keeps exponentials finite.
+/// Maximum growth of a box over its stride, 1000/16 as for anchors. Keeps exponentials finite.
 const MAX_LOG_GROWTH: f32 = 4.135_166_6;
 
 /// The outputs of one level, each with whether it is the level's alone.
@@ -194,7 +194,7 @@ pub(crate) struct Strides {
     input: InputSize,
 }
 
-/// Where a level's boxes are within its outputs.
+/// Positions of a level's boxes in its outputs.
 #[derive(Clone, Copy)]
 struct Span {
     /// Boxes of earlier levels in the same output.
@@ -270,7 +270,7 @@ impl Strides {
     }
 }
 
-/// A score within 0 to 1; what is not a number stays so, and is counted.
+/// A score clipped to 0 to 1; NaN stays NaN, and is counted.
 fn unit(score: f32) -> f32 {
     if score.is_nan() { score } else { score.clamp(0.0, 1.0) }
 }

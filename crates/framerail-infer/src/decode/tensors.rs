@@ -87,7 +87,7 @@ impl<'a> Tensors<'a> {
         self.item(name, item, if rank > 1 { rank - 1 } else { rank }).map(|item| item.data)
     }
 
-    /// The same as whole numbers: class numbers and counts, which models give as integers or as floats.
+    /// The same as integers: class numbers and counts, which models return as integers or floats.
     pub(crate) fn integers(&self, name: &str, item: usize, rank: usize) -> Result<Cow<'a, [i64]>, String> {
         let tensor = self.named(name)?;
         let (_, range) = item_range(tensor, item, rank)?;

@@ -1,4 +1,4 @@
-//! Decoding of a model's outputs on the card, in the kernels' words.
+//! Decodes a model's outputs on the GPU: translates cards to the kernels' parameters.
 
 use framerail_core::{DType, Point};
 use framerail_cuda::{
@@ -20,7 +20,7 @@ use crate::{
     size::InputSize,
 };
 
-/// Decodes the outputs of one input size on the card.
+/// Decodes the outputs of one input size on the GPU.
 pub(super) struct CardBoxes {
     decoder: BoxDecoder,
     /// The family's outputs by name, in the kernels' order.
@@ -30,14 +30,14 @@ pub(super) struct CardBoxes {
     anchors: Option<DeviceBuffer>,
 }
 
-/// Boxes of a run on their way to the host.
+/// Boxes of a run being copied to the host.
 pub(super) struct Pending {
     download: Download,
     decoder: BoxDecoder,
     items: u32,
 }
 
-/// Whether outputs of this card can be decoded there; else why not.
+/// Whether outputs of this card can be decoded on the GPU; otherwise the reason.
 pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), String> {
     match &card.output {
         OutputCard::Boxes(_) => return Err("its boxes are final".into()),
@@ -56,7 +56,7 @@ pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), 
 }
 
 impl CardBoxes {
-    /// The decoder for outputs as the session declares them, or why there is none.
+    /// The decoder for outputs as the session declares them, or the reason why there is none.
     pub(super) fn new(
         card: &ModelCard,
         (size, batch): (InputSize, usize),
@@ -76,7 +76,7 @@ impl CardBoxes {
             input_height: size.height,
             classes: number(card.class_count())?,
             landmarks: number(card.landmarks.len())?,
-            // Every run says its own.
+            // Each run sets its own.
             confidence_threshold: 1.0,
             iou_threshold: 1.0,
             max_detections: 1,
@@ -91,7 +91,7 @@ impl CardBoxes {
         Ok(Self { decoder, names, dtype, batch, anchors })
     }
 
-    /// Queues decoding of a batch and the copy of what is found in its first `items` pictures to the host.
+    /// Queues the decoding of a batch, and the copy of the results of its first `items` images to the host.
     pub(super) fn queue(
         &self,
         outputs: &[BoundTensor],
@@ -123,13 +123,13 @@ impl CardBoxes {
 }
 
 impl Pending {
-    /// Waits, and gives what was found in each picture, best first, in model pixels.
+    /// Waits, and returns the boxes of each image, best first, in model pixels.
     pub(super) fn finish(self) -> Result<Vec<PictureBoxes>, CudaError> {
         let bytes = self.download.wait()?;
         read_boxes(&self.decoder, self.items, bytes.bytes())
     }
 
-    /// A box in this crate's words.
+    /// Converts a box to this crate's type.
     pub(super) fn candidate(found: &boxes::FoundBox, landmarks: usize) -> Candidate {
         let landmarks: Vec<Point> = found.landmarks.iter().copied().take(landmarks).collect();
         Candidate { bbox: found.bbox, score: found.score, class: found.class as usize, landmarks, row: 0 }

@@ -1,4 +1,4 @@
-//! From a frame, or a part of one, to its place in a batch on the card.
+//! Writes a frame, or a part of one, to its place in a batch on the GPU.
 
 use framerail_core::{DType, Device, PixelFormat, Surface};
 use framerail_cuda::{
@@ -17,20 +17,20 @@ pub(super) struct InputWriter {
     tables: TableCache,
 }
 
-/// Where a frame's pixels come from.
+/// Source of a frame's pixels.
 enum Source<'a> {
     Surface(&'a CudaSurface),
     Uploaded(Box<CudaSurface>),
     /// Converted already, by the decoder.
     Tensor(&'a CudaTensor),
-    /// As the view before: another part of its frame.
+    /// As for the previous view: another part of its frame.
     SameAsBefore,
 }
 
-/// What [`InputWriter::write`] did.
+/// Result of [`InputWriter::write`].
 pub(super) struct Written {
     pub(super) mappings: Vec<ModelMapping>,
-    /// Frames that lay on the host.
+    /// Number of frames on the host.
     pub(super) uploaded: usize,
 }
 
@@ -50,7 +50,7 @@ impl InputWriter {
         self.mapping(view)?;
         let frame = view.frame();
         let Surface::Device(surface) = &frame.surface else { return Ok(()) };
-        // Of what was made of a whole frame, no part can be taken.
+        // An input made from a whole frame cannot be cropped.
         let is_input = |tensor: &CudaTensor| *tensor.spec() == self.spec && view.area().is_none();
         let fits = CudaSurface::of(&frame.surface).is_some() || CudaTensor::of(&frame.surface).is_some_and(is_input);
         if fits && surface.device() == device {
@@ -61,7 +61,7 @@ impl InputWriter {
         Err(InferError::Device { device, reason })
     }
 
-    /// Queues the writing of views into `out`, one behind the other. A frame on the host is uploaded once for neighbouring parts.
+    /// Queues the writing of views into `out`, one after the other. A frame on the host is uploaded once for neighbouring parts.
     pub(super) fn write(
         &self,
         views: &[View<'_>],
@@ -130,7 +130,7 @@ impl InputWriter {
             Some(surface) => (surface.width(), surface.height()),
             None => (frame.width, frame.height),
         };
-        // The mapping is one of geometry only; any format gives it.
+        // The mapping depends on geometry only, so any format will do.
         Ok(self.plan(view, width, height, PixelFormat::Rgb24)?.mapping)
     }
 

@@ -1,17 +1,17 @@
-//! The libraries of CUDA and cuDNN that ONNX Runtime's CUDA provider needs, where only Python packages brought them.
+//! Finds the CUDA and cuDNN libraries of ONNX Runtime's CUDA provider in Python packages.
 
 use std::path::PathBuf;
 
 use crate::SearchPath;
 
-/// A library by name and release numbers, the newest first.
+/// A library by name and release numbers, newest first.
 struct Library {
     name: &'static str,
     releases: &'static [u32],
     is_needed: bool,
 }
 
-/// In an order in which each finds those that it needs. cuDNN loads its own parts from beside it, and NVRTC by name.
+/// In an order in which each finds its dependencies. cuDNN loads its parts from its own folder, and NVRTC by name.
 const LIBRARIES: &[Library] = &[
     Library { name: "cudart", releases: &[13, 12], is_needed: true },
     Library { name: "cublasLt", releases: &[13, 12], is_needed: true },
@@ -22,16 +22,16 @@ const LIBRARIES: &[Library] = &[
     Library { name: "cudnn", releases: &[9], is_needed: true },
 ];
 
-/// What was looked for and not found.
+/// Libraries that were not found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MissingLibraries {
     names: Vec<String>,
-    /// Libraries that are there and do not load, with the reason.
+    /// Libraries that do not load, with the reason.
     broken: Vec<String>,
 }
 
 impl MissingLibraries {
-    /// One line to follow the provider's own complaint; empty when nothing is known to be missing.
+    /// One line to append to the provider's error; empty if nothing is known to be missing.
     pub(crate) fn hint(&self) -> String {
         let mut hint = String::new();
         if !self.names.is_empty() {
@@ -47,7 +47,7 @@ impl MissingLibraries {
     }
 }
 
-/// Loads what the system's own search does not find out of Python packages, so that the provider finds it loaded already.
+/// Loads libraries that the system's search does not find from Python packages, so that the provider finds them loaded.
 pub(crate) fn preload(search: &SearchPath) -> MissingLibraries {
     let mut folders = search.cuda_folders();
     folders.push("/usr/local/cuda/lib64".into());

@@ -1,16 +1,16 @@
-//! Where a detector's work is queued on a card, and what memory it takes.
+//! Stream and memory of a detector on a GPU.
 
 use std::sync::Arc;
 
 use framerail_cuda::{CudaDevice, CudaError, CudaStream, DevicePool, PinnedPool};
 
-/// Device buffers that are not in use and are kept: those of uploaded frames and of found boxes, mostly.
+/// Unused device buffers that are kept, mostly those of uploaded frames and boxes.
 const KEEP_BYTES: usize = 256 << 20;
 
-/// Page-locked buffers that are kept: one for each batch in flight.
+/// Unused page-locked buffers that are kept: one for each batch in flight.
 const KEEP_PINNED: usize = crate::CudaOptions::MAX_SLOTS;
 
-/// A stream and pools. Cloning shares them.
+/// A stream and pools. Clones share them.
 #[derive(Clone)]
 pub(super) struct DeviceMemory {
     pub(super) pool: DevicePool,

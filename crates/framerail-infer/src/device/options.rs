@@ -1,42 +1,42 @@
-//! How models run on a card.
+//! Options of models on a GPU.
 
 use std::path::PathBuf;
 
 use crate::SearchPath;
 
-/// Which part of ONNX Runtime runs a model on a card.
+/// The execution provider of ONNX Runtime.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Provider {
     /// CUDA with cuDNN.
     #[default]
     Cuda,
-    /// TensorRT where its libraries are installed; what it does not take runs on CUDA. Engines are built on first use, which takes
-    /// minutes, and are cached. Not measured.
+    /// TensorRT if its libraries are installed; unsupported operators run on CUDA. Engines are built on first use, which takes minutes,
+    /// and are cached. Not measured.
     TensorRt,
 }
 
-/// Options of models on a card. The defaults keep device memory small.
+/// Options of models on a GPU. The defaults keep device memory small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CudaOptions {
-    /// What runs the model.
+    /// The execution provider.
     pub provider: Provider,
-    /// The most device memory that activations and workspaces may take, in bytes; no limit by default. A model that needs more
-    /// fails. Weights come on top.
+    /// Maximum device memory of activations and workspaces, in bytes; no limit by default. A model that needs more fails. Weights are
+    /// additional.
     pub memory_limit_bytes: Option<usize>,
-    /// Whether cuDNN adds a convolution's bias in the same kernel: one pass over memory less, kernels compiled while loading.
+    /// Whether cuDNN fuses a convolution's bias into its kernel: one memory pass less, but kernels are compiled while loading.
     pub fuse_bias: bool,
-    /// Whether layers run with channels last; by default in float16 only, whose tensor cores want it.
+    /// Whether layers run channels-last; by default in float16 only, whose tensor cores need it.
     pub channels_last: Option<bool>,
-    /// Whether float32 models use TF32: inputs of products rounded to ten bits of mantissa, for several times the speed. Of no
-    /// matter in float16.
+    /// Whether float32 models use TF32: inputs of products rounded to ten mantissa bits, for several times the speed. No effect in
+    /// float16.
     pub tf32: bool,
-    /// Whether runs are recorded once as CUDA graphs and then replayed: less work for the host with small batches. The first runs
-    /// record, and nothing else in the process may allocate device memory meanwhile.
+    /// Whether runs are recorded once as CUDA graphs and then replayed: less host work with small batches. The first runs record, and
+    /// nothing else in the process may allocate device memory meanwhile.
     pub graphs: bool,
-    /// Batches in flight; 1 to 32. They follow each other on one stream, so more than two gain little.
+    /// Batches in flight; 1 to 32. They run one after another on one stream, so more than two gain little.
     pub slots: usize,
-    /// Folder of TensorRT's engines; `FRAMERAIL_HOME/cache/tensorrt`, else the user's cache folder, by default.
+    /// Folder of TensorRT's engines; default: `FRAMERAIL_HOME/cache/tensorrt`, else the user's cache folder.
     pub engine_cache: Option<PathBuf>,
 }
 
@@ -56,7 +56,7 @@ impl Default for CudaOptions {
 }
 
 impl CudaOptions {
-    /// The most batches in flight.
+    /// Maximum number of batches in flight.
     pub const MAX_SLOTS: usize = 32;
 
     /// The folder of TensorRT's engines.

@@ -1,4 +1,4 @@
-//! Batches in flight on a card.
+//! Runs a model on a GPU, with batches in flight.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -23,10 +23,10 @@ use crate::{
 /// Sessions for different input sizes that are kept. Each holds the model's weights and activations.
 const MAX_SIZES: usize = 2;
 
-/// Runs a model on a card. All calls come from one thread at a time.
+/// Runs a model on a GPU. All calls come from one thread at a time.
 pub(crate) struct DevicePredictor {
     shared: Arc<Shared>,
-    /// The last used is at the end. Others may share them: all work is queued on one stream, in the order of the calls.
+    /// The most recently used is last. Others may share them: all work is queued on one stream, in the order of the calls.
     sizes: Arc<Mutex<Vec<SizedModel>>>,
     /// Runs whose results were not read yet, oldest first.
     flight: VecDeque<Flight>,
@@ -48,17 +48,17 @@ impl DevicePredictor {
         Ok(Self { shared: Arc::clone(shared), sizes: Arc::default(), flight: VecDeque::new(), memory })
     }
 
-    /// Another one with sessions of its own on the same stream.
+    /// Another predictor with its own sessions on the same stream.
     pub(crate) fn fork(&self, shared: &Arc<Shared>) -> Self {
         Self { shared: Arc::clone(shared), sizes: Arc::default(), flight: VecDeque::new(), memory: self.memory.clone() }
     }
 
-    /// Another one that runs the same sessions.
+    /// Another predictor with the same sessions.
     pub(crate) fn share(&self, shared: &Arc<Shared>) -> Self {
         Self { sizes: Arc::clone(&self.sizes), ..self.fork(shared) }
     }
 
-    /// Makes what a size needs.
+    /// Creates the session for a size.
     pub(crate) fn warm_up(&mut self, size: InputSize, thresholds: &Thresholds) -> Result<(), InferError> {
         let mut sizes = self.sizes.lock();
         if sizes.iter().any(|sized| sized.size() == size) {
@@ -68,18 +68,18 @@ impl DevicePredictor {
         sizes.last_mut().map_or(Ok(()), |sized| sized.warm_up(&self.shared, &self.memory, thresholds))
     }
 
-    /// Runs that were queued and not read yet.
+    /// Number of runs queued and not yet read.
     pub(crate) fn runs_in_flight(&self) -> usize {
         self.flight.len()
     }
 
-    /// The most device memory that inputs and outputs took, in bytes; ONNX Runtime's own is not among it.
+    /// The peak device memory of inputs and outputs, in bytes, without ONNX Runtime's own.
     pub(crate) fn high_water_bytes(&self) -> usize {
         self.memory.pool.stats().high_water_bytes
     }
 
-    /// Queues one run on views that share an input size, at most a batch of them. Results of older runs are put to `done`
-    /// first when as many are in flight as may be.
+    /// Queues one run on views that share an input size, at most a batch. If the maximum is in flight, results of older runs are moved
+    /// to `done` first.
     pub(crate) fn queue(
         &mut self,
         size: InputSize,
@@ -99,7 +99,7 @@ impl DevicePredictor {
         Ok(())
     }
 
-    /// Waits for the oldest run and gives what is said of its views; `false` when none is in flight.
+    /// Waits for the oldest run and returns the results of its views; `false` if none is in flight.
     pub(crate) fn finish_oldest(&mut self, done: &mut VecDeque<Prediction>) -> Result<bool, InferError> {
         let Some(flight) = self.flight.pop_front() else { return Ok(false) };
         let found = match flight.results {
@@ -111,7 +111,7 @@ impl DevicePredictor {
     }
 }
 
-/// Sees to it that the model for a size is there, at the end.
+/// Ensures that the session for a size exists, and moves it to the end.
 fn make_last(sizes: &mut Vec<SizedModel>, size: InputSize, shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
     match sizes.iter().position(|sized| sized.size() == size) {
         Some(index) => {
@@ -120,7 +120,7 @@ fn make_last(sizes: &mut Vec<SizedModel>, size: InputSize, shared: &Shared, memo
         }
         None => {
             if sizes.len() >= MAX_SIZES {
-                // Runs of the session that goes may be in flight.
+                // Runs of the removed session may be in flight.
                 memory.stream.synchronize().map_err(|error| shared.cuda_error(error))?;
                 sizes.remove(0);
             }
@@ -130,7 +130,7 @@ fn make_last(sizes: &mut Vec<SizedModel>, size: InputSize, shared: &Shared, memo
     Ok(())
 }
 
-/// Waits for boxes and puts them into frame pixels.
+/// Waits for boxes and maps them to frame pixels.
 fn read(pending: Pending, mappings: &[ModelMapping], shared: &Shared) -> Result<Vec<Prediction>, InferError> {
     let pictures = pending.finish().map_err(|error| shared.cuda_error(error))?;
     Ok(pictures.iter().zip(mappings).map(|(picture, mapping)| Prediction::Detections(detections(picture, mapping, shared))).collect())

@@ -1,4 +1,4 @@
-//! A model on a card: a session on a stream of ours, and what it takes and gives.
+//! A session on a stream of a GPU, with its inputs and outputs.
 
 use framerail_cuda::{CudaStream, KeptContext};
 use ort::{
@@ -19,9 +19,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Declared {
     pub(super) name: String,
-    /// `None` for elements that are not bound.
+    /// `None` for element types that cannot be bound.
     pub(super) element: Option<Element>,
-    /// `None` when a dimension is open until the model has run.
+    /// `None` if a dimension is open until the model has run.
     pub(super) dims: Option<Vec<i64>>,
 }
 
@@ -31,12 +31,12 @@ pub(super) struct DeviceSession {
     pub(super) session: Session,
     pub(super) outputs: Vec<Declared>,
     pub(super) input_dims: Vec<i64>,
-    /// Whether some operators run on the CPU, with copies there and back.
+    /// Whether some operators run on the CPU, with copies in both directions.
     pub(super) runs_partly_on_cpu: bool,
     _stream: CudaStream,
 }
 
-/// What a session is made of.
+/// What is needed to create a session.
 pub(super) struct Recipe<'a> {
     runtime: &'a Runtime,
     search: &'a SearchPath,
@@ -94,9 +94,9 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    /// Whole on the card if that can be, else with what the card lacks on the CPU.
+    /// Entirely on the GPU if possible, else with unsupported operators on the CPU.
     fn build(&self, bytes: &[u8], missing: &MissingLibraries) -> Result<(Session, bool), InferError> {
-        // ONNX Runtime sets its device and leaves it.
+        // ONNX Runtime sets its device and does not restore it.
         let _caller = KeptContext::note();
         let refused =
             |error: &ort::Error| InferError::Run { model: self.model.to_owned(), reason: format!("{}{}", one_line(error), missing.hint()) };

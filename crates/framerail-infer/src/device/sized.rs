@@ -1,4 +1,4 @@
-//! A model on a card at one input size: its session, and the memory that it runs in.
+//! A model on a GPU at one input size: its session and memory.
 //!
 //! All batches take the same input and output memory: they follow each other on one stream, so a batch's boxes are found
 //! before the next one's input is written. What a batch in flight has of its own are its boxes.
@@ -25,7 +25,7 @@ use crate::{
     size::InputSize,
 };
 
-/// Runs before the first batch when runs are recorded: one to settle memory, one to record, one to replay.
+/// Runs before the first batch if runs are recorded: one to settle memory, one to record, one to replay.
 const GRAPH_WARM_UPS: usize = 3;
 
 /// Everything for one input size.
@@ -39,18 +39,18 @@ pub(super) struct SizedModel {
     more: FilledInputs,
 }
 
-/// Where outputs are read.
+/// Where outputs are decoded.
 enum Decoder {
     Card(Box<CardBoxes>),
     /// For outputs that nothing on the card reads.
     Host(decode::Decoder),
 }
 
-/// Where a run's results are.
+/// State of a run's results.
 pub(super) enum Results {
     /// Read already.
     Done(Vec<Prediction>),
-    /// Boxes on their way to the host.
+    /// Boxes being copied to the host.
     Pending(Pending),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Queued {
 impl SizedModel {
     pub(super) fn new(shared: &Shared, size: InputSize, memory: &DeviceMemory) -> Result<Self, InferError> {
         let mut shape = shared.model.shape(size, shared.batch);
-        // Always whole batches: kernels are chosen and buffers are bound once.
+        // Always a whole batch: kernels are selected and buffers bound once.
         if let [first @ None, ..] = shape.dims.as_mut_slice() {
             *first = Some(shared.batch as u64);
         }
@@ -75,7 +75,7 @@ impl SizedModel {
         let writer = InputWriter::new(shared.preprocessor(size)?, dtype);
         let refused = |error: ort::Error| shared.run_error(one_line(&error));
         let buffer = memory.pool.buffer(writer.item_bytes() * shared.batch).map_err(|error| shared.cuda_error(error))?;
-        // Items beyond the frames of an incomplete batch are computed too; they must be numbers.
+        // Items beyond the frames of an incomplete batch are computed too; their values must be finite.
         buffer.fill(0, &memory.stream).map_err(|error| shared.cuda_error(error))?;
         let input = BoundTensor::new(&shape.name, element, &session.input_dims, Memory::Device(buffer)).map_err(refused)?;
         let outputs = match &decoder {
@@ -94,7 +94,7 @@ impl SizedModel {
         self.size
     }
 
-    /// Runs the model on nothing, so that its memory is there and its kernels are loaded before the first frame.
+    /// Runs the model on zeros, so that memory is allocated and kernels are loaded before the first frame.
     pub(super) fn warm_up(&mut self, shared: &Shared, memory: &DeviceMemory, thresholds: &Thresholds) -> Result<(), InferError> {
         let Decoder::Card(boxes) = &self.decoder else { return Ok(()) };
         for _ in 0..if shared.cuda.graphs { GRAPH_WARM_UPS } else { 1 } {
@@ -104,7 +104,7 @@ impl SizedModel {
         pending.and_then(Pending::finish).map(drop).map_err(|error| shared.cuda_error(error))
     }
 
-    /// Fills the inputs beside the picture; places that stay empty in the batch are told of as the last picture is.
+    /// Fills the other inputs; unused places of the batch repeat the last image's values.
     fn fill_more(&mut self, geometry: &[ViewGeometry], shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
         let Some(last) = geometry.last().filter(|_| !shared.model.more.is_empty()) else { return Ok(()) };
         let whole: Vec<ViewGeometry> = geometry.iter().chain(std::iter::repeat(last)).copied().take(shared.batch).collect();
@@ -169,7 +169,7 @@ fn bind_outputs(session: &DeviceSession, shared: &Shared, memory: &DeviceMemory)
     Ok(outputs)
 }
 
-/// The session, and the decoder on the card or else on the host. Only a decoder on the card reads float16.
+/// The session, with the decoder on the GPU or else on the host. Only the GPU decoder reads float16.
 fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMemory) -> Result<(DeviceSession, Decoder), InferError> {
     let (card, is_half) = (&shared.model.card, shared.precision.is_half());
     let session = |outputs| {
@@ -194,7 +194,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
     }
 }
 
-/// Why a model's outputs are not decoded on the card.
+/// Why a model's outputs are not decoded on the GPU.
 enum Refusal {
     Session(InferError),
     Decoder(String),
@@ -210,7 +210,7 @@ fn input<'r>(run: &'r BoundRun, shared: &Shared) -> Result<&'r DeviceBuffer, Inf
     run.input.memory.device().ok_or_else(|| shared.run_error("its input is not on the GPU"))
 }
 
-/// Queues the model's run on its stream; outputs stay on the card.
+/// Queues the model's run on its stream; outputs stay on the GPU.
 fn queue(run: &mut BoundRun, session: &mut DeviceSession, shared: &Shared, memory: &DeviceMemory) -> Result<(), InferError> {
     let failed = |error| shared.cuda_error(error);
     let stream = &memory.stream;
@@ -224,7 +224,7 @@ fn queue(run: &mut BoundRun, session: &mut DeviceSession, shared: &Shared, memor
     input(run, shared)?.end_read(stream).map_err(failed)
 }
 
-/// A run whose outputs cross to the host whole and are read there.
+/// A run whose outputs are copied to the host and decoded there.
 struct Whole<'r> {
     run: &'r mut BoundRun,
     session: &'r mut DeviceSession,

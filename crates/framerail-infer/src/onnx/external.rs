@@ -1,4 +1,4 @@
-//! Weights in files beside the model, as PyTorch's exporter writes them since 2.9. They are read into the model's bytes: everything behind
+//! Weights in files beside the model, as PyTorch's exporter writes them since 2.9. They are read into the model's bytes: all later code
 //! sees one file, and ONNX Runtime opens none.
 //!
 //! Source: `onnx.proto` for `TensorProto.external_data`; ONNX's document on external data for `location` (relative to the model's folder),
@@ -25,7 +25,7 @@ pub(super) struct Inlined {
     pub(super) files: Vec<PathBuf>,
 }
 
-/// Reads weights of other files into the model at `path`; `None` when it has none, or when its bytes are not understood.
+/// Reads the external weights of the model at `path`; `None` if it has none, or if its bytes cannot be parsed.
 ///
 /// # Errors
 /// What is wrong with the files that it names.
@@ -69,7 +69,7 @@ fn is_external(tensor: &[u8]) -> Result<bool, WireError> {
 }
 
 enum Failure {
-    /// The model is damaged; what reads it next says how.
+    /// The model is damaged; the next parser reports it.
     Wire,
     File(String),
 }
@@ -126,7 +126,7 @@ fn copy_tensor(tensor: &[u8], sources: &mut Sources) -> Result<Vec<u8>, Failure>
     Ok(out)
 }
 
-/// Where a tensor's bytes are.
+/// Location of a tensor's bytes.
 #[derive(Default)]
 struct Place {
     /// The tensor's.
@@ -156,10 +156,10 @@ struct Source {
     bytes: u64,
 }
 
-/// The files that weights come from. All lie in the model's folder, also behind symbolic links.
+/// The files with weights. All are in the model's folder, also after resolving symbolic links.
 struct Sources {
     folder: PathBuf,
-    /// Where a file may really lie: in the folder, or beside the file that the model's own name links to, as in a hub's cache.
+    /// The allowed real location of a file: in the folder, or beside the target of a linked model, as in a hub's cache.
     allowed: Vec<PathBuf>,
     files: Vec<Source>,
     by_location: HashMap<String, usize>,

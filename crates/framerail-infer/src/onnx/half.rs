@@ -27,18 +27,18 @@ use tensor::Rounding;
 pub struct HalfEnds<'a> {
     /// The input that takes float16; others take float32 and are cast inside.
     pub input: Option<&'a str>,
-    /// Outputs give float16; else they are cast to float32 at last.
+    /// Outputs return float16; else they are cast to float32 at the end.
     pub outputs: bool,
 }
 
-/// A model in half precision, and what the conversion did.
+/// A model in half precision, and counts of the conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfModel {
     /// The ONNX file.
     pub bytes: Vec<u8>,
-    /// Weights beyond ±65504, cut off there.
+    /// Number of weights beyond ±65504, which were clamped.
     pub clamped: u64,
-    /// Weights nearer to zero than float16's smallest number (6e-8), set to it.
+    /// Number of weights smaller than float16's smallest number (6e-8), which were set to it.
     pub raised: u64,
     /// Operators that still compute in float32.
     pub float32_nodes: usize,
@@ -53,7 +53,7 @@ pub fn to_half(model: &[u8], opset: u64, ends: HalfEnds<'_>) -> Result<HalfModel
     Conversion::plan(graph, opset, ends)?.write(model).map_err(|_| "the model file is damaged".into())
 }
 
-/// The two forms of a float value, each under its own name where it is needed.
+/// The two forms of a float value, each with a name if it is needed.
 #[derive(Clone, Debug, Default)]
 struct Forms {
     float32: Option<String>,
@@ -78,7 +78,7 @@ impl<'a> Conversion<'a> {
         Ok(planned)
     }
 
-    /// Decides which forms of each value are needed, and what they are called.
+    /// Determines which forms of each value are needed, and their names.
     fn name_forms(&mut self, floats: &HashSet<&'a str>) {
         let mut wanted: HashMap<&'a str, (bool, bool)> = HashMap::new();
         for (node, stays) in self.graph.nodes.iter().zip(&self.stays) {
@@ -99,7 +99,7 @@ impl<'a> Conversion<'a> {
             let (float32, float16) = wanted.get(value).copied().unwrap_or_default();
             let made = made_as_float32.get(value).copied();
             let made = made.or_else(|| self.graph.inputs.contains(value).then_some(self.ends.input != Some(*value)));
-            // The form that bears the value's own name: what the model's caller sees, else the one that is made.
+            // The form with the value's own name: the one that the caller sees, else the one that is computed.
             let own_is_float32 = if outputs.contains(value) { !self.ends.outputs } else { made.unwrap_or(!float16) };
             let other = || self.graph.unused_name(value, if own_is_float32 { "half" } else { "single" });
             let name = |is_float32: bool| if is_float32 == own_is_float32 { (*value).to_owned() } else { other() };

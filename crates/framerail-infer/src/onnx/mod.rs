@@ -72,7 +72,7 @@ pub(crate) const ELEM_FLOAT: u64 = 1;
 pub enum Dim {
     /// This many.
     Fixed(i64),
-    /// A name, or nothing at all.
+    /// A name, or nothing.
     Symbolic(String),
 }
 
@@ -200,12 +200,12 @@ impl OnnxFile {
         &self.bytes
     }
 
-    /// Inputs that a caller gives: those that are not initialisers too.
+    /// Inputs for the caller, without initialisers.
     pub fn inputs(&self) -> &[Declared] {
         &self.inputs
     }
 
-    /// Inputs that have a value already, which a caller may replace: those that are initialisers too.
+    /// Inputs with a default that a caller may replace: those that are initialisers too.
     pub fn optional_inputs(&self) -> &[Declared] {
         &self.optional_inputs
     }
@@ -215,7 +215,7 @@ impl OnnxFile {
         &self.outputs
     }
 
-    /// What the exporter noted under this key.
+    /// The exporter's metadata for this key.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
@@ -225,9 +225,9 @@ impl OnnxFile {
         self.opset
     }
 
-    /// A copy for ONNX Runtime: initialisers out of the inputs unless they are among `shapes`, the inputs of `shapes` fixed to
-    /// these, shapes that were declared for another size taken out, outputs other than `outputs` left out so that what only they
-    /// need is never computed.
+    /// A copy for ONNX Runtime: initialisers are removed from the inputs unless they are in `shapes`, the inputs in `shapes` get these
+    /// shapes, shapes declared for another size are removed, and outputs other than `outputs` are removed so that nodes that only they
+    /// need are not computed.
     ///
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
@@ -236,7 +236,7 @@ impl OnnxFile {
         self.edited(&edit)
     }
 
-    /// A copy that is as the file stands, except that the input takes `shape`: for comparing.
+    /// An unchanged copy, except that the input takes `shape`: for comparisons.
     ///
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
@@ -251,7 +251,7 @@ impl OnnxFile {
     }
 }
 
-/// Why bytes are no model that can be used.
+/// Why bytes are not a usable model.
 enum Problem {
     Wire(WireError),
     Incomplete,
@@ -374,7 +374,7 @@ impl Declarations {
 /// Deepest nesting of graphs in nodes.
 const MAX_NESTING: usize = 32;
 
-/// Looks for tensors of a node's attributes, and of graphs among them, whose data lies in other files: ONNX Runtime would open them.
+/// Checks a node's attributes, including nested graphs, for tensors with external data: ONNX Runtime would open the files.
 fn check_node(node: &[u8], depth: usize) -> Result<(), Problem> {
     if depth > MAX_NESTING {
         return Err(Problem::Unusual);

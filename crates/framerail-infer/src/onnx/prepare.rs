@@ -1,4 +1,4 @@
-//! The edits that make a model fit one input size.
+//! Edits that prepare a model for one input size.
 
 use std::collections::HashSet;
 
@@ -7,16 +7,16 @@ use super::{
     wire::{Field, WireError, fields, write_bytes, write_number},
 };
 
-/// The shape that an input of a model is to have: axes in the model's order.
+/// The requested shape of an input: axes in the model's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputShape {
     /// Name of the input.
     pub name: String,
-    /// Its axes; `None` leaves one open, to be chosen with each run.
+    /// Its axes; `None` leaves one open for each run.
     pub dims: Vec<Option<u64>>,
 }
 
-/// What to change in a model.
+/// The changes to a model.
 pub(super) struct Edit<'a> {
     pub(super) drop_initializer_inputs: bool,
     /// Outputs to keep; all when `None`.
@@ -46,7 +46,7 @@ impl Edit<'_> {
             let field = field?;
             match field.number {
                 number::GRAPH_INPUT => self.input(&field, &mut out)?,
-                // A value that is given in each run is not a constant.
+                // A value that is passed in each run is not a constant.
                 number::GRAPH_INITIALIZER if self.shape_of(&tensor_name(&field)?).is_some() => {}
                 number::GRAPH_OUTPUT => {
                     let name = name_of(&field)?;
@@ -54,7 +54,7 @@ impl Edit<'_> {
                         write_bytes(field.number, &with_open_shape(field.bytes()?)?, &mut out);
                     }
                 }
-                // Shapes in between were worked out for the declared size; the runtime works them out again.
+                // Intermediate shapes were inferred for the declared size; the runtime infers them again.
                 number::GRAPH_VALUE_INFO => write_bytes(field.number, &without_shape(field.bytes()?)?, &mut out),
                 _ => out.extend_from_slice(field.raw),
             }

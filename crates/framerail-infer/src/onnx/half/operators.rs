@@ -1,4 +1,4 @@
-//! What the conversion to half precision knows of operators.
+//! Operators that the conversion to half precision knows.
 
 /// Whether an operator stays in float32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,11 +157,11 @@ pub(super) fn gives(op: &str) -> Option<Gives> {
 /// Whether an operator stays in float32.
 pub(super) fn must_stay(op: &str, opset: u64) -> MustStay {
     match op {
-        // Positions and counts: float16 has no odd numbers beyond 2048.
+        // Positions and counts: float16 cannot represent odd numbers beyond 2048.
         "Range" => MustStay::WithInputs,
-        // Sums of squares leave float16's range where the values themselves do not.
+        // Sums of squares exceed float16's range even if the values do not.
         "LpNormalization" | "LpPool" | "GlobalLpPool" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSumExp" | "CumSum" => MustStay::Yes,
-        // Choosing among boxes: scores and corners that differ little must not become equal on the way.
+        // Selection among boxes: scores and corners that differ little must not become equal.
         "NonMaxSuppression" | "RoiAlign" | "MaxRoiPool" | "TopK" => MustStay::Yes,
         // No float16 kernels on CUDA, or none in older operator sets.
         "GridSample" | "Det" | "Unique" | "Col2Im" | "EyeLike" => MustStay::Yes,
