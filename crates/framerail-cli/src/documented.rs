@@ -1,4 +1,4 @@
-//! Every `framerail` command line in the documentation parses, and every option that it mentions exists.
+//! Checks that every `framerail` command line in the documentation parses, and that every option mentioned exists.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -32,7 +32,7 @@ fn pages() -> Vec<(String, String)> {
     names.into_iter().map(|name| (name.clone(), fs::read_to_string(root.join(&name)).expect("readable"))).collect()
 }
 
-/// The words of a line as a shell splits it, up to a comment, pipe or redirection. `None` while a quotation is open.
+/// Splits a line like a shell, up to a comment, pipe or redirection. `None` while a quotation is open.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = line.chars();
@@ -54,7 +54,7 @@ fn words(line: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// Command lines of the code blocks, and code within lines that is one.
+/// Command lines in code blocks and inline code.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut lines = text.lines();

@@ -1,4 +1,4 @@
-//! How the program ends.
+//! Exit codes of the program.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use framerail::{
 
 use crate::terminal;
 
-/// Every exit code with what it says; printed by `--help`.
+/// Every exit code with its meaning; printed by `--help`.
 pub const EXIT_CODES: [(u8, &str); 9] = [
     (DONE, "done"),
     (INTERNAL, "a bug in framerail: please report it; from doctor: something is missing"),
@@ -60,7 +60,7 @@ pub fn help() -> String {
     format!("Exit codes:\n{lines}")
 }
 
-/// Why a command did not succeed: its exit code, and what is printed on standard error.
+/// Why a command failed: its exit code, and the message for standard error.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// One of [`EXIT_CODES`].
@@ -70,7 +70,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with one line of its own.
+    /// A failure with a one-line message.
     pub fn new(code: u8, message: impl Display) -> Self {
         Self { code, text: format!("{} {}", terminal::error_word(), clean(&message)) }
     }
@@ -80,12 +80,12 @@ impl Failure {
         Self { code: INTERRUPTED, text: clean(&message) }
     }
 
-    /// Done, but not as it should be.
+    /// Completed, but not fully as requested.
     pub fn damaged(message: impl Display) -> Self {
         Self { code: DAMAGED, text: clean(&message) }
     }
 
-    /// Prints it and gives the exit code. What has no text was printed before.
+    /// Prints the message and returns the exit code. Without a message it was printed before.
     pub fn report(&self) -> u8 {
         if !self.text.is_empty() {
             terminal::rendered(&self.text);
@@ -119,5 +119,5 @@ impl From<RunError> for Failure {
     }
 }
 
-/// How a command ends.
+/// The result of a command.
 pub type CommandResult = Result<(), Failure>;

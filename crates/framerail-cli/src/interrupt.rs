@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first finishes what is under way, the second drops it, whatever hangs.
+//! Ctrl-C, SIGTERM and SIGHUP: the first signal completes the outputs, the second discards them, even if a stage hangs.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use crate::{
     terminal,
 };
 
-/// How long stages may take to end after the second signal, before the process ends without them.
+/// Time for stages to end after the second signal, before the process exits.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// What signals reach.
+/// Tokens that signals cancel.
 #[derive(Clone, Default)]
 pub struct Tokens {
     /// Cancelled by the first signal: inputs are no longer opened or read.
@@ -34,7 +34,7 @@ pub struct Tokens {
 #[derive(Default)]
 struct State {
     signals: u32,
-    /// There once something has asked for them; before that the first signal ends the process.
+    /// Set once a command uses it; before that the first signal ends the process.
     tokens: Option<Tokens>,
     run: Option<RunSwitch>,
 }
@@ -45,8 +45,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Listens for signals from here on. Those that the parent has this process ignore stay ignored: `nohup`, and SIGINT of jobs in the
-/// background of a script.
+/// Handles signals from now on. Signals that the parent has set to be ignored stay ignored: `nohup`, and SIGINT of background jobs of a
+/// script.
 ///
 /// # Errors
 /// When the system refuses; a bug.
@@ -59,7 +59,7 @@ pub fn listen() -> Result<(), Failure> {
     thread::Builder::new().name("signals".into()).spawn(listen).map(drop).map_err(refused)
 }
 
-/// The signals that this process was started to ignore, as bits from 1 on; none where the system does not say.
+/// The signals that this process was started to ignore, as bits from 1; none if the system does not report them.
 fn ignored_signals() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -92,7 +92,7 @@ fn on_signal() {
     low_level::exit(i32::from(INTERRUPTED));
 }
 
-/// What stays on the disk of outputs that are not finished.
+/// Unfinished outputs that remain on disk.
 fn left_behind() -> String {
     let names = commit::unfinished().into_iter().map(|(partial, named)| format!("{} (of {})", partial.display(), named.display()));
     match names.collect::<Vec<_>>().join(", ") {
@@ -106,16 +106,16 @@ pub fn tokens() -> Tokens {
     state().tokens.get_or_insert_with(Tokens::default).clone()
 }
 
-/// Whether a signal came.
+/// Whether a signal was received.
 pub fn came() -> bool {
     state().signals > 0
 }
 
-/// While it lives, messages on signals speak of this run.
+/// While it exists, messages on signals name this run.
 pub struct Guard(());
 
 impl Guard {
-    /// Names the run.
+    /// Sets the name of the run.
     pub fn new(run: RunSwitch) -> Self {
         state().run = Some(run);
         Self(())

@@ -1,4 +1,4 @@
-//! The `framerail` command: parses arguments, runs pipelines, reports results. A library, so that the Python package offers it too.
+//! The `framerail` command: parses arguments, runs pipelines, reports results. A library, so that the Python package can include it.
 #![forbid(unsafe_code)]
 
 mod blur_faces;
@@ -68,7 +68,7 @@ enum Command {
     Man(commands::completions::ManCommand),
 }
 
-/// The program's version and that of the FFmpeg it is linked with.
+/// The versions of the program and of its FFmpeg.
 fn version() -> &'static str {
     static VERSION: OnceLock<String> = OnceLock::new();
     VERSION.get_or_init(|| format!("{} (FFmpeg {})", env!("CARGO_PKG_VERSION"), framerail::media::version::ffmpeg_version()))
@@ -78,7 +78,7 @@ fn long_help() -> String {
     format!("{EXAMPLES}\n{}", exit::help())
 }
 
-/// Runs the command with these arguments, the program's name first; its exit code.
+/// Runs the command with these arguments, starting with the program's name; returns its exit code.
 ///
 /// It takes the process's SIGINT, SIGTERM and SIGHUP, and ends the process itself where a second signal finds a stage that hangs.
 /// `log` installs the logger of the process, and is given the most detailed level that it logs.
@@ -86,7 +86,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, log: impl FnOnce(Box<d
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output; where that is closed nobody reads it.
+            // Help goes to standard output; if that is closed, nothing is lost.
             let _ = error.print();
             return u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
         }
@@ -113,11 +113,11 @@ fn execute(cli: Cli) -> CommandResult {
     }
 }
 
-/// How much is said at the end of a run.
+/// Verbosity of the summary.
 #[derive(Clone, Copy, Debug)]
 struct Messages {
-    /// Nothing but errors.
+    /// Errors only.
     quiet: bool,
-    /// Tables where a line would do.
+    /// Tables instead of single lines.
     verbose: bool,
 }

@@ -1,4 +1,4 @@
-//! What the libraries report on the way, as lines on standard error.
+//! Log messages of the libraries, as lines on standard error.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use log::{Level, LevelFilter, Log};
 
 use crate::progress;
 
-/// Libraries whose warnings are details: their callers count and report what matters.
+/// Libraries whose warnings are details: their callers count and report the relevant ones.
 const FOREIGN: [&str; 4] = ["ffmpeg", "onnxruntime", "ort", "usvg"];
 
 /// Starts logging; `verbosity` is the number of `-v`. `FRAMERAIL_LOG` (such as `debug` or `ffmpeg=info`) overrides both.
@@ -44,14 +44,14 @@ pub fn start(quiet: bool, verbosity: u8, install: impl FnOnce(Box<dyn Log>, Leve
     install(Box::new(logger), level);
 }
 
-/// Makes this the logger of the process, unless it has one.
+/// Installs this logger for the process, unless one is installed.
 pub fn log_to_stderr(logger: Box<dyn Log>, level: LevelFilter) {
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// Standard error, with a progress bar out of the way.
+/// Writes to standard error without disturbing a progress bar.
 struct AboveProgress;
 
 impl Write for AboveProgress {

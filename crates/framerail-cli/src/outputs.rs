@@ -1,5 +1,5 @@
-//! Files that a run leaves beside its video: statistics, picture of the graph. Checked before the run, so that an hour's
-//! work does not end with a file that cannot be written.
+//! Outputs of a run other than video: statistics and the drawn graph. Checked before the run, so that a long run does not end with a
+//! file that cannot be written.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn failure(error: MediaError) -> Failure {
     Failure::new(OUTPUT, error)
 }
 
-/// Looks whether a file can be put there.
+/// Checks that a file can be written.
 ///
 /// # Errors
 /// `OUTPUT` when the run reads it, it exists and is not to be replaced, or cannot be written.
@@ -27,7 +27,7 @@ pub fn check(path: &Path, overwrite: bool, files: &RunFiles) -> Result<(), Failu
     commit::check(path, &rules(overwrite, files)).map_err(failure)
 }
 
-/// Looks whether a file can be put there, and notes it as an output of the run.
+/// Checks that a file can be written, and registers it as an output of the run.
 ///
 /// # Errors
 /// `OUTPUT` when the run reads it or writes it elsewhere, it exists and is not to be replaced, or cannot be written.
@@ -36,7 +36,7 @@ pub fn claim(path: &Path, overwrite: bool, files: &RunFiles) -> Result<(), Failu
     files.write(path).map_err(|error| failure(error.into()))
 }
 
-/// Writes a file that was claimed; says so when it had to get another name.
+/// Writes a registered file; reports if it had to use another name.
 ///
 /// # Errors
 /// `OUTPUT`: nothing half-written is left.
@@ -48,7 +48,7 @@ pub fn write(path: &Path, bytes: &[u8], overwrite: bool, files: &RunFiles) -> Re
     }
 }
 
-/// A picture format of graphs.
+/// A format for drawn graphs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GraphFormat {
     /// Scalable, for browsers and documents.
@@ -60,7 +60,7 @@ pub enum GraphFormat {
 }
 
 impl GraphFormat {
-    /// The format that a file name's extension says.
+    /// The format of a file name's extension.
     ///
     /// # Errors
     /// `USAGE` for another extension.
@@ -74,7 +74,7 @@ impl GraphFormat {
     }
 }
 
-/// Writes a picture of a graph in the format that the file's name says.
+/// Draws a graph in the format of the file name.
 ///
 /// # Errors
 /// `OUTPUT`, and `USAGE` for another extension.
@@ -87,7 +87,7 @@ pub fn write_graph(path: &Path, picture: &GraphPicture, overwrite: bool, files: 
     write(path, &bytes, overwrite, files)
 }
 
-/// Writes something as JSON for people and programs.
+/// Writes a value as JSON.
 ///
 /// # Errors
 /// `OUTPUT`.
@@ -97,7 +97,7 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize, overwrite: bool, f
     write(path, text.as_bytes(), overwrite, files)
 }
 
-/// Something as JSON, on several lines.
+/// A value as indented JSON.
 ///
 /// # Errors
 /// `INTERNAL` when it cannot be written as JSON.

@@ -13,16 +13,16 @@ use crate::terminal;
 /// Runs shorter than this show no bar.
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
-/// Longest name in front of a bar.
+/// Maximum length of the name before a bar.
 const LABEL_LETTERS: usize = 32;
 
 const WITH_TOTAL: &str = "{prefix} [{bar:30}] {pos}/{len} frames, {msg}";
 const WITHOUT_TOTAL: &str = "{prefix} {spinner} {pos} frames, {msg}";
 
-/// The bar on the screen, for output above it.
+/// The visible bar, for output above it.
 static SHOWN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Does something with the bar out of the way.
+/// Runs a function without the bar on screen.
 pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
     let bar = SHOWN.lock().ok().and_then(|shown| shown.clone());
     match bar {
@@ -31,7 +31,7 @@ pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Shows how far a run has come, once it takes long enough and when someone watches.
+/// Shows the progress of a run, once it takes long enough and standard error is a terminal.
 pub struct Progress {
     wanted: bool,
     label: String,
@@ -40,7 +40,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing is shown yet. Of a path, the last part names the run.
+    /// Hidden at first. The last part of a path names the run.
     pub fn new(wanted: bool, label: &str) -> Self {
         let label = SourceUrl::new(label).to_string();
         let name = label.rsplit('/').find(|part| !part.is_empty()).unwrap_or(&label);
@@ -48,7 +48,7 @@ impl Progress {
         Self { wanted: wanted && terminal::stderr_is_terminal(), label, started: Instant::now(), bar: None }
     }
 
-    /// Takes note of how far the run is.
+    /// Updates the progress.
     pub fn update(&mut self, stats: &RunStats) {
         if !self.wanted || self.started.elapsed() < QUIET_FOR {
             return;
@@ -64,7 +64,7 @@ impl Progress {
     }
 }
 
-/// Frames of the source that are done with. Behind a `sample` the ends see too few: there it is what was read.
+/// Frames of the source that are finished. After a `sample` the sinks get fewer: there, frames read count.
 fn frames_done(stats: &RunStats) -> u64 {
     if stats.stages.iter().any(|stage| stage.name.starts_with("sample")) {
         return stats.stages.first().map_or(0, |source| source.frames_out);

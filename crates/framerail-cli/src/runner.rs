@@ -1,4 +1,4 @@
-//! One run of a pipeline: linked, watched, stopped on Ctrl-C, written up.
+//! Runs a pipeline: links it, serves it, stops it on Ctrl-C, writes its statistics.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     watch::{Watch, WatchArgs},
 };
 
-/// How often a run is looked at.
+/// Interval of progress updates.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Options of every command that runs a pipeline.
@@ -55,7 +55,7 @@ fn stall_limit(text: &str) -> Result<f64, String> {
 }
 
 impl RunArgs {
-    /// Looks whether the graph's name says its format.
+    /// Checks the extension of the graph's name.
     ///
     /// # Errors
     /// `USAGE`.
@@ -63,7 +63,7 @@ impl RunArgs {
         self.graph.as_deref().map_or(Ok(()), |path| GraphFormat::of(path).map(|_| ()))
     }
 
-    /// Notes statistics and graph as outputs of the run.
+    /// Registers statistics and graph as outputs of the run.
     ///
     /// # Errors
     /// `OUTPUT` when one is read or written by the run, exists and is not to be replaced, or cannot be written.
@@ -81,8 +81,8 @@ impl RunArgs {
     }
 }
 
-/// Checks a pipeline and lets its stages agree on formats. The device is what the command says, else what the pipeline's
-/// file says; stages may say otherwise. `files` are those that the run must leave alone.
+/// Checks and links a pipeline. The device is the command's, else the pipeline file's; stages may override it. `files` are the other
+/// files of the run.
 ///
 /// # Errors
 /// Everything that is wrong with it; `INTERRUPTED` when a signal came meanwhile.
@@ -107,7 +107,7 @@ pub fn link(description: &Description, args: &RunArgs, overwrite: bool, files: R
     Ok(plan)
 }
 
-/// Lets every stage that writes files replace those that exist, unless it says otherwise.
+/// Sets `overwrite` for every stage that writes files, unless it sets it itself.
 fn overwrite_all(chain: &mut Chain, registry: &Registry) {
     const OPTION: &str = "overwrite";
     for stage in &mut chain.stages {
@@ -119,8 +119,7 @@ fn overwrite_all(chain: &mut Chain, registry: &Registry) {
     }
 }
 
-/// Runs a linked pipeline to its end, or until a signal ends it; `serve` is what its file says of watching it. What went wrong
-/// stands in the outcome.
+/// Runs a linked pipeline to its end, or until a signal; `serve` is `[serve]` of its file. The outcome contains any failure.
 ///
 /// # Errors
 /// When it cannot start.
@@ -141,7 +140,7 @@ pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescriptio
     Ok(outcome)
 }
 
-/// Writes a run's statistics and picture where they were asked for, also when it failed.
+/// Writes a run's statistics and graph as requested, also after a failure.
 ///
 /// # Errors
 /// `OUTPUT`.

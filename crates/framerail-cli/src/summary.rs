@@ -1,10 +1,10 @@
-//! What is said at the end of a run.
+//! The summary at the end of a run.
 
 use framerail::pipeline::RunStats;
 
 use crate::exit::Failure;
 
-/// Counters that say what was wrong with an input.
+/// Counters of damaged input.
 const DAMAGE: [&str; 13] = [
     "packets_corrupt",
     "packets_dropped",
@@ -21,13 +21,13 @@ const DAMAGE: [&str; 13] = [
     "streams_failed",
 ];
 
-/// Counters that say what an output was not given.
+/// Counters of unsent output.
 const NOT_SENT: [&str; 2] = ["frames_not_sent", "packets_not_sent"];
 
-/// What is known before a run rather than counted in it.
+/// Values known before a run rather than counted in it.
 const NOT_SHOWN: [&str; 1] = ["frames_expected"];
 
-/// The table of stages, a line of counters for each stage that counted something, and frames taken out of edges.
+/// The table of stages, a line of counters for each stage that has any, and frames dropped on edges.
 pub fn table(stats: &RunStats) -> String {
     let mut text = stats.table();
     for stage in &stats.stages {
@@ -42,12 +42,12 @@ pub fn table(stats: &RunStats) -> String {
     text
 }
 
-/// What was wrong with the inputs, in words; `None` when nothing was.
+/// Damage of the inputs as text; `None` if there was none.
 pub fn damage(stats: &RunStats) -> Option<String> {
     counted(stats, &DAMAGE)
 }
 
-/// The counters among these that are not zero, in words.
+/// The non-zero counters among these, as text.
 fn counted(stats: &RunStats, names: &[&str]) -> Option<String> {
     let counts = names.iter().map(|name| (name, stats.counter(name)));
     let parts: Vec<String> =
@@ -55,7 +55,7 @@ fn counted(stats: &RunStats, names: &[&str]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// Fails a run on damaged input, or one that could not send everything, when `--strict` asks for it.
+/// Fails a run with damaged input or unsent output, under `--strict`.
 ///
 /// # Errors
 /// `DAMAGED` with the counts.

@@ -1,4 +1,4 @@
-//! Standard output and standard error: who is there, in which colours, and what happens when the reader has gone.
+//! Standard output and standard error: terminals, colours, and closed pipes.
 
 use std::{
     env,
@@ -18,30 +18,30 @@ pub fn stderr_has_color() -> bool {
     io::stderr().is_terminal() && !set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether someone watches standard error.
+/// Whether standard error is a terminal.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// `error:` as it starts a line.
+/// `error:` at the start of a line.
 pub fn error_word() -> &'static str {
     if stderr_has_color() { "\x1b[1;31merror:\x1b[0m" } else { "error:" }
 }
 
-/// Writes a line to standard error, above a progress bar. Control characters of file names and tags are written out.
+/// Writes a line to standard error, above a progress bar. Control characters of file names and tags are escaped.
 pub fn line(text: &str) {
     rendered(&printable_lines(&redacted(text)));
 }
 
-/// The same for text that is coloured already, and whose parts are fit for a terminal.
+/// The same for text that is already coloured and escaped.
 pub fn rendered(text: &str) {
     progress::suspended(|| {
-        // Nobody is left to be told that standard error is closed.
+        // If standard error is closed, nothing can be reported.
         let _ = writeln!(io::stderr(), "{}", text.trim_end());
     });
 }
 
-/// Writes a command's result to standard output, control characters written out. A reader that stops early (`| head`) is not an error.
+/// Writes a command's result to standard output, with control characters escaped. A reader that stops early (`| head`) is not an error.
 pub fn print(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {

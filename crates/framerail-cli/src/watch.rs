@@ -5,7 +5,7 @@ use framerail::pipeline::{PlannedGraph, RunSwitch, ServeDescription};
 
 use crate::exit::Failure;
 
-/// Options of watching a run.
+/// Options of the monitoring server.
 #[derive(Args, Clone, Debug, Default)]
 pub struct WatchArgs {
     /// Serve a monitoring page with live images, rates and settings, and statistics for programs, during the run; port 0 = any free port
@@ -38,7 +38,7 @@ mod with_server {
     use super::{Failure, PlannedGraph, RunSwitch, ServeDescription, WatchArgs};
     use crate::{exit::code_of, terminal};
 
-    /// A run that is about to be watched.
+    /// A run that is about to be served.
     pub struct Watch(framerail_serve::Watch);
 
     fn failed(error: ServeError) -> Failure {
@@ -59,13 +59,13 @@ mod with_server {
             Ok(watch.map_err(failed)?.map(Self))
         }
 
-        /// Serves a run that has begun, and says where.
+        /// Serves a started run, and prints the address.
         ///
         /// # Errors
         /// `RESOURCE` when there are no threads left.
         pub fn serve(self, run: RunSwitch) -> Result<Watched, Failure> {
             let watched = self.0.serve(run).map_err(failed)?;
-            // Said even when all else is quiet: with port 0 nobody could know.
+            // Printed even with --quiet: with port 0 the address would be unknown.
             terminal::line(&format!("monitoring page: http://{}/", watched.address()));
             Ok(watched)
         }
@@ -80,9 +80,9 @@ mod without_server {
     use super::{Failure, PlannedGraph, RunSwitch, ServeDescription, WatchArgs};
     use crate::exit::USAGE;
 
-    /// Never there.
+    /// Never constructed.
     pub enum Watch {}
-    /// Never there.
+    /// Never constructed.
     pub enum Watched {}
 
     impl Watch {

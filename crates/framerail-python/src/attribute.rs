@@ -1,4 +1,4 @@
-//! What further models say of a detection, as Python sees it.
+//! Attributes of detections and frames, for Python.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub fn edges(bbox: &BBox) -> Edges {
     (bbox.x1, bbox.y1, bbox.x2, bbox.y2)
 }
 
-/// The edges that any four numbers give: a tuple, a list, an array.
+/// The edges from any four numbers: a tuple, a list, an array.
 ///
 /// # Errors
 /// `TypeError` or `ValueError` for anything else.
@@ -33,7 +33,7 @@ pub fn edges_of(given: &Bound<'_, PyAny>) -> PyResult<Edges> {
 /// Box, cells, rows, columns.
 type MaskParts<'py> = (Edges, Bound<'py, PyBytes>, u32, u32);
 
-/// A function of `framerail.arrays`, which knows NumPy.
+/// A function of `framerail.arrays`, which handles NumPy.
 fn arrays<'py>(py: Python<'py>, function: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
     py.import("framerail.arrays")?.getattr(function)?.call1(arguments)
 }
@@ -95,7 +95,7 @@ impl InstanceMask {
     }
 }
 
-/// One model's word on a detection: exactly one of the things below.
+/// A model's output for a detection: exactly one of the following.
 ///
 /// Parameters
 /// ----------
@@ -188,7 +188,7 @@ impl Attribute {
     /// For pickle and copies.
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((String,), Bound<'py, PyDict>)> {
         let named = PyDict::new(py);
-        // Without NumPy an embedding is a view of memory, which cannot be pickled.
+        // Without NumPy an embedding is a memory view, which cannot be pickled.
         let value = self.value.bind(py);
         let is_view = value.is_instance_of::<pyo3::types::PyMemoryView>();
         named.set_item(self.kind, if is_view { value.call_method0("tolist")? } else { value.clone() })?;
@@ -227,7 +227,7 @@ impl Attribute {
         Ok(Self { model: attribute.model.to_string(), kind, value: value.unbind() })
     }
 
-    /// For the pipeline.
+    /// Converts to the pipeline's type.
     ///
     /// # Errors
     /// `TypeError` and `ValueError` for what is not of its kind.
@@ -257,7 +257,7 @@ impl Attribute {
     }
 }
 
-/// Label, score, and perhaps the number of the class.
+/// Label, score, and optionally the number of the class.
 fn scored(class: &Bound<'_, PyAny>) -> PyResult<ScoredLabel> {
     let (name, score, id) = match class.extract::<(String, f32, u32)>() {
         Ok(given) => given,

@@ -23,7 +23,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What an audio reader is opened with, as `framerail/audio.py` sends it.
+/// Options of an audio reader, as `framerail/audio.py` sends them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -49,7 +49,7 @@ pub struct Audio {
 }
 
 impl Audio {
-    /// Opens the audio of a source whose input options are settled.
+    /// Opens the audio of a source with complete input options.
     ///
     /// # Errors
     /// Those of opening, as Python's exceptions.
@@ -83,7 +83,7 @@ impl Audio {
         Self::open(py, input, source.raised, given.stream, given.is_near)
     }
 
-    /// Whether this process made it; a forked child has to open it again.
+    /// Whether this process created it; a forked child has to reopen it.
     fn is_here(&self) -> bool {
         self.shared.is_here()
     }
@@ -99,7 +99,7 @@ impl Audio {
         Ok(py.detach(|| shared.lock().as_ref().map_or(0, AudioReader::damaged)))
     }
 
-    /// Samples as channels by samples; the time of the first one, their rate, and the spans that silence stands for.
+    /// Samples as channels by samples; the time of the first one, their rate, and the spans filled with silence.
     #[pyo3(signature = (start, stop, sample_rate, channels, pads))]
     fn read(
         &self,
@@ -128,7 +128,7 @@ impl Audio {
         Ok((Tensor::new(Memory::of_floats(data, &[channels, samples])), start_secs, sample_rate, gaps))
     }
 
-    /// Ends the reader. What it handed out stays.
+    /// Closes the reader. Returned samples stay valid.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Ok(shared) = self.shared.get() {
             self.is_closed.store(true, Ordering::SeqCst);

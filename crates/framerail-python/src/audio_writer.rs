@@ -22,7 +22,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What a writer is opened with, as `framerail/audio_writer.py` sends it.
+/// Options of a writer, as `framerail/audio_writer.py` sends them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -48,7 +48,7 @@ pub struct AudioFile {
 }
 
 impl AudioFile {
-    /// Does something with the writer, which a failure ends.
+    /// Calls the writer; a failure closes it.
     fn with<T: Send + 'static>(
         &self,
         py: Python<'_>,
@@ -112,7 +112,7 @@ impl AudioFile {
         })
     }
 
-    /// Completes the file; what was written, as JSON.
+    /// Completes the file; returns a report as JSON.
     fn finish(&self, py: Python<'_>) -> PyResult<String> {
         let report = self.with(py, |writer| writer.take().map(AudioWriter::finish).transpose())?.unwrap_or_default();
         Ok(json!({
@@ -127,7 +127,7 @@ impl AudioFile {
         .to_string())
     }
 
-    /// Ends without completing the file; the name under which what can be played of it is kept.
+    /// Ends without completing the file; returns the name of the file that keeps the playable part.
     fn abandon(&self, py: Python<'_>) -> PyResult<Option<PathBuf>> {
         self.with(py, |writer| Ok(writer.take().and_then(AudioWriter::keep_unfinished)))
     }

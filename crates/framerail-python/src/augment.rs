@@ -1,4 +1,4 @@
-//! Augmentation for Python: drawn from a seed, carried out where the pictures lie.
+//! Augmentation for Python: drawn from a seed, applied on the device of the frames.
 
 use std::{num::NonZero, thread};
 
@@ -96,7 +96,7 @@ pub struct Augment {
     std: [f32; 3],
 }
 
-/// A batch as Python describes it.
+/// A batch as described by Python.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Batch {
@@ -110,7 +110,7 @@ struct Batch {
     frames_per_clip: usize,
     seed: u64,
     first_clip: u64,
-    /// 0 for as many as there are cores.
+    /// 0 = one per core.
     threads: usize,
 }
 
@@ -153,7 +153,7 @@ impl Augment {
         Ok(Self { description, layout: given.layout, dtype, scale: given.scale, mean: given.mean, std: given.std })
     }
 
-    /// Augments a dense batch of pictures; `stream` is where a card's memory is used, as the array API standard counts.
+    /// Augments a dense batch of frames; `stream` is the stream that uses GPU memory, numbered as in the array API standard.
     fn apply(&self, py: Python<'_>, pictures: &Bound<'_, PyAny>, batch_json: &str, stream: isize) -> PyResult<Tensor> {
         let batch: Batch = parse(batch_json)?;
         let device: Device =
@@ -180,7 +180,7 @@ impl Augment {
 }
 
 impl Augment {
-    /// The same for clips that a loader makes.
+    /// The same for clips of a loader.
     pub fn of_clips(&self) -> ClipAugment {
         ClipAugment {
             description: self.description.clone(),
@@ -211,7 +211,7 @@ fn shape(count: usize, batch: &BatchSpec) -> [usize; 4] {
     }
 }
 
-/// Each thread takes a part of the batch.
+/// Each thread processes a part of the batch.
 fn on_host(spec: &AugmentSpec, params: &[AugmentParams], input: &[u8], output: &mut [u8], threads: usize) -> Result<(), VisionError> {
     let cores = if threads == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { threads };
     let part = params.len().div_ceil(cores.max(1)).max(1);

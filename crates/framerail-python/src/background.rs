@@ -1,4 +1,4 @@
-//! Calls into Python from framerail's own threads, and the end of the process.
+//! Calls into Python from framerail's own threads, and the shutdown of Python.
 //!
 //! Where Python ends while such a thread is inside of it, CPython before 3.14 ends that thread in the middle of whatever called it, and
 //! the process aborts. So no call begins once Python is shutting down, and its end waits for those under way.
@@ -12,23 +12,23 @@ use std::{
 
 use pyo3::{prelude::*, wrap_pyfunction};
 
-/// How long the end of Python waits for calls under way: a call that is stuck must not keep the process.
+/// Maximum time that the shutdown waits for calls in progress: a stuck call must not keep the process alive.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const COUNT: u64 = u32::MAX as u64;
 
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
-/// Calls under way in the lower half; the process that counted them in the upper half, since a forked child has none of them.
+/// Calls in progress in the lower half; the process that counted them in the upper half, since a forked child has none of them.
 static UNDER_WAY: AtomicU64 = AtomicU64::new(0);
 
-/// A call under way.
+/// A call in progress.
 struct Call;
 
 impl Call {
     fn begin() -> Option<Self> {
         count(1);
         let call = Self;
-        // Counted first: either the end sees this call, or this call sees the end.
+        // Counted first: either the shutdown sees this call, or this call sees the shutdown.
         (!IS_ENDING.load(Ordering::SeqCst)).then_some(call)
     }
 }
@@ -57,13 +57,13 @@ fn is_any_under_way() -> bool {
     state & !COUNT == here() && state & COUNT > 0
 }
 
-/// Runs Python code on a thread that Python did not start; nothing once Python is shutting down.
+/// Runs Python code on a thread that Python did not start; does nothing once Python is shutting down.
 pub fn call<T>(work: impl FnOnce(Python<'_>) -> T) -> Option<T> {
     let _call = Call::begin()?;
     Python::try_attach(work)
 }
 
-/// Called when Python begins to end, while threads can still enter it.
+/// Called when the shutdown of Python begins, while threads can still enter it.
 #[pyfunction]
 fn end(py: Python<'_>) {
     IS_ENDING.store(true, Ordering::SeqCst);
@@ -75,7 +75,7 @@ fn end(py: Python<'_>) {
     });
 }
 
-/// Has Python call [`end`].
+/// Registers [`end`] with Python.
 ///
 /// # Errors
 /// Those of `atexit`.

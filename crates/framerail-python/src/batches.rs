@@ -17,7 +17,7 @@ use crate::{
 /// Batches of a selection, made ahead by a thread. Use `framerail.VideoReader.batches`.
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct Batches {
-    /// Ended when there is nothing in it.
+    /// Closed if empty.
     shared: OfProcess<Arc<Mutex<Option<reader::Batches>>>>,
     cancel: CancelToken,
     raised: Raised,
@@ -32,7 +32,7 @@ impl Batches {
 
 #[pymethods]
 impl Batches {
-    /// The next batch, as `Reader.read` gives it; `None` after the last.
+    /// The next batch, as returned by `Reader.read`; `None` after the last one.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<(Tensor, Bound<'py, PyDict>)>> {
         let shared = Arc::clone(self.shared.get()?);
         let work = move |turn: &Turn| -> Result<Option<reader::Batch>, Failed> {
@@ -46,13 +46,13 @@ impl Batches {
         batch.map(|batch| handed_out(py, batch)).transpose()
     }
 
-    /// Batches that are still to come.
+    /// Number of remaining batches.
     fn remaining(&self, py: Python<'_>) -> PyResult<usize> {
         let shared = self.shared.get()?;
         Ok(py.detach(|| shared.lock().as_ref().map_or(0, reader::Batches::remaining)))
     }
 
-    /// Ends the thread, also one that waits for its source, and gives back what was made ahead.
+    /// Stops the thread, even while it waits for its source, and releases the batches made ahead.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if let Ok(shared) = self.shared.get() {
             self.cancel.cancel();

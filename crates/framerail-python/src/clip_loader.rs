@@ -28,7 +28,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What a loader has beside the options of a reader.
+/// Options of a loader beside those of a reader.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given {
@@ -50,13 +50,13 @@ pub struct ClipLoader {
     device: Device,
 }
 
-/// A clip as Python asks for it: the source's key, the source, its name in messages, number of the clip, seed, and what an index kept.
+/// A requested clip: the source's key, the source, its name in messages, number of the clip, seed, and data of an index.
 type Item<'py> = (u64, Bound<'py, PyAny>, String, usize, u64, Option<Kept>);
 
-/// Bytes of a file, its last change in nanoseconds, and where its frames are.
+/// Size of a file in bytes, its modification time in nanoseconds, and its frame index.
 type Kept = (u64, i64, Vec<u8>);
 
-/// Places of clips that could not be made, and why.
+/// Indices of clips that failed, and the reasons.
 type Failures = Vec<(usize, PyErr)>;
 
 #[pymethods]
@@ -94,12 +94,12 @@ impl ClipLoader {
         Ok(Self { shared: OfProcess::with_threads(Arc::new(loader)), cancel, device })
     }
 
-    /// Whether this process made it; a forked child has to make its own.
+    /// Whether this process created it; a forked child has to create its own.
     fn is_here(&self) -> bool {
         self.shared.is_here()
     }
 
-    /// Axes and type of a clip, as JSON; `None` where they depend on the source, and none is given with its name.
+    /// Axes and type of a clip, as JSON; `None` if they depend on the source, and no source is given.
     fn shape(&self, py: Python<'_>, source: Option<(Bound<'_, PyAny>, String)>) -> PyResult<Option<String>> {
         let loader = Arc::clone(self.shared.get()?);
         let shape = match (loader.shape(), source) {
@@ -114,13 +114,13 @@ impl ClipLoader {
         Ok(shape.map(|shape| json!({"axes": shape.axes(), "dtype": dtype_name(shape.dtype)}).to_string()))
     }
 
-    /// Where clips are made: `cpu` or `cuda:N`.
+    /// Device of the clips: `cpu` or `cuda:N`.
     fn device(&self) -> String {
         self.device.to_string()
     }
 
-    /// Queues a batch of clips of these axes and type, written to `out`, one behind the other. `stream` is where a card's memory is used
-    /// before, as the array API standard counts.
+    /// Queues a batch of clips of these axes and type, written consecutively to `out`. `stream` is the stream that used the GPU memory
+    /// before, numbered as in the array API standard.
     #[expect(clippy::too_many_arguments, reason = "Python's signature")]
     fn submit(
         &self,
@@ -154,8 +154,8 @@ impl ClipLoader {
         Ok(())
     }
 
-    /// Waits for a batch: what is known of its clips as columns, and the place and exception of each that could not be made. On a card,
-    /// `stream` is where it is used from now on: it waits for the clips there.
+    /// Waits for a batch: returns the clips' properties as columns, and the index and exception of each failed clip. On a GPU, `stream`
+    /// is the stream that uses it from now on: it waits for the clips.
     fn wait<'py>(&self, py: Python<'py>, id: u64, stream: isize) -> PyResult<(Bound<'py, PyDict>, Failures)> {
         let loader = Arc::clone(self.shared.get()?);
         let work = move |turn: &Turn| if turn.take() { loader.wait(id) } else { Err(ReaderError::Closed) };
@@ -172,14 +172,14 @@ impl ClipLoader {
         Ok((columns(py, &batch)?, failed))
     }
 
-    /// Gives up what was queued.
+    /// Cancels the queued batches.
     fn forget(&self, py: Python<'_>) -> PyResult<()> {
         let loader = self.shared.get()?;
         py.detach(|| loader.forget());
         Ok(())
     }
 
-    /// What was done so far, as JSON.
+    /// Counters so far, as JSON.
     fn stats(&self) -> PyResult<String> {
         let stats = self.shared.get()?.stats();
         Ok(json!({
@@ -201,7 +201,7 @@ impl ClipLoader {
     }
 }
 
-/// One row a clip; those that could not be made hold zeros.
+/// One row per clip; failed ones are zero.
 fn columns<'py>(py: Python<'py>, batch: &LoadedBatch) -> PyResult<Bound<'py, PyDict>> {
     let clips: Vec<_> = batch.clips.iter().map(|clip| clip.as_ref().ok()).collect();
     let frames = clips.iter().flatten().map(|clip| clip.numbers.len()).max().unwrap_or(0);

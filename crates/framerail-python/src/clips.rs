@@ -1,4 +1,4 @@
-//! Which frames make up clips, for Python.
+//! Frame numbers of clips, for Python.
 
 use framerail::{
     core::SplitMix64,
@@ -63,7 +63,7 @@ impl Sampling {
     }
 }
 
-/// Reads which clips are taken of a video.
+/// Parses the sampling of clips.
 ///
 /// # Errors
 /// `ValueError`.
@@ -71,8 +71,8 @@ pub fn sampling(json: &str) -> PyResult<ClipSampling> {
     Ok(parse::<Sampling>(json)?.into_sampling())
 }
 
-/// Numbers of the frames of each clip, and how many of its last ones stand for frames beyond the end. `times` are the frames'
-/// starts and the last one's end, in seconds, for sampling by time.
+/// Numbers of the frames of each clip, and the number of filled frames at its end. `times` are the frames' start times and the last
+/// one's end, in seconds, for sampling by time.
 ///
 /// # Errors
 /// `ValueError`: which option, range or clip is impossible.
@@ -88,7 +88,7 @@ pub fn sample(sampling_json: &str, num_frames: usize, times: Option<(Vec<f64>, f
     Ok(clips.into_iter().map(|clip| (clip.frames, clip.filled)).collect())
 }
 
-/// Its own seed for each combination of a seed and numbers, such as epoch and file.
+/// A separate seed for each combination of a seed and numbers, such as epoch and file.
 #[pyfunction]
 pub fn mixed_seed(seed: u64, numbers: Vec<u64>) -> u64 {
     SplitMix64::of(seed, &numbers).next_u64()

@@ -1,4 +1,4 @@
-//! A detection as Python sees it.
+//! Detections for Python.
 
 use framerail::core::{Attribute as CoreAttribute, BBox, Detection as CoreDetection, DetectionOrigin, Label, Point};
 use pyo3::{
@@ -107,7 +107,7 @@ impl Detection {
         })
     }
 
-    /// For the pipeline.
+    /// Converts to the pipeline's type.
     ///
     /// # Errors
     /// `ValueError` for numbers that are none, and for an unknown origin; `TypeError` for attributes that are none.
@@ -130,7 +130,7 @@ impl Detection {
     }
 }
 
-/// Detections for the pipeline, out of a list or anything else that can be gone through.
+/// Converts detections from a list or any other iterable.
 ///
 /// # Errors
 /// `TypeError` for what is not a detection, and as [`Detection::to_core`].
@@ -141,13 +141,13 @@ pub fn core_list(detections: &Bound<'_, PyAny>, option: &str) -> PyResult<Vec<Co
     })
 }
 
-/// Attributes as Python's list.
+/// Attributes as a Python list.
 pub fn attribute_list(py: Python<'_>, attributes: &[CoreAttribute]) -> PyResult<Py<PyAny>> {
     let attributes = attributes.iter().map(|attribute| Attribute::from_core(py, attribute)).collect::<PyResult<Vec<_>>>()?;
     Ok(PyList::new(py, attributes)?.into_any().unbind())
 }
 
-/// Attributes for the pipeline.
+/// Converts attributes to the pipeline's type.
 ///
 /// # Errors
 /// `TypeError` for what is none.

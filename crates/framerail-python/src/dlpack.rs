@@ -1,4 +1,4 @@
-//! Memory handed to other libraries, and taken from them, without a copy: the DLPack protocol, and addresses for NumPy.
+//! Memory exchanged with other libraries without a copy: the DLPack protocol, and addresses for NumPy.
 //!
 //! The only file of this crate with `unsafe`. Source: DLPack 1.1 (`dlpack.h`), and the Python array API standard, "data
 //! interchange mechanisms".
@@ -37,10 +37,10 @@ const BFLOAT: u8 = 4;
 
 const READ_ONLY: u64 = 1;
 const IS_COPIED: u64 = 2;
-/// The version of the structures below. What a consumer knows less of, such as a later minor version, it may ignore.
+/// The version of the structures below. A consumer may ignore what it does not know, such as a later minor version.
 const VERSION: (u32, u32) = (1, 1);
 
-/// Device memory that is kept for results between calls.
+/// Device memory kept for results between calls.
 const KEPT_BYTES: usize = 256 << 20;
 
 const LEGACY: &CStr = c"dltensor";
@@ -90,7 +90,7 @@ struct ManagedVersioned {
     tensor: DlTensor,
 }
 
-/// What a consumer holds.
+/// A consumer's reference.
 struct Holder {
     shape: Vec<i64>,
     strides: Vec<i64>,
@@ -99,7 +99,8 @@ struct Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // The memory must not be written again before what the consumer has queued, on whatever streams: those that it named may be gone.
+        // The memory must not be written again before the work that the consumer has queued on any stream: those that it named may be
+        // gone.
         if let Some(buffer) = self.memory.device_buffer()
             && let Err(error) = buffer.end_foreign_use(false)
         {
@@ -109,7 +110,7 @@ impl Drop for Holder {
 }
 
 impl Holder {
-    /// The description of a tensor that lives as long as this value does not move.
+    /// The description of a tensor, valid as long as this value does not move.
     fn tensor(&mut self) -> DlTensor {
         let device = match self.memory.device() {
             Device::Cpu => DlDevice { kind: CPU, ordinal: 0 },
@@ -136,7 +137,7 @@ fn dl_type(dtype: DType) -> DlType {
     DlType { code, bits: 8 * dtype.size_bytes() as u8, lanes: 1 }
 }
 
-/// The pair that `__dlpack_device__` gives.
+/// The pair that `__dlpack_device__` returns.
 pub fn device_pair(device: Device) -> (i32, i32) {
     match device {
         Device::Cpu => (CPU, 0),
@@ -144,20 +145,20 @@ pub fn device_pair(device: Device) -> (i32, i32) {
     }
 }
 
-/// What a consumer asks of `__dlpack__`.
+/// A consumer's request to `__dlpack__`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
-    /// As the array API standard numbers streams; `None` is the legacy default stream, -1 asks for no ordering.
+    /// Stream number as in the array API standard; `None` is the legacy default stream, -1 asks for no ordering.
     pub stream: Option<isize>,
-    /// The latest version of DLPack that the consumer knows; `None` before version 1.
+    /// The latest version of DLPack that the consumer supports; `None` before version 1.
     pub max_version: Option<(u32, u32)>,
-    /// Kind and number of the device on which the consumer wants it.
+    /// Kind and number of the requested device.
     pub device: Option<(i32, i32)>,
     /// Whether it must, or must not, be a copy.
     pub copy: Option<bool>,
 }
 
-/// A capsule over memory, which it keeps, or over a copy where that was asked for or is needed.
+/// A capsule over memory, which it keeps alive, or over a copy if that was requested or is needed.
 ///
 /// # Errors
 /// `BufferError` where the consumer cannot be given it, `framerail.CudaError`.
@@ -171,7 +172,7 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
         Some(wanted) => wanted != here && here.0 != CPU,
         None => false,
     };
-    // Consumers that do not hear that memory is read-only, or drop what they hear, get a copy: others see what they would write.
+    // Consumers that do not get or keep the read-only flag receive a copy, so that their writes are not visible to others.
     let is_flag_lost = !memory.is_writable() && (!is_versioned || is_called_by_torch(py));
     let needs_copy = to_host || is_flag_lost;
     if needs_copy && request.copy == Some(false) {
@@ -185,7 +186,8 @@ pub fn capsule<'py>(py: Python<'py>, memory: &Arc<Memory>, request: Request) -> 
     capsule_of(py, memory, request.stream, is_versioned, if memory.is_writable() { 0 } else { READ_ONLY })
 }
 
-/// Whether the Python function that called is PyTorch's: it reads DLPack 1 and drops the read-only flag, for it has no tensors of that kind.
+/// Whether the calling Python function is PyTorch's: it supports DLPack 1 and drops the read-only flag, because it has no read-only
+/// tensors.
 fn is_called_by_torch(py: Python<'_>) -> bool {
     let name = || -> PyResult<String> {
         let frame = py.import("sys")?.call_method1("_getframe", (0,))?;
@@ -241,7 +243,7 @@ fn capsule_of<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, capsule) }
 }
 
-/// Lets the consumer's stream wait for what is queued on the buffer: for its last write, or, where it may be written, for all.
+/// Makes the consumer's stream wait for work queued on the buffer: for its last write, or, if it may be written, for all work.
 fn begin_use(buffer: &DeviceBuffer, memory: &Memory, stream: Option<isize>) -> Result<(), CudaError> {
     let may_write = memory.note_writer();
     if stream == Some(-1) {
@@ -269,7 +271,7 @@ unsafe extern "C" fn delete_versioned(managed: *mut ManagedVersioned) {
     }
 }
 
-/// Destroys a capsule that nobody took its tensor from: a consumer renames the capsule.
+/// Destroys a capsule whose tensor was not consumed: a consumer renames the capsule.
 unsafe extern "C" fn drop_unused(capsule: *mut ffi::PyObject) {
     // SAFETY: Python passes the live capsule with the GIL held; a pointer is taken only under the name it was made with.
     unsafe {
@@ -281,12 +283,12 @@ unsafe extern "C" fn drop_unused(capsule: *mut ffi::PyObject) {
     }
 }
 
-/// Dense memory of another library: what `out=` names, or pictures to work on.
+/// Dense memory of another library: the target of `out=`, or frames to process.
 pub struct Foreign {
     managed: *mut Managed,
     bytes: usize,
     device: DlDevice,
-    /// Of the library that owns a card's memory: where our copy is put.
+    /// Stream of the library that owns GPU memory, for our copy.
     stream: isize,
 }
 
@@ -305,7 +307,7 @@ impl Foreign {
         let bad = |what: &str| PyValueError::new_err(format!("option '{option}': {what}"));
         let options = PyDict::new(py);
         if device != Device::Cpu {
-            // PyTorch's own stream needs no order with itself; asked for it, PyTorch looks at the current device's streams.
+            // PyTorch's own stream needs no ordering with itself; asked for it, PyTorch checks the current device's streams.
             let is_torch = object.get_type().module().is_ok_and(|module| module.to_string().starts_with("torch"));
             options.set_item("stream", if is_torch { -1 } else { stream })?;
         }
@@ -326,7 +328,7 @@ impl Foreign {
         // SAFETY: a live tensor by the protocol.
         let tensor = unsafe { &(*managed).tensor };
         let bytes = shape.iter().product::<usize>() * dtype.size_bytes();
-        // From here on dropping gives it back.
+        // From here on, dropping releases it.
         let target = Self { managed, bytes, device: tensor.device, stream };
         // SAFETY: as above; shape and strides have that many entries.
         unsafe { check(tensor, shape, dtype, device) }.map_err(|what| bad(&what))?;
@@ -339,33 +341,33 @@ impl Foreign {
         tensor.data.expose_provenance() + tensor.byte_offset as usize
     }
 
-    /// Address and length of host memory; of a card's, nothing.
+    /// Address and length of host memory; `None` for GPU memory.
     fn host(&self) -> Option<(*mut u8, usize)> {
         let address: *mut u8 = ptr::with_exposed_provenance_mut(self.address());
         let is_host = matches!(self.device.kind, CPU | CUDA_HOST);
         (is_host && self.bytes > 0 && !address.is_null()).then_some((address, self.bytes))
     }
 
-    /// The bytes, to be written; none for memory of a card.
+    /// The bytes for writing; none for GPU memory.
     pub fn host_bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: a dense tensor of that many bytes by its shape and strides, alive until we are dropped, and given to be written.
         self.host().map_or(&mut [], |(address, bytes)| unsafe { slice::from_raw_parts_mut(address, bytes) })
     }
 
-    /// The bytes; none for memory of a card.
+    /// The bytes; none for GPU memory.
     pub fn host_bytes(&self) -> &[u8] {
         // SAFETY: as above; that nobody writes meanwhile is the caller's business, as with every library that drops the GIL.
         self.host().map_or(&[], |(address, bytes)| unsafe { slice::from_raw_parts(address, bytes) })
     }
 
-    /// The stream on which the caller uses a card's memory.
+    /// The stream on which the caller uses GPU memory.
     fn stream_on(&self, device: &Arc<CudaDevice>) -> CudaStream {
         let handle = usize::try_from(self.stream).unwrap_or(1).max(1);
         // SAFETY: the stream that the caller uses on this device, named by its library for this call.
         unsafe { CudaStream::foreign(device, handle) }
     }
 
-    /// Copies from the start of a card's memory, on the stream that the array's owner uses.
+    /// Copies from the start of GPU memory, on the stream of the array's owner.
     ///
     /// # Errors
     /// `Driver`.
@@ -377,7 +379,7 @@ impl Foreign {
 }
 
 impl Foreign {
-    /// Parts of equal length of a card's memory, one behind the other, for decoders to write after what the owner's stream holds now.
+    /// Consecutive parts of equal length of GPU memory, for decoders to write after work queued on the owner's stream.
     ///
     /// # Errors
     /// `NoDriver`, `NoDevice`, `Driver`.
@@ -395,7 +397,7 @@ impl Foreign {
     }
 }
 
-/// Lets a stream of the memory's owner wait until it is written.
+/// Makes a stream of the memory's owner wait until it is written.
 ///
 /// # Errors
 /// `Driver`.
@@ -418,7 +420,7 @@ impl Drop for Foreign {
     }
 }
 
-/// One of equal parts of host memory of another library, for one thread to write.
+/// One of equal parts of another library's host memory, for one thread to write.
 pub struct ForeignPart {
     whole: Arc<Foreign>,
     start: usize,
@@ -426,7 +428,7 @@ pub struct ForeignPart {
 }
 
 impl Foreign {
-    /// So many parts of equal length, one behind the other; they hold nothing for memory of a card.
+    /// This many consecutive parts of equal length; empty for GPU memory.
     pub fn into_parts(self, count: usize) -> Vec<ForeignPart> {
         let bytes = self.host().map_or(0, |(_, bytes)| bytes / count.max(1));
         let whole = Arc::new(self);
@@ -443,7 +445,7 @@ impl ClipMemory for ForeignPart {
     }
 }
 
-/// Lets PyTorch give back the device memory that it keeps, where it is in use: before framerail fails for want of memory.
+/// Makes PyTorch release its cached device memory, if it is in use, before framerail fails for lack of memory.
 pub fn empty_torch_cache(_device: u32) {
     background::call(|py| {
         let given_back = || -> PyResult<()> {
@@ -461,7 +463,7 @@ pub fn empty_torch_cache(_device: u32) {
     });
 }
 
-/// Memory of results on cards, kept for the next ones.
+/// Memory of results on GPUs, kept for the next ones.
 pub fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
     static POOLS: Mutex<BTreeMap<u32, DevicePool>> = Mutex::new(BTreeMap::new());
     let mut pools = POOLS.lock();
@@ -473,7 +475,7 @@ pub fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
     Ok(pool)
 }
 
-/// Augments pictures on their card, queued on the stream that their owner uses.
+/// Augments frames on their GPU, queued on their owner's stream.
 ///
 /// # Errors
 /// As [`augment_foreign`].

@@ -1,4 +1,4 @@
-//! Which Python exception each error becomes. The classes of our own are in `framerail/errors.py`.
+//! Maps each error to a Python exception. The package's own classes are in `framerail/errors.py`.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ use pyo3::{
     prelude::*,
 };
 
-/// An exception class of `framerail.errors`, made with these arguments.
+/// An exception class of `framerail.errors`, created with these arguments.
 fn own(py: Python<'_>, class: &str, arguments: impl for<'py> pyo3::call::PyCallArgs<'py>) -> PyErr {
     let made = || py.import("framerail.errors")?.getattr(class)?.call1(arguments);
     made().map_or_else(|error| error, PyErr::from_value)
@@ -28,7 +28,7 @@ fn decode(py: Python<'_>, error: &dyn Display, source: &str, frame: Option<usize
     own(py, "DecodeError", (error.to_string(), source, frame, pts))
 }
 
-/// What the card or its driver said.
+/// The message of the GPU or its driver.
 pub fn cuda(py: Python<'_>, error: &dyn Display) -> PyErr {
     own(py, "CudaError", (error.to_string(),))
 }
@@ -59,7 +59,7 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
 /// An error of media, or the way to it.
 pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
     let words = error.to_string();
-    // What was kept of a file does not change the kind.
+    // The kept part of a file does not change the kind.
     let kind = if let MediaError::Unfinished { error, .. } = error { error } else { error };
     match kind {
         MediaError::NotFound { .. } => PyFileNotFoundError::new_err(words),
@@ -82,7 +82,7 @@ pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
     }
 }
 
-/// What is wrong with a pipeline before it runs, the place in its text included.
+/// Errors of a pipeline before it runs, including the position in its text.
 pub fn diagnostics(py: Python<'_>, error: &Diagnostics) -> PyErr {
     pipeline(py, error.kind(), &error.render(false), None)
 }
@@ -92,7 +92,7 @@ pub fn run(py: Python<'_>, error: &RunError) -> PyErr {
     pipeline(py, error.kind(), &error.to_string(), Some(&error.stage))
 }
 
-/// Why a run cannot be watched.
+/// Why a run cannot be served.
 pub fn serve(py: Python<'_>, error: &ServeError) -> PyErr {
     pipeline(py, error.kind(), &format!("serve: {error}"), None)
 }

@@ -1,13 +1,13 @@
-//! What must not be touched in a child process that was forked: its threads are gone and its locks may be held for ever.
+//! Values that a forked child process must not touch: their threads are gone and their locks may be held forever.
 
 use std::{mem, process};
 
 use pyo3::{PyResult, Python, exceptions::PyRuntimeError};
 
-/// A value that belongs to the process that made it. Elsewhere it is neither lent nor dropped, but leaked.
+/// A value that belongs to the process that created it. In another process it is neither lent nor dropped, but leaked.
 pub struct OfProcess<T: Send> {
     process: u32,
-    /// Always there until it is dropped.
+    /// Set until it is dropped.
     value: Option<T>,
     has_threads: bool,
 }
@@ -18,17 +18,17 @@ impl<T: Send> OfProcess<T> {
         Self { process: process::id(), value: Some(value), has_threads: false }
     }
 
-    /// What waits for threads of its own when it is dropped. Those may want the GIL, so it is given away meanwhile.
+    /// Values that wait for threads when they are dropped. Those may need the GIL, so it is released meanwhile.
     pub fn with_threads(value: T) -> Self {
         Self { process: process::id(), value: Some(value), has_threads: true }
     }
 
-    /// The value itself; nothing in a forked child.
+    /// The value; `None` in a forked child.
     pub fn into_inner(mut self) -> Option<T> {
         if self.is_here() { self.value.take() } else { None }
     }
 
-    /// Whether this process made it.
+    /// Whether this process created it.
     pub fn is_here(&self) -> bool {
         self.process == process::id()
     }

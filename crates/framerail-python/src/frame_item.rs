@@ -1,4 +1,4 @@
-//! A frame on its way through a pipeline, as functions of the user see it.
+//! A frame in a pipeline, for user functions.
 
 use std::sync::Arc;
 
@@ -25,20 +25,20 @@ use crate::{
     tensor::{Memory, Tensor},
 };
 
-/// Values of Python's that hang on a frame. Never changed: a stage that adds one attaches another dict.
+/// Python values attached to a frame. Never changed: a stage that adds one attaches another dict.
 struct PythonAttachments(Py<PyDict>);
 
-/// The picture as long as the function has it.
+/// The surface, as long as the function has it.
 struct Picture {
     frame: Frame,
-    /// Planes that were handed out to be written, in the order of the format.
+    /// Planes lent for writing, in the order of the format.
     written: Option<Vec<Arc<Memory>>>,
-    /// Pixels that were handed out to be written, and become the picture.
+    /// Pixels lent for writing, which replace the frame.
     edited: Option<(PixelSpace, Arc<Memory>)>,
     host_bytes_copied: usize,
 }
 
-/// What a function does not have of a frame's item.
+/// The parts of a frame's item that are not passed to the function.
 pub struct Rest {
     analysed: bool,
     arrival: Option<Arrival>,
@@ -51,7 +51,7 @@ type Plain = ((u64, i64, f64, u32, u32, u32), (String, String, bool, bool, bool)
 /// Detections, attributes, attachments.
 type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 
-/// A frame in a pipeline, with what was found in it.
+/// A frame in a pipeline, with its detections.
 ///
 /// A pickled item comes back without its pixels. Items are equal where everything but pixels and attachments is.
 ///
@@ -98,10 +98,10 @@ pub struct FrameItem {
     width: u32,
     #[pyo3(get)]
     height: u32,
-    /// FFmpeg's name of the pixel format; empty for a frame that is not an image any more.
+    /// FFmpeg's name of the pixel format; empty for a frame without pixels.
     #[pyo3(get)]
     pixel_format: String,
-    /// Where the picture lies.
+    /// Device of the frame.
     #[pyo3(get)]
     device: String,
     #[pyo3(get)]
@@ -116,17 +116,17 @@ pub struct FrameItem {
     attributes: Py<PyAny>,
     #[pyo3(get, set)]
     attachments: Py<PyDict>,
-    /// What converts pixels, in a stage.
+    /// Converts pixels, in a stage.
     edits: Option<PixelEdits>,
 }
 
 impl FrameItem {
-    /// For those who only look: the picture is shared.
+    /// For observers: the surface is shared.
     pub fn new(py: Python<'_>, item: &PipelineItem) -> PyResult<Self> {
         Self::made(py, item.frame.clone(), &item.detections, item.analysed, &item.attachments, None)
     }
 
-    /// For a stage: the picture is the function's until [`FrameItem::take_back`]. The item keeps the rest.
+    /// For a stage: the function owns the surface until [`FrameItem::take_back`]. The item keeps the rest.
     pub fn of_stage(py: Python<'_>, item: PipelineItem, edits: &PixelEdits) -> PyResult<(Self, Rest)> {
         let PipelineItem { frame, detections, analysed, arrival, lease, attachments } = item;
         let seen = Self::made(py, frame, &detections, analysed, &attachments, Some(edits))?;
@@ -170,12 +170,12 @@ impl FrameItem {
         })
     }
 
-    /// The detections as they are now.
+    /// The current detections.
     pub fn core_detections(&self, py: Python<'_>) -> PyResult<Vec<CoreDetection>> {
         core_list(self.detections.bind(py), "detections")
     }
 
-    /// Hangs what Python attached on a frame, and what is said of it as a whole.
+    /// Attaches Python's values and the frame's attributes.
     ///
     /// # Errors
     /// `TypeError` for attributes that are none.
@@ -194,7 +194,7 @@ impl FrameItem {
         Ok(())
     }
 
-    /// Ends the function's hold on the picture: the item as it travels on, and the bytes that were copied on the host.
+    /// Ends the function's ownership: returns the item that continues, and the number of bytes copied on the host.
     ///
     /// # Errors
     /// For detections that are none, and what the card says.
@@ -205,7 +205,7 @@ impl FrameItem {
             for plane in &planes {
                 plane.end_writes().map_err(|error| errors::cuda(py, &error))?;
             }
-            // Somebody still holds an array that it may write to: what travels on must not change any more.
+            // An array that may be written still exists: the frame that continues must not change any more.
             let is_kept = planes.iter().any(|plane| Arc::strong_count(plane) > 1);
             if is_kept && let Surface::Host(surface) = &frame.surface {
                 host_bytes_copied += surface.sample_bytes_total();
@@ -245,7 +245,7 @@ impl FrameItem {
 
 #[pymethods]
 impl FrameItem {
-    /// The planes as they lie in memory, without a copy: rows of bytes.
+    /// The planes in memory, without a copy: rows of bytes.
     ///
     /// In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
     ///
@@ -280,7 +280,7 @@ impl FrameItem {
         })
     }
 
-    /// The picture as RGB, 8 bits, rows by columns by channels; a copy on the host.
+    /// The frame as RGB, 8 bits, [rows, columns, channels]; a copy on the host.
     ///
     /// Parameters
     /// ----------
@@ -304,8 +304,8 @@ impl FrameItem {
         Ok(Tensor::new(Memory::of_bytes(bytes, &options.picture_shape(width, height), DType::U8)))
     }
 
-    /// The picture as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's `COLOR_RGB2HSV` gives them: 8 bits,
-    /// rows by columns by channels, to be changed in a stage function. What is written becomes the picture, as with `rgb`.
+    /// The frame as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's `COLOR_RGB2HSV` returns them: 8 bits,
+    /// [rows, columns, channels], for changes in a stage function. What is written becomes the frame, as with `rgb`.
     fn hsv(&self, py: Python<'_>) -> PyResult<Tensor> {
         self.edited(py, PixelSpace::Hsv)
     }
@@ -327,7 +327,7 @@ impl FrameItem {
         Ok((slf.get_type().getattr("_without_pixels")?, (item.plain(), found)))
     }
 
-    /// What [`FrameItem::__reduce__`] gave.
+    /// The state from [`FrameItem::__reduce__`].
     #[staticmethod]
     fn _without_pixels(plain: Plain, found: Found) -> Self {
         let ((index, pts, seconds, stream, width, height), (pixel_format, device, is_keyframe, is_ok, analysed)) = plain;
@@ -369,7 +369,7 @@ impl FrameItem {
         )
     }
 
-    /// Pixels that become the picture when the function returns.
+    /// Pixels that replace the frame when the function returns.
     fn edited(&self, py: Python<'_>, space: PixelSpace) -> PyResult<Tensor> {
         let Some(edits) = &self.edits else {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
@@ -382,7 +382,7 @@ impl FrameItem {
         if let Some(memory) = known {
             return Ok(Tensor::of(memory));
         }
-        // Not under the lock: another thread may wait for it and have the GIL.
+        // Not under the lock: another thread may wait for it while it holds the GIL.
         let frame = self.frame()?;
         let device = frame.surface.device();
         if device != Device::Cpu {

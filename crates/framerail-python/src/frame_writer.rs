@@ -25,7 +25,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What a writer is opened with, as `framerail/writer.py` sends it.
+/// Options of a writer, as `framerail/writer.py` sends them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -81,7 +81,7 @@ impl Writer {
 
 #[pymethods]
 impl Writer {
-    /// Checks everything that can be checked before the first frame. `track` is a source of audio to copy, and its name.
+    /// Checks everything possible before the first frame. `track` is a source of audio to copy, and its name.
     #[new]
     #[pyo3(signature = (options_json, track))]
     fn new(py: Python<'_>, options_json: &str, track: Option<(Bound<'_, PyAny>, String)>) -> PyResult<Self> {
@@ -113,7 +113,7 @@ impl Writer {
                 input.cancel = cancel.clone();
                 input.read_timeout = Some(Duration::from_secs(60));
                 if let Ok(path) = object.extract::<PathBuf>() {
-                    // Nothing is written yet, so nothing is in conflict.
+                    // Nothing is written yet, so there is no conflict.
                     let _ = writer.files.read(&path);
                 }
                 WriterAudio::Track(Box::new(input))
@@ -134,7 +134,7 @@ impl Writer {
         }
     }
 
-    /// Writes `count` pictures of bytes that lie one behind the other in a dense array.
+    /// Writes `count` consecutive frames of bytes in a dense array.
     #[pyo3(signature = (pictures, count, height, width, channels, sample_bytes, is_planar, times))]
     #[expect(clippy::too_many_arguments, reason = "one call a batch, with plain values")]
     fn write(
@@ -163,7 +163,7 @@ impl Writer {
         self.with(py, move |writer| writer.write_audio(samples.host_bytes()))
     }
 
-    /// Completes the file; what was written, as JSON.
+    /// Completes the file; returns a report as JSON.
     fn finish(&self, py: Python<'_>) -> PyResult<String> {
         let report = self.with(py, FrameWriter::finish);
         self.drop_writer(py);
@@ -180,14 +180,14 @@ impl Writer {
         .to_string())
     }
 
-    /// Ends without completing the file; the name under which what can be played of it is kept.
+    /// Ends without completing the file; returns the name of the file that keeps the playable part.
     fn abandon(&self, py: Python<'_>) -> PyResult<Option<PathBuf>> {
         let kept = self.with(py, FrameWriter::abandon);
         self.drop_writer(py);
         kept
     }
 
-    /// Whether this process made it.
+    /// Whether this process created it.
     fn is_here(&self) -> bool {
         self.shared.is_here()
     }
@@ -205,7 +205,7 @@ fn pixel_format(name: &str) -> PyResult<PixelFormat> {
     name.parse().map_err(|()| PyValueError::new_err(format!("option 'pixel_format': {name:?}; use a name of FFmpeg's such as 'yuv420p'")))
 }
 
-/// Matrix, primaries and transfer by one name; what `none` states is nothing, and the matrix is BT.601's.
+/// Matrix, primaries and transfer by one name; `none` leaves the file untagged and uses BT.601's matrix.
 fn color(name: &str, is_full_range: bool) -> PyResult<ColorDescription> {
     let (matrix, primaries, transfer) = match name {
         "bt709" => (ColorMatrix::Bt709, 1, 1),

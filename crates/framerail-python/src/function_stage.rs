@@ -1,4 +1,4 @@
-//! The stage `python`: a function of the user's as a stage on its own thread.
+//! The stage `python`: runs a user function on a separate thread.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     source::Raised,
 };
 
-/// A function with what its `@stage` says.
+/// A function with its `@stage` options.
 pub struct FunctionPlan {
     name: String,
     function: Option<Arc<Py<PyAny>>>,
@@ -31,7 +31,7 @@ pub struct FunctionPlan {
 }
 
 impl FunctionPlan {
-    /// Looks the function up; one that is not there yet is missed while linking.
+    /// Looks up the function; a missing one is reported while linking.
     pub fn new(options: &Options, functions: &BTreeMap<String, Arc<Py<PyAny>>>, raised: &Raised) -> Result<Self, ConfigError> {
         let name = options.text("function").to_owned();
         let function = functions.get(&name).cloned();
@@ -64,7 +64,7 @@ impl StagePlan for FunctionPlan {
         if self.is_on_host && self.reads_pixels {
             at(input.device, Device::Cpu)?;
         }
-        // The function may attach its own detections, of which nothing else is known.
+        // The function may attach its own detections, whose classes are unknown.
         let own = || DetectionFormat { model: self.name.clone(), ..DetectionFormat::default() };
         Ok(Some(EdgeFormat { detections: Some(input.detections.clone().unwrap_or_else(own)), ..input.clone() }))
     }
@@ -110,7 +110,7 @@ impl FunctionStage {
         attached(&self.raised, ErrorKind::Internal, |py| self.function.bind(py).call_method0(method).map(drop))
     }
 
-    /// Calls the function with the frames among the items.
+    /// Calls the function with the frames of the items.
     fn pass(&self, py: Python<'_>, items: Vec<Item>) -> PyResult<Passed> {
         let (mut slots, mut seen) = (Vec::with_capacity(items.len()), Vec::new());
         for item in items {
@@ -145,13 +145,13 @@ impl FunctionStage {
         Ok(passed)
     }
 
-    /// Which frames travel on; all, when the function does not say. `framerail.stages` has checked the answer.
+    /// Which frames continue; all by default. `framerail.stages` has checked the return value.
     fn verdicts(&self, py: Python<'_>, frames: &[Py<FrameItem>]) -> PyResult<Option<Vec<bool>>> {
         self.function.bind(py).call_method1("call", (PyList::new(py, frames)?,))?.extract()
     }
 }
 
-/// An item's place while the function has the frames.
+/// Stands in for an item while the function has its frame.
 enum Slot {
     Frame(Rest),
     Other(Item),

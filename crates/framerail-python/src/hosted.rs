@@ -1,4 +1,4 @@
-//! What Python does in pipelines: models and functions by name, and the stages that call them.
+//! Python code in pipelines: models and functions by name, and the stages that call them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -28,9 +28,9 @@ type ByName = BTreeMap<String, Arc<Py<PyAny>>>;
 pub struct Hosted {
     models: Mutex<ByName>,
     functions: Mutex<ByName>,
-    /// Sources by the addresses that the pipeline has for them.
+    /// Sources by their addresses in the pipeline.
     sources: Mutex<BTreeMap<String, CustomSource>>,
-    /// Finds what opens any other address: a function that gives a function, or `None`.
+    /// Finds the opener of any other address: a function that returns a function, or `None`.
     find_source: Mutex<Option<Arc<Py<PyAny>>>>,
 }
 
@@ -51,7 +51,7 @@ impl Hosted {
         *self.find_source.lock() = Some(Arc::new(find));
     }
 
-    /// How sources are opened; `None` where Python opens none.
+    /// How sources are opened; `None` if Python opens none.
     fn find_source(&self) -> Option<FindSource> {
         let (given, find) = (self.sources.lock().clone(), self.find_source.lock().clone());
         if given.is_empty() && find.is_none() {
@@ -70,7 +70,7 @@ impl Hosted {
         self.functions.lock().contains_key(name)
     }
 
-    /// The stages there are, with those of Python. What user code raises is kept in `raised`.
+    /// All stages, including Python's. Exceptions of user code are kept in `raised`.
     pub fn registry(&self, device: DeviceChoice, raised: &Raised) -> Registry {
         let (models, functions) = (self.models.lock().clone(), self.functions.lock().clone());
         let (of_models, of_functions) = (Arc::clone(raised), Arc::clone(raised));
@@ -87,7 +87,7 @@ impl Hosted {
     }
 }
 
-/// Runs Python code. What it raises is kept, to come out of the run with its traceback.
+/// Runs Python code. An exception is kept, to be raised from the run with its traceback.
 ///
 /// # Errors
 /// In one line, what was raised.
@@ -102,17 +102,17 @@ pub fn attached<T>(raised: &Raised, kind: ErrorKind, work: impl FnOnce(Python<'_
     done.unwrap_or_else(|| Err(StageError::new(ErrorKind::Cancelled, "Python has shut down")))
 }
 
-/// The error for a name that nothing was given for.
+/// The error for a name without model or function.
 pub fn nothing_given(what: &str, name: &str, call: &str) -> PlanError {
     PlanError::Stage(StageError::new(ErrorKind::Usage, format!("no {what} named {name:?} was set; call `{call}` first")))
 }
 
-/// The error for a stage without one before it, which the engine links no stage without.
+/// The error for a stage without input, which the engine never links.
 pub fn no_frames() -> PlanError {
     PlanError::Link(LinkMismatch { needs: "frames".into(), hint: "put `read FILE` before it".into() })
 }
 
-/// Whether frames lie where they are wanted.
+/// Checks that frames are on the required device.
 ///
 /// # Errors
 /// `NeedsDevice`.

@@ -1,4 +1,4 @@
-//! What this build and this machine have, for `framerail.doctor`.
+//! Properties of this build and machine, for `framerail.doctor`.
 
 use framerail::{
     core::Device,
@@ -33,7 +33,7 @@ pub fn ffmpeg() -> String {
     .to_string()
 }
 
-/// Driver and cards, as JSON.
+/// Driver and GPUs, as JSON.
 ///
 /// # Errors
 /// `framerail.CudaError` where there is no driver or no card.
@@ -47,7 +47,7 @@ pub fn cuda_devices(py: Python<'_>) -> PyResult<String> {
     py.detach(look).map_err(|error: framerail::cuda::CudaError| errors::cuda(py, &error))
 }
 
-/// Gives back the device memory that is kept for later, for another library that has none left.
+/// Releases cached device memory, for another library that has none left.
 ///
 /// # Errors
 /// `framerail.CudaError` for a number that is not there.
@@ -70,7 +70,7 @@ pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
     Ok(json!({"library": info.path, "version": info.version, "providers": info.providers}).to_string())
 }
 
-/// Where a model's card and file are, as JSON.
+/// Location of a model's card and file, as JSON.
 ///
 /// # Errors
 /// `ValueError` for a name that has no card.

@@ -1,4 +1,4 @@
-//! What workers of clusters need: models that stay loaded, and pieces of a file joined.
+//! Functions for cluster workers: models that stay loaded, and joining the pieces of a file.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub fn keep_models(is_wanted: bool) {
     framerail::keep_models(is_wanted);
 }
 
-/// Joins the pieces of a video; gives a report as JSON.
+/// Joins the pieces of a video; returns a report as JSON.
 #[pyfunction]
 #[pyo3(signature = (pieces, source, name, out, with_audio, overwrite))]
 pub fn join_pieces(
@@ -41,7 +41,7 @@ pub fn join_pieces(
     serde_json::to_string(&report).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-/// Where the clock of a container starts, in seconds: what `start=` of `read` counts from.
+/// Start of a container's clock in seconds: `start=` of `read` counts from it.
 #[pyfunction]
 pub fn container_start(py: Python<'_>, source: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
     let Source { input, raised } = Source::new(source, name)?;

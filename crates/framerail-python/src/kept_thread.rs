@@ -1,4 +1,4 @@
-//! Threads that are kept for the next work when theirs is done.
+//! Threads that are reused after their work is done.
 //!
 //! PyTorch keeps the algorithms that cuDNN chose for a model, and its handles, by thread: on its own thread each run would
 //! choose them again, which takes seconds with `torch.backends.cudnn.benchmark`.
@@ -11,15 +11,15 @@ use std::{
 
 use framerail::media::ForkSafe;
 
-/// Threads kept at most while they have nothing to do.
+/// Maximum number of idle threads.
 const MOST_IDLE: usize = 4;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Threads with nothing to do, the last one used at the end, and the process that made them: a forked child has none of them.
+/// Idle threads, the most recently used last, and the process that created them: a forked child has none of them.
 static IDLE: ForkSafe<(u32, Vec<Sender<Work>>)> = ForkSafe::new((0, Vec::new()));
 
-/// Work on a thread that was kept, or on a new one.
+/// Work on a reused or new thread.
 pub struct KeptThread {
     done: Receiver<()>,
 }
@@ -45,7 +45,7 @@ impl KeptThread {
         Ok(Self { done })
     }
 
-    /// Waits until the work is done; false when it panicked.
+    /// Waits until the work is done; false if it panicked.
     pub fn join(self) -> bool {
         self.done.recv().is_ok()
     }
@@ -53,7 +53,7 @@ impl KeptThread {
 
 fn new_thread() -> io::Result<Sender<Work>> {
     let (thread, to_do) = channel::<Work>();
-    // It ends when nobody holds its sender any more.
+    // It ends when its sender is dropped.
     thread::Builder::new().name("framerail-model".into()).spawn(move || to_do.iter().for_each(|work| work()))?;
     Ok(thread)
 }
@@ -79,7 +79,7 @@ fn idle<T>(with: impl FnOnce(&mut Vec<Sender<Work>>) -> T) -> T {
 mod tests {
     use super::*;
 
-    /// The thread that some work ran on.
+    /// The thread of some work.
     fn ran_on() -> thread::ThreadId {
         let (tell, told) = channel();
         let work = move || tell.send(thread::current().id()).expect("waited for");

@@ -1,4 +1,4 @@
-//! What framerail logs goes to Python's `logging`, under the logger `framerail`.
+//! Forwards framerail's log to Python's `logging`, under the logger `framerail`.
 //!
 //! Log lines come from threads that may hold locks, so none of them waits for the GIL: its own thread hands them over.
 
@@ -23,7 +23,7 @@ struct Line {
     text: String,
 }
 
-/// The way to the thread of this process.
+/// The channel to the thread of this process.
 struct Door {
     process: u32,
     sender: Sender<Line>,
@@ -33,10 +33,10 @@ static DOOR: ForkSafe<Option<Door>> = ForkSafe::new(None);
 
 struct Forwarder;
 
-/// The program's logger, once this process runs the program.
+/// The program's logger, if this process runs the program.
 static PROGRAM: OnceLock<Box<dyn Log>> = OnceLock::new();
 
-/// Has the program log in place of Python.
+/// Makes the program log instead of Python.
 pub fn log_by_program(logger: Box<dyn Log>, level: LevelFilter) {
     if PROGRAM.set(logger).is_ok() {
         log::set_max_level(level);
@@ -95,14 +95,14 @@ fn hand_over(lines: &Receiver<Line>) {
     }
 }
 
-/// Begins to listen; once for the process.
+/// Installs the logger; once per process.
 pub fn start() {
     if log::set_logger(&Forwarder).is_ok() {
         log::set_max_level(LevelFilter::Warn);
     }
 }
 
-/// What is logged from now on: `off`, `error`, `warn`, `info`, `debug` or `trace`.
+/// Sets the log level: `off`, `error`, `warn`, `info`, `debug` or `trace`.
 #[pyfunction]
 pub fn set_log_level(level: &str) -> PyResult<()> {
     let filter =

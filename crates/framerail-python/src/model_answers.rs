@@ -1,4 +1,4 @@
-//! What a model of Python's found in frames, or in the parts of them that it looked at, put on the frames.
+//! Attaches the results of a Python model, for frames or their parts, to the frames.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,20 +9,20 @@ use framerail::{
     vision::merge,
 };
 
-/// How far a box may be off the part that it fills, in pixels.
+/// Tolerance in pixels for a box that fills its part.
 const FILLS: f32 = 0.01;
 
-/// A frame, by its place among the items, or a part of it.
+/// A frame, by its index among the items, or a part of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     pub place: usize,
     pub part: Option<usize>,
 }
 
-/// What was found in a part of a frame, by its place; in the whole frame with `None`.
+/// Results in a part of a frame, by its index; `None` for the whole frame.
 type FoundInPart = (Option<usize>, Vec<Detection>);
 
-/// What the model is to look at in a frame: its parts, where a stage hung some on it, else the whole.
+/// The views of a frame for the model: its parts, if a stage attached any, else the whole frame.
 pub fn looks(item: &FrameItem, place: usize) -> Vec<Look> {
     match item.attachments.get::<FrameParts>() {
         Some(parts) => (0..parts.parts.len()).map(|part| Look { place, part: Some(part) }).collect(),
@@ -30,13 +30,13 @@ pub fn looks(item: &FrameItem, place: usize) -> Vec<Look> {
     }
 }
 
-/// The part of the frame that is looked at; `None` for the whole.
+/// The part of the frame; `None` for the whole.
 pub fn area(item: &FrameItem, look: Look) -> Option<BBox> {
     item.attachments.get::<FrameParts>()?.parts.get(look.part?).map(|part| part.area)
 }
 
-/// Puts on the frames what was found in each look, and takes their parts off. Gives how many detections lie beside the outlines of
-/// their regions, and are left out.
+/// Attaches the results of each view and removes the parts. Returns the number of detections outside of their regions' outlines, which
+/// are left out.
 pub fn put(model: &Arc<str>, items: &mut [Item], answers: Vec<(Look, Vec<Detection>)>) -> u64 {
     let mut by_frame: BTreeMap<usize, Vec<FoundInPart>> = BTreeMap::new();
     for (look, found) in answers {
@@ -67,7 +67,7 @@ fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answ
             None => {
                 item.analysed = true;
                 match part {
-                    // What is said of an area as a whole is of the area, whatever its outline.
+                    // A result for a whole area belongs to the area, whatever its outline.
                     Some(part) => {
                         let (whole, mut found): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| fills(&one.bbox, &part.area));
                         outside += part.keep_inside(&mut found);
@@ -85,7 +85,7 @@ fn put_on_frame(model: &Arc<str>, item: &mut FrameItem, parts: &FrameParts, answ
     outside
 }
 
-/// What fills the part is the detection itself: what is said of it becomes the detection's attributes. The rest are parts of it.
+/// A result that fills the part is the detection itself: it becomes the detection's attributes. The rest become its parts.
 fn put_on_detection(model: &Arc<str>, detection: &mut Detection, area: &BBox, found: Vec<Detection>) {
     let (whole, parts): (Vec<_>, Vec<_>) = found.into_iter().partition(|one| fills(&one.bbox, area));
     let attribute = |value| Attribute { model: Arc::clone(model), value };

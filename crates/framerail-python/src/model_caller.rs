@@ -1,4 +1,4 @@
-//! The thread that calls a model of Python's, with batches in flight.
+//! The thread that calls a Python model, with batches in flight.
 //!
 //! It holds the GIL only for its calls. On a card it reads a batch's results when the next one is queued.
 
@@ -30,25 +30,25 @@ use crate::{
 
 /// One call of the model.
 pub struct Job {
-    /// A picture for each item; behind them perhaps some that fill the call up.
+    /// A row for each item, possibly followed by padding.
     pub memory: Arc<Memory>,
     pub mappings: Vec<ModelMapping>,
     pub items: Vec<PipelineItem>,
-    /// The part of each frame that is looked at; `None` for the whole.
+    /// The part of each frame; `None` for the whole.
     pub areas: Vec<Option<BBox>>,
 }
 
-/// What was found in each frame of a call.
+/// Results for each frame of a call.
 pub type Found = Result<Vec<Vec<CoreDetection>>, StageError>;
 
-/// Calls the model, on its own thread.
+/// Calls the model, on a separate thread.
 pub struct Caller {
     /// `framerail.models.ModelRunner`.
     pub runner: Arc<Py<PyAny>>,
     pub raised: Raised,
-    /// Batches in flight at once.
+    /// Maximum number of batches in flight.
     pub depth: usize,
-    /// Least score, where outputs of a form that is known are read.
+    /// Minimum score, for known output forms.
     pub confidence: Option<Setting>,
 }
 
@@ -91,13 +91,13 @@ impl Caller {
 
     fn submit(&self, py: Python<'_>, job: Job) -> PyResult<Py<PyAny>> {
         let frames = job.items.iter().map(|item| FrameItem::new(py, item)).collect::<PyResult<Vec<_>>>()?;
-        // Those of frames that fill the call up belong to nobody.
+        // Results of padding are discarded.
         let mappings: Vec<_> = job.mappings.iter().take(frames.len()).map(mapping).collect();
         let areas: Vec<_> = job.areas.iter().map(|area| area.as_ref().map(edges)).collect();
         Ok(self.runner.bind(py).call_method1("submit", (Tensor::of(job.memory), PyList::new(py, frames)?, mappings, areas))?.unbind())
     }
 
-    /// What was found in a batch; `confidence` when it was changed.
+    /// The results of a batch; `confidence` if it was changed.
     fn collect(&self, py: Python<'_>, token: Py<PyAny>, frames: usize, confidence: Option<f64>) -> PyResult<Vec<Vec<CoreDetection>>> {
         let runner = self.runner.bind(py);
         if let Some(confidence) = confidence {
@@ -113,7 +113,7 @@ impl Caller {
     }
 }
 
-/// The thread that calls the model. Dropping it waits for the call that is under way.
+/// The thread that calls the model. Dropping it waits for the current call.
 pub struct CallerThread {
     jobs: Option<SyncSender<Job>>,
     found: Receiver<Found>,
@@ -121,7 +121,7 @@ pub struct CallerThread {
 }
 
 impl CallerThread {
-    /// Starts it, on a thread that called a model before where there is one.
+    /// Starts it, on a reused thread if possible.
     ///
     /// # Errors
     /// `Resource`.
@@ -132,7 +132,7 @@ impl CallerThread {
         Ok(Self { jobs: Some(jobs), found, thread: Some(thread) })
     }
 
-    /// Gives it a batch; waits while it has enough.
+    /// Submits a batch; waits while the maximum is in flight.
     ///
     /// # Errors
     /// Why the thread has ended.
@@ -143,7 +143,7 @@ impl CallerThread {
         }
     }
 
-    /// What was found in the oldest batch; waits for it.
+    /// The results of the oldest batch; waits for it.
     pub fn collect(&self) -> Found {
         self.found.recv().unwrap_or_else(|_| Err(ended()))
     }
@@ -153,7 +153,7 @@ impl CallerThread {
         self.found.iter().find_map(Result::err).unwrap_or_else(ended)
     }
 
-    /// Lets the thread come to its end.
+    /// Lets the thread finish.
     ///
     /// # Errors
     /// What went wrong on the way.
@@ -172,7 +172,7 @@ impl Drop for CallerThread {
     }
 }
 
-/// The error for a thread that is gone.
+/// The error for a thread that has ended.
 pub fn ended() -> StageError {
     StageError::new(ErrorKind::Internal, "the thread that calls the model has ended; this is a bug in framerail, please report it")
 }

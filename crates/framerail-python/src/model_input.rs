@@ -1,4 +1,4 @@
-//! Frames made into the tensor that a model of Python's takes, where they lie.
+//! Converts frames to the input tensor of a Python model, on their device.
 
 use std::sync::Arc;
 
@@ -23,18 +23,18 @@ use crate::{
     tensor::{Memory, Tensor},
 };
 
-/// Host tensors that are kept for later batches: those under way, and one being made.
+/// Host tensors kept for later batches: those in flight, and one being made.
 const KEPT: usize = 4;
 
-/// Device memory that is kept for later batches.
+/// Device memory kept for later batches.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// Why frames do not become a tensor.
+/// Why frames cannot become a tensor.
 #[derive(Debug)]
 pub enum InputError {
     Vision(VisionError),
     Cuda(CudaError),
-    /// Frames that do not go together, or are not pictures.
+    /// Frames that do not match, or have no pixels.
     Frames(String),
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Display for InputError {
     }
 }
 
-/// A card's stream and memory.
+/// A GPU's stream and memory.
 struct Card {
     stream: CudaStream,
     pool: DevicePool,
@@ -75,13 +75,13 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// A part takes the place of the crop that was asked for.
+    /// A part replaces the requested crop.
     fn options(&self, asked: &TensorOptions) -> TensorOptions {
         TensorOptions { crop: self.area.or(asked.crop), ..*asked }
     }
 }
 
-/// What one batch became.
+/// One converted batch.
 pub struct ModelBatch {
     /// `[N, C, H, W]` or `[N, H, W, C]`.
     pub memory: Arc<Memory>,
@@ -89,12 +89,12 @@ pub struct ModelBatch {
     pub mappings: Vec<ModelMapping>,
 }
 
-/// Makes tensors of frames; keeps tables and memory between batches.
+/// Converts frames to tensors; keeps tables and memory between batches.
 pub struct ModelInput {
     options: TensorOptions,
     converter: TensorConverter,
     card: Option<Card>,
-    /// Host tensors that were handed out; one that nobody holds any more is used again.
+    /// Host tensors that were lent; one without other holders is reused.
     shelf: Vec<Arc<Memory>>,
 }
 
@@ -103,13 +103,13 @@ impl ModelInput {
         Ok(Self { options, converter: TensorConverter::new(options)?, card: None, shelf: Vec::new() })
     }
 
-    /// Device and sides of what a view becomes: those that agree in this go into one batch.
+    /// Device and size of a converted view: views with equal ones form a batch.
     pub fn form(&self, view: View<'_>) -> (Device, [usize; 3]) {
         let frame = view.frame;
         (frame.surface.device(), view.options(&self.options).picture_shape(frame.width, frame.height))
     }
 
-    /// Makes one tensor of views of one form. On a card the work is queued; the memory's marks order who reads it.
+    /// Converts matching views to one tensor. On a GPU the work is queued; events of the memory order its readers.
     ///
     /// # Errors
     /// `Frames` for frames that differ in form or are not pictures, `Vision`, `Cuda`.
@@ -140,7 +140,7 @@ impl ModelInput {
         let mut bytes = self.host_bytes(picture_bytes * views.len());
         for (view, out) in views.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
             match view.area {
-                // The tables of a part serve it alone.
+                // The tables of a part are used once.
                 Some(_) => TensorConverter::new(view.options(&self.options))?.convert(view.frame, out)?,
                 None => self.converter.convert(view.frame, out)?,
             }
@@ -153,7 +153,7 @@ impl ModelInput {
         Ok(memory)
     }
 
-    /// Memory of a tensor that is not used any more, or fresh memory.
+    /// Memory of an unused tensor, or new memory.
     fn host_bytes(&mut self, len: usize) -> Vec<u8> {
         while let Some(free) = self.shelf.iter().position(|memory| Arc::strong_count(memory) == 1) {
             let bytes = Arc::into_inner(self.shelf.remove(free)).and_then(Memory::into_bytes).unwrap_or_default();
@@ -195,19 +195,19 @@ impl ModelInput {
 
     fn mapping(&self, view: View<'_>) -> Result<ModelMapping, VisionError> {
         let frame = view.frame;
-        // The mapping is one of geometry only; any format gives it.
+        // The mapping depends on geometry only, so any format will do.
         let plan = view.options(&self.options).plan(frame.width, frame.height, PixelFormat::Rgb24, &frame.color, frame.pixel_aspect());
         Ok(plan?.mapping)
     }
 
-    /// Device memory that was taken at most, and where; `None` on the host.
+    /// Peak device memory, and the device; `None` on the host.
     pub fn device_bytes(&self) -> Option<(Device, u64)> {
         self.card.as_ref().map(|card| (card.pool.device().id(), card.pool.stats().high_water_bytes as u64))
     }
 }
 
 impl Card {
-    /// Kept from batch to batch, made again when the card changes.
+    /// Kept from batch to batch, and recreated when the GPU changes.
     fn of<'a>(kept: &'a mut Option<Card>, device: &Arc<CudaDevice>) -> Result<&'a Card, CudaError> {
         let card = match kept.take() {
             Some(card) if card.pool.device().id() == device.id() => card,
@@ -221,7 +221,7 @@ fn picture_of(frame: &Frame) -> Result<&CudaSurface, InputError> {
     CudaSurface::of(&frame.surface).ok_or_else(|| InputError::Frames(format!("frame {} has no pixels any more", frame.index)))
 }
 
-/// Makes tensors of frames in a stage function. Use `batch.tensor`.
+/// Converts frames to tensors in a stage function. Use `batch.tensor`.
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct FrameConverter {
     input: Mutex<ModelInput>,
@@ -229,14 +229,14 @@ pub struct FrameConverter {
 
 #[pymethods]
 impl FrameConverter {
-    /// Checks what frames become, in JSON.
+    /// Checks the options of the conversion, in JSON.
     #[new]
     fn new(output_json: &str) -> PyResult<Self> {
         let input = ModelInput::new(options::tensor(output_json)?).map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self { input: Mutex::new(input) })
     }
 
-    /// One tensor of frames of one size on one device, and how each lies in it: scale and offset, across and down.
+    /// One tensor of frames of one size on one device, and the mapping of each: scale and offset, horizontal and vertical.
     fn convert(&self, py: Python<'_>, frames: Vec<PyRef<'_, FrameItem>>) -> PyResult<(Tensor, Vec<Mapping>)> {
         let frames = frames.iter().map(|frame| frame.frame()).collect::<PyResult<Vec<_>>>()?;
         let made = py.detach(|| {
@@ -252,7 +252,7 @@ impl FrameConverter {
     }
 }
 
-/// Scale across and down, offset across and down: `model = frame * scale + offset`.
+/// Scale and offset, horizontal and vertical: `model = frame * scale + offset`.
 pub type Mapping = (f32, f32, f32, f32);
 
 pub fn mapping(mapping: &ModelMapping) -> Mapping {

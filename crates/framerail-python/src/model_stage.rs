@@ -1,4 +1,4 @@
-//! The stage `torch`: a model of the user's on batches of frames.
+//! The stage `torch`: runs a user model on batches of frames.
 //!
 //! The stage's thread makes tensors; a second thread calls the model, so that the next batch is made meanwhile.
 
@@ -28,10 +28,10 @@ use crate::{
     source::Raised,
 };
 
-/// Most frames that a stage takes at once.
+/// Maximum number of frames per call of the stage.
 const MOST_FRAMES: usize = 256;
 
-/// A model before it runs.
+/// A model before the run.
 pub struct ModelPlan {
     name: String,
     /// `framerail.models.ModelRunner`.
@@ -43,14 +43,14 @@ pub struct ModelPlan {
     every: usize,
     max_wait: Option<Duration>,
     input: Option<ModelInput>,
-    /// Batches in the model's hands at once.
+    /// Maximum number of batches in flight.
     depth: usize,
-    /// Least score, where outputs of a form that is known are read.
+    /// Minimum score, for known output forms.
     confidence: Option<f64>,
 }
 
 impl ModelPlan {
-    /// Looks the model up; one that is not there yet is missed while linking.
+    /// Looks up the model; a missing one is reported while linking.
     pub fn new(
         options: &Options,
         device: DeviceChoice,
@@ -73,7 +73,7 @@ impl ModelPlan {
         })
     }
 
-    /// Where the model is to run: as it is said, else where it lies when that is a card, else where the frames are.
+    /// The device of the model: as given, else its own if that is a GPU, else that of the frames.
     fn place(&self, runner: &Py<PyAny>, frames: Device) -> Result<Device, StageError> {
         if let DeviceChoice::On(device) = self.choice {
             return Ok(device);
@@ -116,7 +116,7 @@ impl StagePlan for ModelPlan {
             max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
             has_identities: false,
         };
-        // What is said of parts around detections is said of those.
+        // Results for parts around detections belong to these.
         let is_of_detections = matches!(input.parts, Some(PartFormat::Detections { .. }));
         let detections = if is_of_detections { input.detections.clone() } else { Some(detections) };
         Ok(Some(EdgeFormat { detections, parts: None, ..input.clone() }))
@@ -127,7 +127,7 @@ impl StagePlan for ModelPlan {
     }
 
     fn batch(&self) -> BatchPolicy {
-        // So many that a full batch is left of them.
+        // Enough for a full batch.
         BatchPolicy { max_frames: (self.batch * self.every).min(MOST_FRAMES), max_wait: self.max_wait }
     }
 
@@ -170,7 +170,7 @@ struct Counters {
     empty: Counter,
 }
 
-/// Items of one batch, with what was looked at in each call.
+/// Items of one batch, with the views of each call.
 struct UnderWay {
     items: Vec<Item>,
     calls: VecDeque<Vec<Look>>,
@@ -180,14 +180,14 @@ struct ModelStage {
     name: Arc<str>,
     input: ModelInput,
     batch: usize,
-    /// Whether each call has that many frames.
+    /// Whether each call has exactly that many frames.
     is_padded: bool,
     every: u64,
-    /// Frames of each stream so far; only kept when frames are skipped.
+    /// Number of frames of each stream so far; only used when frames are skipped.
     seen: HashMap<StreamId, u64>,
     under_way: VecDeque<UnderWay>,
     depth: usize,
-    /// What the run begins with.
+    /// The settings at the start of the run.
     confidence: Option<f64>,
     caller: Option<Caller>,
     thread: Option<CallerThread>,
@@ -276,14 +276,14 @@ impl ModelStage {
         (*seen - 1).is_multiple_of(self.every)
     }
 
-    /// What was chosen, in groups that become one tensor each.
+    /// The selected views, in groups that become one tensor each.
     fn calls_of(&self, items: &[Item], chosen: &[Look]) -> Vec<Vec<Look>> {
         let form = |look: &Look| view_of(items, *look).map(|view| self.input.form(view));
         let alike = chosen.chunk_by(|a, b| form(a) == form(b));
         alike.flat_map(|group| group.chunks(self.batch)).map(<[Look]>::to_vec).collect()
     }
 
-    /// Puts frames, or parts of them, to work.
+    /// Submits frames, or parts of them.
     fn submit(&mut self, batch: &mut UnderWay, looks: Vec<Look>) -> Result<(), StageError> {
         let mut views: Vec<View<'_>> = looks.iter().filter_map(|look| view_of(&batch.items, *look)).collect();
         let areas = views.iter().map(|view| view.area).collect();
@@ -309,7 +309,7 @@ impl ModelStage {
         Ok(())
     }
 
-    /// A frame that cannot be made into the model's input passes as not analysed; in a batch, the others are tried alone.
+    /// Frames that cannot become a model input pass as not analysed; the others of the batch are tried one by one.
     fn leave_out(&mut self, batch: &mut UnderWay, looks: &[Look], error: &InputError) -> Result<(), StageError> {
         if looks.len() > 1 {
             return looks.iter().try_for_each(|look| self.submit(batch, vec![*look]));
@@ -323,7 +323,7 @@ impl ModelStage {
         Ok(())
     }
 
-    /// What was found in the oldest call; waits for it.
+    /// The results of the oldest call; waits for it.
     fn collect(&self) -> Result<Vec<Vec<CoreDetection>>, StageError> {
         let found = self.thread.as_ref().ok_or_else(ended)?.collect()?;
         if let Some(counters) = &self.counters {

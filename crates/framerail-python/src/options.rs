@@ -1,4 +1,4 @@
-//! Options as `framerail/options.py` sends them, in JSON: checked there, complete, in the names used here.
+//! Options as `framerail/options.py` sends them in JSON: checked there, complete, with the names used here.
 
 use std::{
     path::PathBuf,
@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 use crate::{errors, source::Source};
 
-/// Reads JSON.
+/// Parses JSON.
 ///
 /// # Errors
 /// `ValueError` with the place and what is allowed there.
@@ -100,7 +100,7 @@ enum ToneCurve {
     Hable,
 }
 
-/// What is handed out of each frame.
+/// Output format of frames.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Output {
@@ -110,9 +110,9 @@ pub struct Output {
     size: Option<(u32, u32)>,
     /// Length of the shorter side, instead of both.
     short_side: Option<u32>,
-    /// Most pixels of the longer side.
+    /// Maximum length of the longer side in pixels.
     max_size: Option<u32>,
-    /// Height and width of the middle of the resized picture.
+    /// Height and width of the centre crop of the resized frame.
     center_crop: Option<(u32, u32)>,
     fit: FitName,
     /// 0 to 255.
@@ -177,7 +177,7 @@ pub fn dtype(name: &str) -> PyResult<DType> {
     }
 }
 
-/// NumPy's name of an element type, which PyTorch shares.
+/// NumPy's name of an element type, also used by PyTorch.
 pub fn dtype_name(dtype: DType) -> &'static str {
     match dtype {
         DType::U8 => "uint8",
@@ -188,7 +188,7 @@ pub fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-/// Reads what [`Output`] describes.
+/// Parses [`Output`].
 ///
 /// # Errors
 /// `ValueError`.
@@ -196,7 +196,7 @@ pub fn output(json: &str) -> PyResult<OutputOptions> {
     parse::<Output>(json)?.into_options()
 }
 
-/// Reads what [`Output`] describes, of a tensor that a model takes.
+/// Parses [`Output`] for a model's input.
 ///
 /// # Errors
 /// `ValueError` for what only readers can give.
@@ -209,14 +209,14 @@ pub fn tensor(json: &str) -> PyResult<TensorOptions> {
     }
 }
 
-/// Everything that a reader is opened with.
+/// All options of a reader.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reader {
     device: String,
-    /// The card on which frames are handed out; by default the first of `device`.
+    /// The GPU that returns frames; by default the first of `device`.
     hand_out: Option<String>,
-    /// The card that `auto` tries.
+    /// The GPU that `auto` tries.
     current_card: u32,
     mode: Mode,
     output: Output,
@@ -234,7 +234,7 @@ struct Reader {
     insecure: bool,
 }
 
-/// Reads a reader's options.
+/// Parses a reader's options.
 ///
 /// # Errors
 /// `ValueError`, and `framerail.CudaError` for a card that is not there.
@@ -272,7 +272,7 @@ pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOpt
     Ok(options)
 }
 
-/// A limit in seconds.
+/// A time limit in seconds.
 ///
 /// # Errors
 /// `ValueError`.
@@ -281,7 +281,7 @@ pub fn timeout(secs: Option<f64>) -> PyResult<Option<Duration>> {
     limit.map_err(|error| PyValueError::new_err(format!("option 'timeout': {error}")))
 }
 
-/// Where frames are handed out, and the cards that decode when they are not just that one.
+/// The device of returned frames, and the decoding GPUs if they differ.
 fn devices(py: Python<'_>, given: &Reader) -> PyResult<(ReadDevice, Vec<Arc<CudaDevice>>)> {
     let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(format!("option 'device': {error}"));
     let card = |ordinal| open(py, ordinal).map_err(|error| errors::cuda(py, &error));
@@ -310,7 +310,7 @@ fn devices(py: Python<'_>, given: &Reader) -> PyResult<(ReadDevice, Vec<Arc<Cuda
     Ok((ReadDevice::Cuda(on), decode_on))
 }
 
-/// Takes a card into use, unless that was done before this process was forked: the driver does not survive that.
+/// Initialises a GPU, unless that was done before this process was forked: the driver does not survive a fork.
 fn open(py: Python<'_>, ordinal: u32) -> Result<Arc<CudaDevice>, CudaError> {
     static FIRST_USE: OnceLock<u32> = OnceLock::new();
     if *FIRST_USE.get_or_init(process::id) != process::id() {
@@ -320,7 +320,7 @@ fn open(py: Python<'_>, ordinal: u32) -> Result<Arc<CudaDevice>, CudaError> {
     py.detach(|| CudaDevice::open(ordinal))
 }
 
-/// Which frames a stream of batches gives.
+/// The frames of a stream of batches.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 enum Frames {
@@ -329,7 +329,7 @@ enum Frames {
     Fps { fps: f64, start: Option<f64>, end: Option<f64> },
 }
 
-/// Reads a selection.
+/// Parses a selection.
 ///
 /// # Errors
 /// `ValueError`.

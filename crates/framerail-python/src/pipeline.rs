@@ -1,4 +1,4 @@
-//! Pipelines for Python: checked, run, watched by callbacks, stopped.
+//! Pipelines for Python: checked, run, observed by callbacks, stopped.
 
 use std::{
     net::SocketAddr,
@@ -35,23 +35,23 @@ use crate::{
     watching::WatchArguments,
 };
 
-/// How long stages may take to end after a second Ctrl-C, before they are left behind.
+/// Time for stages to end after a second Ctrl-C, before they are left behind.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A function of the user's on what a stage gives.
+/// A user function that gets the output of a stage.
 struct Callback {
     function: Py<PyAny>,
     stage: String,
     batch: usize,
 }
 
-/// What callbacks and the waiting thread share while a pipeline runs.
+/// State shared by callbacks and the waiting thread while a pipeline runs.
 #[derive(Default)]
 struct Run {
     switch: Mutex<Option<RunSwitch>>,
-    /// Where it is watched.
+    /// Address of its monitoring server.
     address: Mutex<Option<SocketAddr>>,
-    /// What the first failing callback, model or stage function raised.
+    /// Exception of the first failing callback, model or stage function.
     raised: Raised,
     is_stop_wanted: AtomicBool,
 }
@@ -80,15 +80,15 @@ impl Run {
 pub struct Pipeline {
     description: Mutex<Description>,
     device: DeviceChoice,
-    /// Models and functions that do the work of stages.
+    /// Models and functions of the stages.
     hosted: Hosted,
-    /// Of the run that is under way.
+    /// Of the current run.
     run: Mutex<Option<Arc<Run>>>,
 }
 
 #[pymethods]
 impl Pipeline {
-    /// Checks a text, or a TOML file; nothing is opened.
+    /// Checks a text, or a TOML file; opens nothing.
     #[new]
     #[pyo3(signature = (text, is_file, device))]
     fn new(py: Python<'_>, text: &str, is_file: bool, device: Option<&str>) -> PyResult<Self> {
@@ -115,14 +115,14 @@ impl Pipeline {
         Ok(self.plan(py, &Raised::default())?.stages().iter().map(|stage| stage.name.clone()).collect())
     }
 
-    /// The name of the stage that is meant: by its name, its kind, or the model or function that it runs.
+    /// Finds a stage: by its name, its kind, or its model or function.
     fn resolve(&self, py: Python<'_>, stage: &str) -> PyResult<String> {
         let plan = self.plan(py, &Raised::default())?;
         let place = self.place(&plan, stage)?;
         Ok(plan.stages().get(place).map(|stage| stage.name.clone()).unwrap_or_default())
     }
 
-    /// The models or functions that stages of a kind name.
+    /// The models or functions of the stages of a kind.
     fn named_by(&self, kind: &str) -> Vec<String> {
         let description = self.description.lock();
         let mut written = Vec::new();
@@ -131,17 +131,17 @@ impl Pipeline {
         of_kind.flat_map(|stage| stage.arguments.iter().map(|name| name.text.clone())).collect()
     }
 
-    /// Gives the model of `torch` stages of this name.
+    /// Sets the model of `torch` stages of this name.
     fn set_model(&self, name: &str, model: Py<PyAny>) {
         self.hosted.set_model(name, model);
     }
 
-    /// Gives the function of `python` stages of this name.
+    /// Sets the function of `python` stages of this name.
     fn set_function(&self, name: &str, function: Py<PyAny>) {
         self.hosted.set_function(name, function);
     }
 
-    /// Gives what is read at this address: bytes, or an object that reads and seeks.
+    /// Sets the source for this address: bytes, or an object with read and seek.
     fn set_source(&self, address: &str, object: &Bound<'_, PyAny>) -> PyResult<()> {
         let source = Source::new(object, address)?;
         let custom = source.input.custom.ok_or_else(|| PyValueError::new_err("a source is bytes, or an object with read() and seek()"))?;
@@ -149,12 +149,12 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Gives a function of an address that gives a function that opens it, or None for what FFmpeg opens.
+    /// Sets a function that returns the opener of an address, or None to leave it to FFmpeg.
     fn set_find_source(&self, find: Py<PyAny>) {
         self.hosted.set_find_source(find);
     }
 
-    /// Puts a stage that calls a function beside another; gives its name.
+    /// Inserts a stage that calls a function beside another; returns its name.
     fn insert(&self, py: Python<'_>, stage: &str, is_after: bool, name: &str, function: Py<PyAny>) -> PyResult<String> {
         let plan = self.plan(py, &Raised::default())?;
         let place = self.place(&plan, stage)?;
@@ -175,7 +175,7 @@ impl Pipeline {
         Ok(name)
     }
 
-    /// Opens inputs and models; gives what flows on each edge: from, to, format.
+    /// Opens inputs and models; returns the edges: from, to, format.
     fn edges(&self, py: Python<'_>) -> PyResult<Vec<(String, String, String)>> {
         let raised = Raised::default();
         let plan = self.plan(py, &raised)?;
@@ -184,8 +184,8 @@ impl Pipeline {
         Ok(plan.picture().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
     }
 
-    /// Runs to the end; gives the statistics as JSON. `callbacks` are tuples of stage, function and batch, `limits` the seconds
-    /// after which a stage is reported as stalled and the bytes of frames under way.
+    /// Runs to the end; returns the statistics as JSON. `callbacks` are tuples of stage, function and batch, `limits` the seconds after
+    /// which a stage is reported as stalled and the maximum bytes of frames in flight.
     fn run(
         &self,
         py: Python<'_>,
@@ -207,7 +207,7 @@ impl Pipeline {
         result
     }
 
-    /// Where the run under way is watched, as `address:port`.
+    /// Address of the current run's monitoring server, as `address:port`.
     #[getter]
     fn serve_address(&self) -> Option<String> {
         let run = self.run.lock().clone()?;
@@ -215,7 +215,7 @@ impl Pipeline {
         address.map(|address| address.to_string())
     }
 
-    /// Asks the run under way to end and to complete its files; from any thread, or a callback.
+    /// Stops the current run and completes its files; from any thread, or a callback.
     fn stop(&self) {
         let run = self.run.lock().clone();
         if let Some(run) = run {
@@ -226,7 +226,7 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// The place of a stage among all.
+    /// The index of a stage.
     fn place(&self, plan: &Plan, wanted: &str) -> PyResult<usize> {
         let (stages, description) = (plan.stages(), self.description.lock());
         let mut written = Vec::new();
@@ -251,20 +251,20 @@ impl Pipeline {
         Ok(plan)
     }
 
-    /// Opens inputs and models without the GIL; Ctrl-C ends that.
+    /// Opens inputs and models without the GIL; Ctrl-C cancels that.
     fn linked(&self, py: Python<'_>, plan: Plan) -> PyResult<Result<Plan, Diagnostics>> {
         let cancel = CancelToken::default();
         let mut plan = plan.cancelled_by(&cancel);
         waiting::without_gil(py, &cancel, move |turn| {
-            // ONNX Runtime leaves its device behind on the thread that opens models.
+            // ONNX Runtime does not restore its device on the thread that opens models.
             let _kept = KeptContext::note();
-            // Nobody else waits for this plan.
+            // The plan is not shared.
             let _ = turn.take();
             plan.link().map(|()| plan)
         })
     }
 
-    /// Takes the address, behind all callbacks: they may change what is shown.
+    /// Binds the address, after all callbacks were attached: they may change the images.
     fn prepare_watch(&self, py: Python<'_>, watch: WatchArguments, planned: &mut PlannedGraph) -> PyResult<Option<Watch>> {
         let Some(options) = watch.into_options() else { return Ok(None) };
         let file = self.description.lock().serve.clone();
@@ -325,7 +325,7 @@ impl Pipeline {
         if shown.is_err() {
             handle.abort();
         }
-        // Those who watch are told how it ended, without the GIL: callbacks may still want it.
+        // Clients are told the end of the run without the GIL: callbacks may still need it.
         let (outcome, watched) = py.detach(|| {
             let _kept = KeptContext::note();
             let outcome = if is_given_up() { handle.abandon(Duration::ZERO) } else { handle.wait() };
@@ -344,7 +344,7 @@ impl Pipeline {
     }
 }
 
-/// The stages of a chain in the order in which they are planned: each before its branches.
+/// The stages of a chain in planning order: each before its branches.
 fn flatten<'a>(chain: &'a Chain, stages: &mut Vec<&'a StageDescription>) {
     for stage in &chain.stages {
         stages.push(stage);
@@ -352,7 +352,7 @@ fn flatten<'a>(chain: &'a Chain, stages: &mut Vec<&'a StageDescription>) {
     }
 }
 
-/// Puts a stage beside the one at a place of that order.
+/// Inserts a stage beside the one at an index of that order.
 fn insert_beside(chain: &mut Chain, place: &mut usize, is_after: bool, added: &mut Option<StageDescription>) {
     for index in 0..chain.stages.len() {
         if *place == 0 {
@@ -375,7 +375,7 @@ fn stats_json(stats: &framerail::pipeline::RunStats) -> PyResult<String> {
     serde_json::to_string(stats).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-/// Puts callbacks on edges: what the stage gives; for a stage that gives nothing, what it takes.
+/// Attaches callbacks to edges: the output of the stage; for a stage without output, its input.
 fn install(planned: &mut PlannedGraph, callbacks: Vec<(String, Py<PyAny>, usize)>, run: &Arc<Run>) -> PyResult<Vec<Arc<Batcher>>> {
     let mut batchers = Vec::new();
     for (stage, function, batch) in callbacks {
@@ -384,7 +384,7 @@ fn install(planned: &mut PlannedGraph, callbacks: Vec<(String, Py<PyAny>, usize)
             return Err(PyValueError::new_err(format!("option 'stage': there is no {stage:?}; this pipeline has {}", names.join(", "))));
         };
         let id = node.id;
-        // A stage with several edges out gives every frame to each: one of them is enough.
+        // A stage with several output edges sends every frame to each: one of them is enough.
         let given = planned.edges_from(id).next();
         let Some(edge) = given.or_else(|| planned.edges.iter().find(|edge| edge.to == id)).map(|edge| edge.id) else { continue };
         let callback = Callback { function, stage, batch };
@@ -395,7 +395,7 @@ fn install(planned: &mut PlannedGraph, callbacks: Vec<(String, Py<PyAny>, usize)
     Ok(batchers)
 }
 
-/// Gathers frames for a callback and calls it.
+/// Collects frames for a callback and calls it.
 struct Batcher {
     callback: Callback,
     run: Arc<Run>,
@@ -440,7 +440,7 @@ impl Batcher {
         Ok(verdict)
     }
 
-    /// Calls the function; `False` takes the frame out.
+    /// Calls the function; `False` drops the frame.
     fn call(&self, py: Python<'_>, items: &[Py<FrameItem>]) -> PyResult<Verdict> {
         let answer = self.callback.function.call1(py, (PyList::new(py, items)?,))?;
         if answer.is_none(py) {
@@ -457,14 +457,14 @@ impl Batcher {
         }
     }
 
-    /// What is left at the end.
+    /// The remaining frames at the end.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
         let rest = std::mem::take(&mut *self.held.lock());
         if rest.is_empty() { Ok(()) } else { self.call(py, &rest).map(drop) }
     }
 }
 
-/// The stages that pipelines are made of, as JSON.
+/// Descriptions of all stages, as JSON.
 pub fn stage_list() -> PyResult<String> {
     StageList::new(&framerail::registry()).json().map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }

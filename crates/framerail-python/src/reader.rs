@@ -30,7 +30,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What calls on several threads share. Closed when there is no reader in it.
+/// State shared by calls on several threads. Closed if there is no reader in it.
 type Shared = Mutex<Option<VideoReader>>;
 
 /// A video reader. Use `framerail.VideoReader`.
@@ -42,15 +42,15 @@ pub struct Reader {
     /// See [`VideoReader::version`].
     version: Arc<AtomicU64>,
     is_closed: AtomicBool,
-    /// What the source is opened with.
+    /// The options of the source.
     input: InputOptions,
 }
 
-/// What comes of a call that was made without the GIL.
+/// Result of a call that was made without the GIL.
 pub enum Failed {
     Reader(ReaderError),
     Python(PyErr),
-    /// The reader was closed, or the caller has gone away.
+    /// The reader was closed, or the caller is gone.
     Closed,
 }
 
@@ -67,7 +67,7 @@ impl From<PyErr> for Failed {
 }
 
 impl Failed {
-    /// The exception; what a file-like object raised is its cause.
+    /// The exception; its cause is the exception of a file-like object.
     pub fn into_exception(self, py: Python<'_>, raised: &Raised) -> PyErr {
         match self {
             Failed::Reader(error) => {
@@ -100,7 +100,7 @@ impl Reader {
         without_gil(py, &self.cancel, work)?.map_err(|failed| self.or_closed(failed).into_exception(py, &self.raised))
     }
 
-    /// What another thread ended by closing the reader was not interrupted by the user.
+    /// A call that another thread ended by closing the reader was not interrupted by the user.
     fn or_closed(&self, failed: Failed) -> Failed {
         match failed {
             Failed::Reader(ReaderError::Media(MediaError::Cancelled { .. })) if self.is_closed.load(Ordering::SeqCst) => Failed::Closed,
@@ -126,12 +126,12 @@ impl Reader {
         Ok(Self { shared, cancel, raised, version, is_closed: AtomicBool::new(false), input })
     }
 
-    /// Whether this process made it; a forked child has to open it again.
+    /// Whether this process created it; a forked child has to reopen it.
     fn is_here(&self) -> bool {
         self.shared.is_here()
     }
 
-    /// Ends the reader and gives everything back that it holds. What it handed out stays.
+    /// Closes the reader and releases everything. Returned frames stay valid.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if !self.shared.is_here() {
             return Ok(());
@@ -142,7 +142,7 @@ impl Reader {
             py.detach(|| drop(reader));
             return Ok(());
         }
-        // Another thread is in a call, and may wait for a source that gives nothing.
+        // Another thread is in a call, and may wait for a source without data.
         self.is_closed.store(true, Ordering::SeqCst);
         self.cancel.cancel();
         let shared = Arc::clone(shared);
@@ -154,12 +154,12 @@ impl Reader {
         })
     }
 
-    /// A number that rises when something else is known of the video than before.
+    /// A number that increases when more becomes known about the video.
     fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Properties of the video, as JSON: those of its frames, which makes the index, or the header's.
+    /// Properties of the video, as JSON: exact ones, which builds the index, or the header's.
     fn metadata(&self, py: Python<'_>, is_content: bool) -> PyResult<String> {
         if let Some(reader) = self.shared.get()?.try_lock().as_deref().and_then(Option::as_ref)
             && !is_content
@@ -193,7 +193,7 @@ impl Reader {
         self.with(py, move |reader| seconds.iter().map(|secs| Ok(reader.frame_at(*secs)?)).collect())
     }
 
-    /// Changes what is handed out.
+    /// Changes the output format.
     fn set_output(&self, py: Python<'_>, output_json: &str) -> PyResult<()> {
         let output = options::output(output_json)?;
         self.with(py, move |reader| Ok(reader.set_output(output)?))

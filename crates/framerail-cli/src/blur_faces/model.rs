@@ -1,23 +1,23 @@
-//! What a model's card tells about covering what it finds.
+//! Properties of a model card that matter for covering.
 
 use framerail::infer::{CardFile, SearchPath, Task};
 
 use crate::exit::{Failure, MODEL};
 
-/// Tiles for models whose input has the frame's size, and the size at which they are looked at: twice as large.
+/// Tile size for models with frame-sized inputs, and their input size: twice as large.
 const TILE: (u32, u32) = (480, 480);
 const TILE_INPUT: (u32, u32) = (960, 960);
 
-/// What the command has to know of a model before it runs.
+/// Properties of a model that the command needs before the run.
 #[derive(Clone, Debug)]
 pub struct ModelKind {
-    /// What one of its finds is called.
+    /// The name of its class.
     pub noun: String,
-    /// Whether it gives a mask of the whole frame instead of boxes.
+    /// Whether it returns a mask of the whole frame instead of boxes.
     pub is_mask: bool,
-    /// Tiles for small things.
+    /// Tiles for small objects.
     pub tile: (u32, u32),
-    /// The size at which tiles are looked at, for models that take any.
+    /// The input size for tiles, for models with any input size.
     pub tile_input: Option<(u32, u32)>,
 }
 

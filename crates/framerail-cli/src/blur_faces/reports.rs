@@ -13,17 +13,17 @@ use crate::{exit::CommandResult, outputs};
 /// The file's name in the folder.
 pub const INDEX: &str = "index.html";
 
-/// What the index of an earlier run begins with: only such a file is replaced unasked.
+/// The start of an index written earlier: only such a file is replaced without --overwrite.
 const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"generator\" content=\"framerail reports\">\n\
     <title>Reports</title>\n<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1a1a1a;\
     background:#fff}table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.4rem .8rem;border-bottom:1px solid #ddd}\
     @media(prefers-color-scheme:dark){body{background:#181818;color:#e6e6e6}a{color:#8ab4f8}td,th{border-color:#444}}</style>\n</head>\n\
     <body>\n<h1>Reports</h1>\n<table>\n<tr><th>report</th><th>input</th><th>frames</th><th>found</th></tr>\n";
 
-/// What a row begins with, up to the report's name.
+/// The start of a row, up to the report's name.
 const ROW: &str = "<tr data-report=\"";
 
-/// Rows of an index, one a report.
+/// Rows of an index, one per report.
 #[derive(Default)]
 pub struct Index {
     /// Folder, name and row of each page.
@@ -43,7 +43,7 @@ impl Index {
         self.rows.push((report.parent().unwrap_or(Path::new("")).to_owned(), name, row));
     }
 
-    /// Writes the index; the rows of an earlier one stay when their reports are still there.
+    /// Writes the index; earlier rows stay if their reports still exist.
     ///
     /// # Errors
     /// `OUTPUT`.
@@ -70,7 +70,7 @@ impl Index {
     }
 }
 
-/// A row is a line.
+/// Each row is one line.
 fn escaped(text: &str) -> String {
     markup_escaped(&printable(text))
 }

@@ -1,4 +1,4 @@
-//! The contact sheet: a few frames before and after, spread evenly over the frames with faces.
+//! The contact sheet: frames before and after, spread evenly over the frames with faces.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use crate::{
 /// Frames on a sheet.
 const FRAMES: usize = 6;
 
-/// Frames that are kept meanwhile, so that the last six can be chosen evenly.
+/// Frames kept during the run, so that the final six can be chosen evenly.
 const KEPT: usize = 2 * FRAMES;
 
-/// Largest side of a picture on the sheet, in pixels.
+/// Maximum side of a thumbnail, in pixels.
 const SIDE: u32 = 480;
 
 /// Before, after, before, after.
@@ -45,13 +45,13 @@ struct Candidate {
 struct Candidates {
     /// Frames with faces so far.
     seen: u64,
-    /// Every how many of those are kept; doubles when there are too many.
+    /// Interval of the kept frames; doubles when there are too many.
     stride: u64,
     kept: BTreeMap<Key, Candidate>,
     pool: FramePool,
 }
 
-/// Collects thumbnails while a pipeline runs; memory stays the same however long it is.
+/// Collects thumbnails during the run, in constant memory.
 #[derive(Clone)]
 pub struct ContactSheet {
     path: PathBuf,
@@ -62,7 +62,7 @@ pub struct ContactSheet {
 }
 
 impl ContactSheet {
-    /// A sheet to be written to a file.
+    /// A contact sheet to be written to a file.
     ///
     /// # Errors
     /// `USAGE` unless the name ends in .png or .jpg, `OUTPUT` when it cannot be written.
@@ -74,7 +74,7 @@ impl ContactSheet {
         Ok(Self { path: path.to_owned(), overwrite, files: files.clone(), format, candidates: Arc::new(Mutex::new(candidates)) })
     }
 
-    /// For the edge into the stage that covers faces.
+    /// Callback for the edge into the stage that covers faces.
     pub fn before(&self) -> Probe {
         let candidates = Arc::clone(&self.candidates);
         Arc::new(move |item: &mut FrameItem| {
@@ -85,7 +85,7 @@ impl ContactSheet {
         })
     }
 
-    /// For the edge into the stage that writes.
+    /// Callback for the edge into the stage that writes.
     pub fn after(&self) -> Probe {
         let candidates = Arc::clone(&self.candidates);
         Arc::new(move |item: &mut FrameItem| {
@@ -94,7 +94,7 @@ impl ContactSheet {
         })
     }
 
-    /// Writes the sheet; `None` when no frame had a face.
+    /// Writes the sheet; `None` if no frame had a face.
     ///
     /// # Errors
     /// `OUTPUT`.
@@ -142,7 +142,7 @@ impl Candidates {
         }
     }
 
-    /// The pictures of up to [`FRAMES`] frames, spread evenly over those that were kept, before and after in turn.
+    /// The thumbnails of up to [`FRAMES`] frames, spread evenly over the kept ones, alternating before and after.
     fn choose(&mut self) -> Vec<SheetPicture> {
         let complete: Vec<(Key, Candidate)> =
             std::mem::take(&mut self.kept).into_iter().filter(|(_, candidate)| candidate.after.is_some()).collect();
@@ -157,7 +157,7 @@ impl Candidates {
     }
 }
 
-/// `None` for a frame that has no picture to show. One on a card is copied: of the frames there are only a few.
+/// `None` for a frame without pixels. A frame on a GPU is copied to the host: there are only a few.
 fn picture(frame: &Frame, pool: &FramePool) -> Option<HostSurface> {
     let surface = &framerail::devices::host_picture(frame).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()?;
     let (width, height) = size_within(surface.width(), surface.height(), SIDE, SIDE);

@@ -1,4 +1,4 @@
-//! Counts what a run covers, for the lines at its end.
+//! Counts the covered objects, for the summary.
 
 use std::sync::{
     Arc,
@@ -10,10 +10,10 @@ use framerail::{
     pipeline::{FrameItem, Probe, Verdict},
 };
 
-/// Faces, or what else a model finds, on their way to being covered.
+/// Counts faces, or other objects of a model, before they are covered.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// What one is called.
+    /// The name of the class.
     noun: String,
     counts: Arc<Counts>,
 }
@@ -26,17 +26,17 @@ struct Counts {
 }
 
 impl Tally {
-    /// Of things that are called so.
+    /// For objects of this class.
     pub fn new(noun: &str) -> Self {
         Self { noun: noun.to_owned(), counts: Arc::default() }
     }
 
-    /// What one is called.
+    /// The name of the class.
     pub fn noun(&self) -> &str {
         &self.noun
     }
 
-    /// For the edge into the stage that covers faces.
+    /// Callback for the edge into the stage that covers faces.
     pub fn probe(&self) -> Probe {
         let counts = Arc::clone(&self.counts);
         Arc::new(move |item: &mut FrameItem| {
@@ -49,7 +49,7 @@ impl Tally {
         })
     }
 
-    /// In words: `382 faces in 380 frames, 12 of them filled in`.
+    /// Formats the counts: `382 faces in 380 frames, 12 of them filled in`.
     pub fn words(&self) -> String {
         let [frames, seen, filled] =
             [&self.counts.frames_with_faces, &self.counts.seen, &self.counts.filled].map(|count| count.load(Ordering::Relaxed));

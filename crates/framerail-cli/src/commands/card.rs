@@ -58,7 +58,7 @@ impl CardCommand {
         if path.extension().is_none_or(|extension| extension != "toml") {
             return Err(Failure::new(USAGE, format_args!("-o {}: name a file that ends in .toml", path.display())));
         }
-        // Beside the card the model's name will do.
+        // Beside the card the file name suffices.
         let whole = || std::path::absolute(&self.model).unwrap_or_else(|_| self.model.clone());
         let place = if self.model.parent() == path.parent() { self.model.file_name().map(PathBuf::from) } else { None };
         let place = place.unwrap_or_else(whole);
@@ -110,12 +110,12 @@ fn model_failure(error: InferError) -> Failure {
     Failure::new(MODEL, error)
 }
 
-/// A word of a pipeline's text.
+/// Quotes a word for a pipeline's text.
 fn quoted(word: &str) -> String {
     format!("\"{}\"", word.replace('\\', r"\\").replace('"', "\\\""))
 }
 
-/// What was found, and what makes a card look wrong.
+/// The number of detections, and signs of a wrong card.
 fn findings(stats: &RunStats) -> String {
     let (frames, found) = (stats.frames_done(), stats.counter("detections"));
     let mut words = format!("{found} detections in {frames} frames");
@@ -133,7 +133,7 @@ fn findings(stats: &RunStats) -> String {
     words
 }
 
-/// Puts the contact sheet on the edges around the stage that draws.
+/// Attaches the contact sheet to the edges around `draw`.
 fn add_probes(planned: &mut PlannedGraph, sheet: &ContactSheet) -> CommandResult {
     let edge_into = |planned: &PlannedGraph, name: &str| {
         let node = planned.node(name)?.id;

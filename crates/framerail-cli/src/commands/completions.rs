@@ -1,4 +1,4 @@
-//! `framerail completions` and `framerail man`: what the command line says of itself, for shells and for `man`.
+//! `framerail completions` and `framerail man`, generated from the command line's definition.
 
 use std::{fs, path::PathBuf};
 

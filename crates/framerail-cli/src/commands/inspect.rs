@@ -20,7 +20,7 @@ pub struct InspectCommand {
 }
 
 impl InspectCommand {
-    /// Prints what is known of the stages.
+    /// Prints the descriptions of the stages.
     pub fn execute(&self) -> CommandResult {
         let registry = framerail::registry();
         let as_json = |text: serde_json::Result<String>| {

@@ -40,7 +40,7 @@ pub struct JoinCommand {
 }
 
 impl JoinCommand {
-    /// Writes the joined file and says what is in it.
+    /// Writes the joined file and reports its content.
     pub fn execute(&self, quiet: bool) -> CommandResult {
         let files = RunFiles::default();
         for path in self.pieces.iter().map(PathBuf::as_path).chain([self.source.as_ref()]) {

@@ -39,7 +39,7 @@ pub struct ProbeCommand {
     reading: bool,
 }
 
-/// What is printed of a file.
+/// The report on a file.
 #[derive(serde::Serialize)]
 struct Probed {
     #[serde(flatten)]

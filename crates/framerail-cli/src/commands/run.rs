@@ -93,17 +93,17 @@ fn parse(text: &str) -> Result<Description, Failure> {
     Description::parse(text).map_err(|diagnostic| Diagnostics::from(diagnostic).into())
 }
 
-/// Whether an argument names a pipeline file, there or not.
+/// Whether an argument names a pipeline file, existing or not.
 fn is_file(argument: &str) -> bool {
     argument.ends_with(".toml") && (Path::new(argument).exists() || !argument.contains(char::is_whitespace))
 }
 
-/// Joins words that the shell has taken apart; those with spaces had quotes around them and get them back.
+/// Joins words that the shell has split; those with spaces were quoted, and are quoted again.
 fn joined(words: &[String]) -> String {
     let mut at_stage = true;
     let mut parts = Vec::with_capacity(words.len());
     for word in words {
-        // Where a stage is expected, a word with spaces is a stage with its arguments: 'read in.mp4' ! blur.
+        // In place of a stage, a word with spaces is a stage with its arguments: 'read in.mp4' ! blur.
         parts.push(if at_stage { word.clone() } else { quoted(word) });
         at_stage = matches!(word.as_str(), "!" | "(" | ")");
     }
@@ -125,7 +125,7 @@ fn quoted(word: &str) -> String {
     format!("{key}'{value}'")
 }
 
-/// `OK`, what flows between the stages, and how stages will work.
+/// `OK`, the format of every edge, and notices of stages.
 fn formats(plan: &Plan) -> String {
     let picture = plan.picture();
     let width = picture.edges.iter().map(|edge| edge.from.chars().count() + edge.to.chars().count()).max().unwrap_or(0) + 4;

@@ -1,4 +1,4 @@
-//! What `doctor` says of cards: driver, cards, decoders, encoders, compiler.
+//! `doctor`'s findings about GPUs: driver, GPUs, decoders, encoders, compiler.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -13,7 +13,7 @@ use framerail::{
 
 use super::{Finding, Verdict};
 
-/// Every finding about cards; one line where there is none.
+/// All findings about GPUs; one line if there is none.
 pub fn findings() -> Vec<Finding> {
     let version = match driver_version() {
         Ok(version) => version,
@@ -39,13 +39,13 @@ fn driver((major, minor): (u32, u32)) -> Finding {
     Finding::new("CUDA driver", Verdict::Ok, format!("{module}supports CUDA {major}.{minor}"))
 }
 
-/// The version in the driver's own words: the first word made of numbers and dots after `Module`.
+/// The version in the driver's text: the first word of digits and dots after `Module`.
 fn kernel_module(text: &str) -> Option<&str> {
     let is_version = |word: &&str| word.contains('.') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.lines().next()?.split_once("Module")?.1.split_whitespace().find(is_version)
 }
 
-/// A card and its decoder.
+/// A GPU and its decoder.
 fn card(ordinal: u32) -> Vec<Finding> {
     let info = match device_info(ordinal) {
         Ok(info) => info,
@@ -69,7 +69,7 @@ fn card(ordinal: u32) -> Vec<Finding> {
     findings
 }
 
-/// A line for each codec.
+/// A line per codec.
 fn decoder(device: &Arc<CudaDevice>) -> Vec<Finding> {
     let found = match nvdec::check_library().and_then(|()| nvdec::capabilities(device)) {
         Ok(found) if found.is_empty() => {

@@ -17,10 +17,10 @@ use crate::{
     outputs, terminal,
 };
 
-/// Decoders that common footage needs.
+/// Decoders for common footage.
 const DECODERS: [&str; 8] = ["h264", "hevc", "vp9", "libdav1d", "mpeg4", "mjpeg", "prores", "ffv1"];
 
-/// Encoders that common outputs need.
+/// Encoders for common outputs.
 const ENCODERS: [&str; 6] = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mjpeg", "png"];
 
 /// Without this encoder, `blur-faces` cannot write MP4 by default.
@@ -53,12 +53,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// One finding.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
     what: &'static str,
     verdict: Verdict,
-    /// What was found, and what to do where it is not well.
+    /// The finding, and what to do about a problem.
     words: String,
     /// The same as data, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ impl Finding {
 }
 
 impl DoctorCommand {
-    /// Prints a line for each thing.
+    /// Prints one line per finding.
     pub fn execute(&self) -> CommandResult {
         let search = SearchPath::from_env();
         let mut findings = vec![ffmpeg(), decoders(), encoders(), runtime(&search)];
@@ -141,7 +141,7 @@ fn runtime(search: &SearchPath) -> Finding {
     }
 }
 
-/// A finding for each card that is built in or lies where cards are looked for.
+/// A finding for each built-in card and each card in the search path.
 fn models(search: &SearchPath) -> Vec<Finding> {
     let mut names = vec!["centerface".to_owned()];
     for folder in card_folders(search) {
@@ -177,7 +177,7 @@ fn model(name: &str, search: &SearchPath) -> Finding {
     match files.iter().find(|file| file.is_file()) {
         Some(file) => Finding::new("model", Verdict::Ok, format!("{name}: {card}, {}", file.display())),
         None => {
-            // Only the model that `blur-faces` takes by default is needed.
+            // Only the default model of `blur-faces` is required.
             let (verdict, hint) = if name == "centerface" { (Verdict::Fail, "; `make setup` installs it") } else { (Verdict::Warn, "") };
             Finding::new("model", verdict, format!("{name}: {card}, but {} is missing{hint}", found.card.file.display()))
         }
