@@ -145,7 +145,7 @@ def test_missing_frames_are_marked(clip, fakes, tmp_path):
     assert results["Short"].is_right is False and "3 missing" in results["Short"].verdict
 
 
-def test_resized_pictures_are_recognised(clip, fakes, tmp_path):
+def test_resized_frames_are_recognised(clip, fakes, tmp_path):
     _, results, _ = measure(clip, fakes, ["Right"], "resized", tmp_path)
     assert results["Right"].is_right, results["Right"].verdict
 
@@ -174,7 +174,7 @@ def test_a_reader_that_hangs_is_ended(clip, fakes):
     assert not worker.is_alive
 
 
-def test_frames_that_cannot_be_told_apart_are_right():
+def test_indistinguishable_frames_are_right():
     still = np.zeros((5, 4, 3), np.float32)
     still[4] = 40
     comparison = check.Comparison()
@@ -202,7 +202,7 @@ def test_the_command_writes_its_files(clip, fakes, tmp_path, capsys):
         command.main(["readers", clip, "--cases", "nothing"])
 
 
-def test_odd_files_are_told_by_reader(fakes, monkeypatch, capsys, tmp_path):
+def test_results_of_odd_files_are_listed_by_reader(fakes, monkeypatch, capsys, tmp_path):
     chosen = ("b-frames", "edit-list", "rotated")
     monkeypatch.setattr(oddities, "ODDITIES", tuple(oddity for oddity in oddities.ODDITIES if oddity.name in chosen))
     out = tmp_path / "out.json"

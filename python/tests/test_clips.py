@@ -84,7 +84,7 @@ def test_a_stretch_of_time_at_the_videos_own_rate(reader):
         ({"start": 90}, "90"),
     ],
 )
-def test_impossible_clips_are_told(reader, options, words):
+def test_impossible_clips_are_reported(reader, options, words):
     with pytest.raises(ValueError, match=words):
         fr.sample_clips(reader, **options)
 
@@ -123,7 +123,7 @@ def test_one_draw_for_a_clip_or_for_each_frame(reader):
     assert not all((frame == by_frame[0]).all() for frame in by_frame)
 
 
-def test_unfit_augmentation_is_told(reader):
+def test_unfit_augmentation_is_reported(reader):
     frames = reader.read_frames([0])
     with pytest.raises(ValueError, match="flip_horizontal"):
         fr.Augment(flip_horizontal=2.0)

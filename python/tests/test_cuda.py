@@ -159,7 +159,7 @@ def test_augmentation_is_that_of_the_host(wide):
     assert apart(found, expected).max() < 1e-3
 
 
-def test_a_pipeline_runs_on_the_card(wide, tmp_path):
+def test_a_pipeline_runs_on_the_gpu(wide, tmp_path):
     numbers = []
     pipeline = fr.Pipeline(f"read {wide} device=cuda ! null")
     pipeline.on("read", lambda items: numbers.extend(item.index for item in items))
@@ -167,7 +167,7 @@ def test_a_pipeline_runs_on_the_card(wide, tmp_path):
     assert numbers == list(range(240))
 
 
-def test_small_pictures_too(clip):
+def test_small_frames_too(clip):
     """What is below the card's least size is decoded on the host, and says so."""
     reader = fr.VideoReader(clip, device=CARD)
     found = reader.read_frames([59, 0])
@@ -200,7 +200,7 @@ def run_means(clip, device, **options):
     return model, found, pipeline.run()
 
 
-def test_the_torch_stage_finds_what_it_finds_on_the_host_and_pictures_stay_on_the_card(wide):
+def test_the_torch_stage_finds_what_it_finds_on_the_host_and_frames_stay_on_the_gpu(wide):
     model, found, stats = run_means(wide, "cuda")
     _, expected, _ = run_means(wide, "cpu")
     assert model.weight.is_cuda and set(model.seen) == {(torch.device(CARD), False)} and len(model.seen) == 15
@@ -251,7 +251,7 @@ def test_half_a_model_gets_half_floats_and_kept_tensors_stay(wide):
     assert [number for pictures in kept for number in numbers_of(pictures.cpu())] == list(range(240))
 
 
-def test_stage_functions_write_planes_on_the_card(wide):
+def test_stage_functions_write_planes_on_the_gpu(wide):
     numbers, written = [], []
 
     @fr.stage(batch=4)
@@ -344,7 +344,7 @@ def test_after_memory_ran_out_reading_goes_on(wide):
     assert numbers_of(reader.read_frames([8, 9]).cpu()) == [8, 9]
 
 
-def test_frames_on_a_card_come_to_the_host_where_a_consumer_wants_them_there(wide):
+def test_frames_on_a_gpu_come_to_the_host_where_a_consumer_wants_them_there(wide):
     np = pytest.importorskip("numpy", "2.1")
     tensor = fr.VideoReader(wide, device=CARD, output="dlpack").read_frames([7, 8])
     assert numbers_of(np.from_dlpack(tensor, device="cpu")) == [7, 8]

@@ -55,6 +55,6 @@ def test_an_address_is_read_like_a_file(server):
 
 
 @pytest.mark.usefixtures("no_hang")
-def test_nobody_there_is_told(server):
+def test_a_missing_server_is_reported(server):
     with pytest.raises((OSError, fr.DecodeError)):
         fr.VideoReader("http://127.0.0.1:9/none.mp4", timeout=5)

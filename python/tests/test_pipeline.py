@@ -163,7 +163,7 @@ def test_files_with_pipelines(clip, tmp_path):
         fr.Pipeline(tmp_path / "missing.toml")
 
 
-def test_progress_is_told(long_clip, capsys):
+def test_progress_is_reported(long_clip, capsys):
     told = []
     fr.Pipeline(f"read '{long_clip}' ! sample every=1 ! null").on("sample", lambda batch: None).run(progress=told.append)
     assert all(stats["stages"] for stats in told)

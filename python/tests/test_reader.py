@@ -101,7 +101,7 @@ def test_batches_choose_frames(reader):
     assert len(reader.batches(16)) == 4
 
 
-def test_batches_carry_the_right_pictures_and_options_of_their_own(reader):
+def test_batches_carry_the_right_frames_and_their_own_options(reader):
     for batch in reader.batches(7, every=3, dtype="float32", layout="THWC"):
         assert batch.data.dtype == np.float32 and batch.data.shape[1:] == (HEIGHT, WIDTH, 3)
         assert numbers_of(batch.data, "THWC") == batch.numbers.tolist()
@@ -153,7 +153,7 @@ def test_what_a_file_object_raises_is_the_cause(clip):
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_wrong_sources_are_told(tmp_path):
+def test_wrong_sources_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing.mp4"):
         fr.VideoReader(tmp_path / "missing.mp4")
     (tmp_path / "text.mp4").write_text("this is no video")
@@ -218,7 +218,7 @@ def test_unknown_options_are_type_errors(clip):
         fr.VideoReader(clip, devise="cpu")
 
 
-def test_a_card_that_is_not_there_is_told(clip):
+def test_a_missing_gpu_is_reported(clip):
     try:
         fr.VideoReader(clip, device="cuda:97")
     except fr.CudaError as error:
@@ -409,7 +409,7 @@ def test_colours_are_those_of_the_stream_where_the_container_states_none(tmp_pat
         assert reader.metadata.color["primaries"] is None
 
 
-def test_square_pixels_are_told_from_unknown_ones(tmp_path):
+def test_square_pixels_are_distinguished_from_unknown_ones(tmp_path):
     shapes = {}
     for name, value in (("square", "1"), ("wide", "4/3"), ("unknown", "0")):
         with fr.VideoReader(make_clip(tmp_path / f"{name}.mkv", frames=3, options=("-vf", f"setsar={value}")), output="numpy") as reader:

@@ -241,7 +241,7 @@ def test_sources_of_several_sizes(clip, tmp_path):
     assert boxes == {0: (16, 12, 32, 24), 1: (20, 16, 40, 32)}
 
 
-def test_a_function_is_a_stage_of_its_own(clip):
+def test_a_function_is_a_separate_stage(clip):
     threads, sizes = set(), []
 
     @fr.stage(batch=8)

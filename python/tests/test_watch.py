@@ -39,7 +39,7 @@ def test_a_run_is_watched_while_it_goes_on(clip):
         ask(address, "/stats")
 
 
-def test_pictures_are_shown_and_the_page_stops_the_run(long_clip):
+def test_images_are_shown_and_the_page_stops_the_run(long_clip):
     pipeline = fr.Pipeline(f"read '{long_clip}' device=cpu realtime=yes stay=yes ! null")
     started, result = threading.Event(), {}
     pipeline.on("read", lambda batch: started.set())
@@ -53,7 +53,7 @@ def test_pictures_are_shown_and_the_page_stops_the_run(long_clip):
     assert not thread.is_alive() and result["stages"][0]["name"] == "read"
 
 
-def test_who_may_watch_is_said_as_on_the_command_line(clip, monkeypatch):
+def test_who_may_watch_is_reported_as_on_the_command_line(clip, monkeypatch):
     monkeypatch.delenv("FRAMERAIL_SERVE_TOKEN", raising=False)
     pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
     with socket.socket() as taken:

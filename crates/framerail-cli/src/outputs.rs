@@ -6,7 +6,7 @@ use std::path::Path;
 use framerail::{
     core::RunFiles,
     media::{MediaError, OutputRules, commit},
-    pipeline::GraphPicture,
+    pipeline::GraphDrawing,
 };
 
 use crate::exit::{Failure, INTERNAL, OUTPUT, USAGE};
@@ -78,11 +78,11 @@ impl GraphFormat {
 ///
 /// # Errors
 /// `OUTPUT`, and `USAGE` for another extension.
-pub fn write_graph(path: &Path, picture: &GraphPicture, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
+pub fn write_graph(path: &Path, drawing: &GraphDrawing, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
     let bytes = match GraphFormat::of(path)? {
-        GraphFormat::Svg => picture.svg().into_bytes(),
-        GraphFormat::Dot => picture.dot().into_bytes(),
-        GraphFormat::Png => picture.png().map_err(|error| Failure::new(INTERNAL, error))?,
+        GraphFormat::Svg => drawing.svg().into_bytes(),
+        GraphFormat::Dot => drawing.dot().into_bytes(),
+        GraphFormat::Png => drawing.png().map_err(|error| Failure::new(INTERNAL, error))?,
     };
     write(path, &bytes, overwrite, files)
 }

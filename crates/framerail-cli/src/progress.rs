@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn speed_is_told_in_words() {
+    fn speed_is_formatted_as_text() {
         assert_eq!(speed(0, 100, 3.0), "starting");
         assert_eq!(speed(50, 0, 4.0), "12.5 frames/s");
         assert_eq!(speed(50, 100, 4.0), "12.5 frames/s, 0:04 left");

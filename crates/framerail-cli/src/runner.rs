@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use framerail::core::RunFiles;
 use framerail::pipeline::{
-    Chain, Description, DeviceChoice, GraphPicture, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, ServeDescription, check,
+    Chain, Description, DeviceChoice, GraphDrawing, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, ServeDescription, check,
 };
 
 use crate::{
@@ -147,7 +147,7 @@ pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescriptio
 pub fn write_up(args: &RunArgs, stats: &RunStats, overwrite: bool, files: &RunFiles) -> Result<(), Failure> {
     let written = args.stats.as_deref().map_or(Ok(()), |path| outputs::write_json(path, stats, overwrite, files));
     if let Some(path) = &args.graph {
-        outputs::write_graph(path, &GraphPicture::from_stats(stats), overwrite, files)?;
+        outputs::write_graph(path, &GraphDrawing::from_stats(stats), overwrite, files)?;
     }
     written
 }

@@ -27,9 +27,9 @@ fn refused(place: &Place, cli: Cli, code: i32, words: &[&str]) {
     assert!(output.stdout.is_empty(), "{output}");
     assert_one_line(&output);
     // Below it the pipeline's text is shown, which names everything.
-    let said: String = output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("  help: ")).collect();
+    let stated: String = output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("  help: ")).collect();
     for word in words {
-        assert!(said.contains(word), "'{word}' is missing\n{output}");
+        assert!(stated.contains(word), "'{word}' is missing\n{output}");
     }
     assert!(contents(place) == before, "something was left behind, or changed\n{output}");
 }

@@ -17,7 +17,7 @@ fn frame_count(path: &Path) -> usize {
 }
 
 #[test]
-fn frames_times_size_and_sound_are_those_of_the_input() {
+fn frames_times_size_and_audio_are_those_of_the_input() {
     let ticks: Vec<i64> = (0..24).map(|frame| frame * 40 + (frame % 3) * 7).collect();
     let faces = ClipSpec::default().size(320, 182).frames(24).content(Content::Faces(FacesSpec::crossing(&[])));
     let clip = faces.pts(1, 1000, &ticks).audio(AudioCodec::Aac).make();
@@ -60,7 +60,7 @@ fn the_face_is_covered_and_the_records_are_written() {
 }
 
 #[test]
-fn none_leaves_pictures_as_they_are() {
+fn none_leaves_frames_as_they_are() {
     let place = Place::new();
     let options = ["--replacewith", "none", "--codec", "libx264", "--encoder-options", "qp=0", "-q"];
     place
@@ -176,7 +176,7 @@ fn a_stopped_run_keeps_the_older_file_and_says_so() {
 }
 
 #[test]
-fn pictures_become_pictures() {
+fn images_become_images() {
     let place = Place::new();
     place.copy(&carphone(), "clip.mp4");
     let first = "read clip.mp4 duration=0.01 ! write photo.png";
@@ -188,7 +188,7 @@ fn pictures_become_pictures() {
 }
 
 #[test]
-fn a_pattern_of_pictures_is_taken_as_single_pictures() {
+fn a_pattern_of_images_is_taken_as_single_images() {
     let place = Place::new();
     place.copy(&carphone(), "clip.mp4");
     for name in ["a.jpg", "b.jpg"] {
@@ -274,7 +274,7 @@ fn options_become_a_pipeline() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_said() {
+fn what_is_not_there_yet_is_reported() {
     let place = Place::new();
     let refused = |arguments: &[&str], words: &str| {
         place.framerail().arg("blur-faces").args(arguments).run().assert_code(2).assert_stderr_contains(words);

@@ -28,7 +28,7 @@ fn a_file_is_named_with_line_and_column() {
 }
 
 #[test]
-fn stages_that_do_not_fit_are_told_what_mends_it() {
+fn errors_of_stages_that_do_not_fit_say_what_fixes_them() {
     let clip = ClipSpec::default().make();
     let text = format!("read {} ! blur ! write out.mp4", clip.path().display());
     let output = Place::new().framerail().args(["run", &text]).run();
@@ -112,7 +112,7 @@ fn a_failed_run_still_leaves_its_statistics() {
 }
 
 #[test]
-fn places_for_records_are_looked_at_first() {
+fn places_for_records_are_checked_first() {
     let place = Place::new();
     let run = |option: &str, file: &str| place.framerail().args(["run", "read missing.mp4 ! null", option, file]).run();
     run("--graph", "graph.jpeg").assert_code(2).assert_stderr_contains(".svg, .dot or .png");
@@ -152,7 +152,7 @@ fn a_card_that_is_not_there_is_an_error_when_it_was_asked_for() {
 }
 
 #[test]
-fn without_a_card_nothing_is_said_of_it() {
+fn a_machine_without_a_gpu_gets_no_notice() {
     if framerail::devices::is_card_present() {
         eprintln!("this machine has a card: not tested here");
         return;

@@ -11,8 +11,8 @@ use framerail_testkit::ClipSpec;
 /// Where a program says that it serves.
 const TOLD: &str = "monitoring page: http://";
 
-fn address(told: &str) -> String {
-    let (_, rest) = told.split_once("monitoring page: ").expect("told");
+fn address(reported: &str) -> String {
+    let (_, rest) = reported.split_once("monitoring page: ").expect("told");
     rest.split_whitespace().next().expect("an address").to_owned()
 }
 
@@ -65,7 +65,7 @@ fn a_served_run_ends_as_ever() {
 }
 
 #[test]
-fn a_pipeline_file_says_where_and_the_command_may_say_otherwise() {
+fn the_command_overrides_the_device_of_a_pipeline_file() {
     let place = Place::new();
     let clip = ClipSpec::default().make();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");

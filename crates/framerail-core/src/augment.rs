@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_picture_fits() {
+    fn a_whole_image_fits() {
         assert_eq!(spec().fault(), None);
         assert_eq!(spec().misfit(&AugmentParams::whole(40, 30)), None);
         assert_eq!(spec().normalisation(), [(255.0, 0.0); 3]);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_batches_is_said() {
+    fn what_is_wrong_with_batches_is_reported() {
         let fault = |change: &dyn Fn(&mut AugmentSpec)| {
             let mut spec = spec();
             change(&mut spec);

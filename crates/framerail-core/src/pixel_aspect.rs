@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_grow_to_square_pixels() {
+    fn frames_grow_to_square_pixels() {
         let square = |num, den, width, height| PixelAspect::of(Rational::new(num, den)).square_size(width, height);
         assert_eq!(square(1, 1, 640, 480), (640, 480));
         assert_eq!(square(2, 1, 352, 576), (704, 576));

@@ -14,8 +14,8 @@ fn hides_as_the_host_does() {
 }
 
 #[test]
-fn many_regions_of_many_pictures_take_several_launches() {
-    cases::many_regions_of_many_pictures_take_several_launches(&Emulator::default());
+fn many_regions_of_many_frames_take_several_launches() {
+    cases::many_regions_of_many_frames_take_several_launches(&Emulator::default());
 }
 
 #[test]

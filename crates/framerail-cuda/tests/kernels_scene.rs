@@ -14,8 +14,8 @@ fn histograms_are_those_of_the_host_in_every_format() {
 }
 
 #[test]
-fn many_pictures_take_several_launches() {
-    cases::many_pictures_take_several_launches(&Emulator::default());
+fn many_frames_take_several_launches() {
+    cases::many_frames_take_several_launches(&Emulator::default());
 }
 
 #[test]

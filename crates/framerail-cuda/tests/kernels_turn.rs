@@ -9,8 +9,8 @@ use framerail_cuda::kernels::{RawPicture, turn_raw};
 use kernels_cases::{Noise, turn as cases};
 
 #[test]
-fn turned_pictures_hold_each_sample_in_its_new_place() {
-    cases::turned_pictures_hold_each_sample_in_its_new_place(&Emulator::default());
+fn turned_frames_hold_each_sample_in_its_new_place() {
+    cases::turned_frames_hold_each_sample_in_its_new_place(&Emulator::default());
 }
 
 #[test]

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_beside_the_picture_change_between_runs() {
+    fn further_inputs_change_between_runs() {
         let search =
             crate::SearchPath { home: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.framerail").into()), ..Default::default() };
         let runtime = crate::Runtime::load(None, &search).expect("installed library");

@@ -309,12 +309,12 @@ fn detr(file: &OnnxFile, boxes: &Declared, scores: &Declared, masks: Option<&Dec
 
 /// Final boxes with scores and labels.
 fn listed(file: &OnnxFile) -> Guess {
-    let told = file.inputs().iter().find(|input| matches!(input.name.as_str(), "orig_target_sizes" | "im_shape" | "image_shape"));
+    let geometry = file.inputs().iter().find(|input| matches!(input.name.as_str(), "orig_target_sizes" | "im_shape" | "image_shape"));
     let mut found = Guess { family: "boxes: finished boxes with scores and labels".into(), ..Guess::default() };
     found.head = classes(file, 91);
     found.stretch = true;
     found.output = "[output.boxes]\nboxes = \"boxes\"\nscores = \"scores\"\nlabels = \"labels\"\nsuppressed = true\n".into();
-    if let Some(input) = told {
+    if let Some(input) = geometry {
         found.output.push_str("space = \"frame\"\n");
         found.output = format!("[input.more.{}]\nvalue = [\"frame_width\", \"frame_height\"]\n\n{}", input.name, found.output);
         found.unknown.push(format!("input.more.{}: width first, or height first", input.name));
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn families_are_told_by_names_and_shapes() {
+    fn families_are_recognised_by_names_and_shapes() {
         let scrfd: Vec<(String, Vec<i64>)> =
             [12800, 3200, 800].iter().flat_map(|rows| [1, 4, 10].map(|values| (format!("{rows}x{values}"), vec![*rows, values]))).collect();
         let scrfd: Vec<(&str, &[i64])> = scrfd.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_told_for_each_picture() {
+    fn sizes_are_filled_for_each_image() {
         let sizes = fill("value = [\"frame_width\", \"frame_height\"]", 7, &[-1, 2]);
         assert_eq!(sizes, Ok((vec![2, 2], Elements::I64(vec![640, 480, 100, 50]))));
         let factors = fill("value = [\"scale_y\", \"scale_x\"]", 1, &[1, 2]);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told() {
+    fn what_does_not_fit_is_reported() {
         for (text, elem_type, dims, expected) in [
             ("value = [1, 2, 3]", 1, &[-1, 2][..], "2 elements per image, and the model card gives 3 values"),
             ("value = \"scale_x\"", 7, &[-1, 1], "takes integers, and the model card gives scale_x"),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_pictures_are_not_filled_again() {
+    fn inputs_are_not_filled_again_for_the_same_geometry() {
         let names = |text: &str| MoreInputs(vec![MoreInput::new(&card(text), &declared(7, &[-1, 2])).expect("fits")]);
         let (sizes, constant, mut filled) =
             (names("value = [\"frame_width\", \"frame_height\"]"), names("value = 1"), FilledInputs::default());

@@ -47,7 +47,7 @@ fn assert_contains(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_sound_model_and_card_load() {
+fn a_valid_model_and_card_load() {
     load(&constant_model(&[1, 3, 32, 32], &[BOXES])).expect("sound");
 }
 

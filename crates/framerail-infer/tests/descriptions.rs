@@ -244,8 +244,8 @@ fn cards_say_what_they_lack() {
         ("[input]\n[output.embedding]\noutput = \"out\"\nlength = 3\n", "should have 3 values per image"),
         ("[input]\n[output.embeding]\noutput = \"out\"\n", "did you mean 'embedding'?"),
     ] {
-        let told = refused(&out, &format!("{HEAD}{card}"));
-        assert!(told.contains(expected) && told.lines().count() == 1, "{told}");
+        let reported = refused(&out, &format!("{HEAD}{card}"));
+        assert!(reported.contains(expected) && reported.lines().count() == 1, "{reported}");
     }
 }
 

@@ -23,12 +23,12 @@ fn scores(model: &[u8], card: &str, views: &[View<'_>], precision: Precision) ->
     let (_folder, options) = placed(model, &card);
     let mut predictor = Predictor::load(&DetectorOptions { batch: 2, precision, ..options }).expect("sound model and card");
     let dtype = predictor.input_spec(64, 48).expect("any size").dtype;
-    let said = predictor.predict(views).expect("runs");
-    (dtype, rgb_scores(&said))
+    let stated = predictor.predict(views).expect("runs");
+    (dtype, rgb_scores(&stated))
 }
 
 #[test]
-fn pictures_of_bytes_and_halves_say_what_floats_say() {
+fn uint8_and_float16_inputs_give_the_results_of_float32() {
     let (first, second) = (picture(64, 48), picture(31, 50));
     let views = [View::whole(&first), View::part(&second, BBox::from_xyxy(3.0, 4.5, 20.0, 31.0)), View::whole(&second)];
     let (dtype, expected) = scores(&mean_color_model(16), &mean_color_card(16), &views, Precision::Auto);
@@ -50,20 +50,20 @@ fn pictures_of_bytes_and_halves_say_what_floats_say() {
 
 fn refused(model: &[u8], card: &str) -> String {
     let (_folder, options) = placed(model, card);
-    let told = Predictor::load(&options).err().expect("refused").to_string();
-    assert_eq!(told.lines().count(), 1, "{told}");
-    told
+    let reported = Predictor::load(&options).err().expect("refused").to_string();
+    assert_eq!(reported.lines().count(), 1, "{reported}");
+    reported
 }
 
 #[test]
 fn bytes_are_not_scaled_down() {
-    let told = refused(&byte_model(8), &byte_card(8).replace("layout", "scale = 0.00392156862745098\nlayout"));
+    let reported = refused(&byte_model(8), &byte_card(8).replace("layout", "scale = 0.00392156862745098\nlayout"));
     assert!(
-        told.contains("input 'image' takes uint8") && told.contains("0 to 255 become 0 to 1,") && told.contains("leave scale"),
-        "{told}"
+        reported.contains("input 'image' takes uint8") && reported.contains("0 to 255 become 0 to 1,") && reported.contains("leave scale"),
+        "{reported}"
     );
-    let told = refused(&byte_model(8), &byte_card(8).replace("layout", "mean = [0.0, 127.5, 0.0]\nlayout"));
-    assert!(told.contains("become -127.5 to 127.5"), "{told}");
+    let reported = refused(&byte_model(8), &byte_card(8).replace("layout", "mean = [0.0, 127.5, 0.0]\nlayout"));
+    assert!(reported.contains("become -127.5 to 127.5"), "{reported}");
     // Whatever comes out at one step a value is kept: normalised by 1/255 and back, or turned round.
     for kept in [
         "scale = 0.00392156862745098\nstd = [0.00392156862745098, 0.00392156862745098, 0.00392156862745098]\n",
@@ -72,8 +72,8 @@ fn bytes_are_not_scaled_down() {
         let (_folder, options) = placed(&byte_model(8), &byte_card(8).replace("layout", &format!("{kept}layout")));
         Predictor::load(&options).expect("keeps every value");
     }
-    let told = refused(&typed_model((INT8, &[1, 3, 8, 8]), &[("mean", FLOAT, &[1, 3], &[0.0; 3])]), &mean_color_card(8));
-    assert!(told.contains("input 'image' has type int8") && told.contains("float32, float16 or uint8"), "{told}");
+    let reported = refused(&typed_model((INT8, &[1, 3, 8, 8]), &[("mean", FLOAT, &[1, 3], &[0.0; 3])]), &mean_color_card(8));
+    assert!(reported.contains("input 'image' has type int8") && reported.contains("float32, float16 or uint8"), "{reported}");
 }
 
 #[test]
@@ -81,10 +81,10 @@ fn exports_in_half_precision_find_boxes() {
     let (_folder, options) = placed(&half_yolo(), HALF_YOLO_CARD);
     let mut detector = Detector::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
     let found = detector.detect(&[&picture(128, 64), &picture(64, 64), &picture(64, 128)]).expect("runs");
-    let told = |found: &[Detection]| found.iter().map(|found| (found.label.id, found.score, found.bbox)).collect::<Vec<_>>();
+    let reported = |found: &[Detection]| found.iter().map(|found| (found.label.id, found.score, found.bbox)).collect::<Vec<_>>();
     // 128x64 into 64x64: half the size, 16 rows of padding above.
     let wide = BBox::from_xyxy(48.0, 24.0, 80.0, 40.0);
-    assert_eq!(told(&found[0]), [(0, 0.875, wide), (1, 0.625, wide)]);
+    assert_eq!(reported(&found[0]), [(0, 0.875, wide), (1, 0.625, wide)]);
     assert_eq!(found.iter().map(|found| found[0].bbox.width()).collect::<Vec<_>>(), [32.0, 16.0, 32.0]);
 }
 
@@ -119,10 +119,10 @@ fn masks_of_class_numbers_in_bytes_and_outputs_that_are_not_read() {
     let outputs: [(&str, u64, &[i64], &[f32]); 1] = [("out", UINT8, &[1, 2, 2], &[0.0, 1.0, 1.0, 0.0])];
     let (_folder, options) = placed(&typed_model((FLOAT, &[1, 3, 8, 8]), &outputs), &card);
     let frame = rgb_frame(8, 8, &[0; 192]);
-    let said = Predictor::load(&options).expect("sound").predict(&[View::whole(&frame)]).expect("runs").remove(0);
-    let Prediction::Description(Some(said)) = said else { panic!("{said:?}") };
-    assert!(matches!(&said.value, AttributeValue::Mask(mask) if mask.coverage() == [0, 255, 255, 0]), "{said:?}");
+    let stated = Predictor::load(&options).expect("sound").predict(&[View::whole(&frame)]).expect("runs").remove(0);
+    let Prediction::Description(Some(stated)) = stated else { panic!("{stated:?}") };
+    assert!(matches!(&stated.value, AttributeValue::Mask(mask) if mask.coverage() == [0, 255, 255, 0]), "{stated:?}");
     let strange: [(&str, u64, &[i64], &[f32]); 1] = [("out", 13, &[1, 2, 2], &[0.0; 4])];
-    let told = refused(&typed_model((FLOAT, &[1, 3, 8, 8]), &strange), &card);
-    assert!(told.contains("output 'out' uint64[1,2,2] has elements that are not read"), "{told}");
+    let reported = refused(&typed_model((FLOAT, &[1, 3, 8, 8]), &strange), &card);
+    assert!(reported.contains("output 'out' uint64[1,2,2] has elements that are not read"), "{reported}");
 }

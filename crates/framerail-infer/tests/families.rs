@@ -76,7 +76,7 @@ fn finished_boxes_are_not_suppressed_again() {
 }
 
 #[test]
-fn a_model_for_one_picture_has_no_batch() {
+fn a_model_for_one_image_has_no_batch() {
     // torchvision's detectors: no batch in or out. Here with the means of the picture's channels as scores.
     let card = format!(
         "{HEAD}labels = [\"red\", \"green\", \"blue\"]\n[input]\nwidth = 8\nheight = 4\nscale = 0.00392156862745098\n\
@@ -103,8 +103,8 @@ fn a_model_for_one_picture_has_no_batch() {
     let names = |found: &[Detection]| found.iter().map(|found| found.label.name.to_string()).collect::<Vec<_>>();
     assert_eq!((names(&found[0]), names(&found[1])), (vec!["red".into(), "blue".into()], vec!["green".into()]));
     assert_box(&found[0][1], [8.0, 0.0, 12.0, 2.0]);
-    let told = Detector::load(&DetectorOptions { batch: 2, ..options }).err().expect("refused").to_string();
-    assert!(told.starts_with("batch=2: this model takes one image"), "{told}");
+    let reported = Detector::load(&DetectorOptions { batch: 2, ..options }).err().expect("refused").to_string();
+    assert!(reported.starts_with("batch=2: this model takes one image"), "{reported}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn numbers_that_are_none_are_counted() {
 }
 
 #[test]
-fn the_example_cards_are_sound() {
+fn the_example_cards_are_valid() {
     for (name, text) in common::FAMILY_CARDS {
         let card = framerail_infer::ModelCard::parse(text, name.as_ref()).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(card.name, name);

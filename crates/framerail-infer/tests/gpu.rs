@@ -101,10 +101,10 @@ fn upload(frames: &[Frame]) -> (Vec<Frame>, DevicePool, CudaStream) {
 }
 
 #[test]
-fn faces_on_the_card_are_those_on_the_cpu() {
+fn faces_on_the_gpu_are_those_on_the_cpu() {
     installed("models/centerface.onnx");
     let frames = frames();
-    if !card_is_there("faces_on_the_card_are_those_on_the_cpu") {
+    if !card_is_there("faces_on_the_gpu_are_those_on_the_cpu") {
         return;
     }
     let expected = detect_all(&mut load("centerface", Device::Cpu, |_| {}), &frames);
@@ -202,9 +202,9 @@ fn incomplete_batches_slots_and_recorded_runs_change_nothing() {
 }
 
 #[test]
-fn ssd300_on_the_card_finds_what_it_finds_on_the_cpu() {
+fn ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu() {
     let file = home().join("models/ssd300.onnx");
-    if !card_is_there("ssd300_on_the_card_finds_what_it_finds_on_the_cpu") {
+    if !card_is_there("ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu") {
         return;
     }
     if !file.is_file() {

@@ -26,20 +26,20 @@ fn picture(width: u32, height: u32) -> Frame {
     rgb_frame(width, height, &rgb)
 }
 
-fn scores(said: &[Prediction]) -> Vec<f32> {
+fn scores(stated: &[Prediction]) -> Vec<f32> {
     let of = |prediction: &Prediction| match prediction {
-        Prediction::Description(Some(said)) => match &said.value {
+        Prediction::Description(Some(stated)) => match &stated.value {
             AttributeValue::Classes(classes) => classes.iter().map(|class| class.score).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
     };
-    said.iter().flat_map(of).collect()
+    stated.iter().flat_map(of).collect()
 }
 
 #[test]
-fn pictures_of_bytes_and_halves_on_the_card_are_those_on_the_cpu() {
-    if !card_is_there("pictures_of_bytes_and_halves_on_the_card_are_those_on_the_cpu") {
+fn uint8_and_float16_inputs_on_the_gpu_equal_those_on_the_cpu() {
+    if !card_is_there("uint8_and_float16_inputs_on_the_gpu_equal_those_on_the_cpu") {
         return;
     }
     let (first, second) = (picture(64, 48), picture(90, 120));
@@ -58,17 +58,17 @@ fn pictures_of_bytes_and_halves_on_the_card_are_those_on_the_cpu() {
     }
 }
 
-fn boxes(said: Vec<Prediction>) -> Vec<[f32; 4]> {
+fn boxes(stated: Vec<Prediction>) -> Vec<[f32; 4]> {
     let of = |prediction| match prediction {
         Prediction::Detections(found) => found.into_iter().map(|found| [found.bbox.x1, found.bbox.y1, found.bbox.x2, found.bbox.y2]),
         other => panic!("{other:?}"),
     };
-    said.into_iter().flat_map(of).collect()
+    stated.into_iter().flat_map(of).collect()
 }
 
 #[test]
-fn exports_in_half_precision_are_decoded_on_the_card() {
-    if !card_is_there("exports_in_half_precision_are_decoded_on_the_card") {
+fn exports_in_half_precision_are_decoded_on_the_gpu() {
+    if !card_is_there("exports_in_half_precision_are_decoded_on_the_gpu") {
         return;
     }
     let (_folder, options) = placed(&half_yolo(), HALF_YOLO_CARD);
@@ -84,8 +84,8 @@ fn exports_in_half_precision_are_decoded_on_the_card() {
 }
 
 #[test]
-fn models_on_the_card_are_told_of_each_picture() {
-    if !card_is_there("models_on_the_card_are_told_of_each_picture") {
+fn models_on_the_gpu_get_the_size_of_each_frame() {
+    if !card_is_there("models_on_the_gpu_get_the_size_of_each_frame") {
         return;
     }
     let (_folder, options) = placed(&rtdetr(-1), &card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]"));

@@ -50,8 +50,8 @@ const AREAS: [[f32; 4]; 5] =
     [[0.0, 0.0, 64.0, 48.0], [3.5, 7.25, 40.0, 30.0], [60.0, 40.0, 90.0, 70.0], [-5.0, -5.0, 20.0, 20.0], [10.0, 0.0, 11.5, 48.0]];
 
 #[test]
-fn parts_of_frames_on_the_card_are_those_on_the_cpu() {
-    if !card_is_there("parts_of_frames_on_the_card_are_those_on_the_cpu") {
+fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
+    if !card_is_there("parts_of_frames_on_the_gpu_are_those_on_the_cpu") {
         return;
     }
     let card = mean_color_card(16).replace("output = \"mean\"", "output = \"mean\"\ntop_k = 3") + "[thresholds]\nconfidence = 0.0\n";
@@ -84,8 +84,8 @@ fn parts_of_frames_on_the_card_are_those_on_the_cpu() {
 }
 
 #[test]
-fn places_share_a_model_on_the_card() {
-    if !card_is_there("places_share_a_model_on_the_card") {
+fn places_share_a_model_on_the_gpu() {
+    if !card_is_there("places_share_a_model_on_the_gpu") {
         return;
     }
     let options = DetectorOptions { size: "96x96".parse::<SizeRequest>().expect("a size"), ..on_card(options("centerface")) };

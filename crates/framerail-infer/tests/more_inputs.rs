@@ -21,8 +21,8 @@ fn assert_box(found: &Detection, expected: [f32; 4]) {
     assert!(off < 0.02, "{:?} for {expected:?}", found.bbox);
 }
 
-fn detections(said: Vec<Prediction>) -> Vec<Vec<Detection>> {
-    let found = said.into_iter().map(|prediction| match prediction {
+fn detections(stated: Vec<Prediction>) -> Vec<Vec<Detection>> {
+    let found = stated.into_iter().map(|prediction| match prediction {
         Prediction::Detections(found) => found,
         other => panic!("{other:?}"),
     });
@@ -74,7 +74,7 @@ fn boxes_in_frame_pixels_stay_there_in_batches_and_parts() {
 }
 
 #[test]
-fn half_precision_keeps_what_the_model_is_told() {
+fn half_precision_keeps_further_inputs() {
     let card = card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]");
     let (_folder, options) = placed(&rtdetr(-1), &card);
     let mut detector = Detector::load(&DetectorOptions { precision: Precision::Fp16, ..options }).expect("sound model and card");
@@ -114,7 +114,7 @@ fn paddle() -> Vec<u8> {
 }
 
 #[test]
-fn paddle_detection_is_told_scale_factors() {
+fn paddle_detection_gets_scale_factors() {
     let card = |fit: &str, space: &str| {
         format!(
             "{HEAD}labels = [\"cat\", \"dog\"]\n[input]\nname = \"image\"\nwidth = 64\nheight = 64\nfit = \"{fit}\"\n\
@@ -215,28 +215,28 @@ fn constants_are_given_and_defaults_replaced() {
 }
 
 #[test]
-fn what_is_wrong_is_told_in_one_line() {
+fn what_is_wrong_is_reported_in_one_line() {
     let refused = |model: &[u8], card: &str, batch: usize| {
         let (_folder, options) = placed(model, card);
-        let told = Predictor::load(&DetectorOptions { batch, ..options }).err().expect("refused").to_string();
-        assert_eq!(told.lines().count(), 1, "{told}");
-        told
+        let reported = Predictor::load(&DetectorOptions { batch, ..options }).err().expect("refused").to_string();
+        assert_eq!(reported.lines().count(), 1, "{reported}");
+        reported
     };
     let rtdetr_card = card_of(RTDETR_CARD, "labels = [\"person\", \"bicycle\"]");
     let (_, outputs) = rtdetr_card.split_once("[output").expect("has outputs");
     let unfilled =
         format!("{HEAD}labels = [\"a\", \"b\"]\n[input]\nname = \"images\"\n[output{}", outputs.replace("space = \"frame\"", ""));
-    let told = refused(&rtdetr(-1), &unfilled, 1);
+    let reported = refused(&rtdetr(-1), &unfilled, 1);
     assert!(
-        told.contains(
+        reported.contains(
             "input 'orig_target_sizes' int64[?,2] is not filled; write [input.more.orig_target_sizes] with value = [\"frame_width\""
         ),
-        "{told}"
+        "{reported}"
     );
     let nameless = unfilled.replace("name = \"images\"\n", "");
     assert!(refused(&rtdetr(-1), &nameless, 1).contains("has 2 inputs; set input.name in the model card to the image input"));
-    let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_widht\"\n"), 1);
-    assert!(told.contains("line 9") && told.contains("unknown value 'frame_widht'; did you mean 'frame_width'?"), "{told}");
+    let reported = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_widht\"\n"), 1);
+    assert!(reported.contains("line 9") && reported.contains("unknown value 'frame_widht'; did you mean 'frame_width'?"), "{reported}");
     for (more, expected) in [
         ("[input.more.scores]\nvalue = 0.5\n", "input 'scores' of the card's [input.more] is not in the model"),
         ("[input.more.score]\nvalue = [1, 2]\n", "it has 1 elements per image, and the model card gives 2 values"),
@@ -247,11 +247,11 @@ fn what_is_wrong_is_told_in_one_line() {
     ] {
         // A default that is not there must be asked for.
         let is_weight = more.contains("scores");
-        let told = refused(&given_score(is_weight), &score_card(more), 1);
-        assert!(told.contains(expected), "{told}");
+        let reported = refused(&given_score(is_weight), &score_card(more), 1);
+        assert!(reported.contains(expected), "{reported}");
     }
-    let told = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_width\"\nshape = [1, 1, 1]\n"), 2);
-    assert!(told.contains("input 'score' of this model holds the values of one image; use 1"), "{told}");
+    let reported = refused(&given_score(false), &score_card("[input.more.score]\nvalue = \"frame_width\"\nshape = [1, 1, 1]\n"), 2);
+    assert!(reported.contains("input 'score' of this model holds the values of one image; use 1"), "{reported}");
     let space = score_card("[input.more.score]\nvalue = 0.5\n") + "space = \"frame\"\n";
     assert!(refused(&given_score(false), &space, 1).contains("output.space must be input, unless [input.more] gives"));
 }

@@ -44,7 +44,7 @@ fn a_refused_frame_takes_nothing_else_along() {
 }
 
 #[test]
-fn a_card_that_is_not_there_is_an_error_of_its_own_kind() {
+fn a_missing_gpu_is_a_separate_kind_of_error() {
     let load = |device| Detector::load(&DetectorOptions { device, ..options("centerface") });
     let Err(error) = load(Device::Cuda(99)) else { panic!("nobody has a hundred cards") };
     assert!(error.is_about_device(), "{error}");

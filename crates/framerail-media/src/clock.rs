@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn sound_timestamps_pass() {
+    fn audio_timestamps_pass() {
         assert_eq!(run(&[Some(-5), Some(5), Some(17), Some(400)]), (vec![-5, 5, 17, 400], 0));
     }
 

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_errors() {
+    fn a_full_disk_is_distinguished_from_other_errors() {
         let full = MediaError::io(Path::new("out.mp4"), &io::Error::from_raw_os_error(libc::ENOSPC));
         assert!(matches!(full, MediaError::DiskFull { .. }));
         let denied = MediaError::io(Path::new("out.mp4"), &io::Error::from_raw_os_error(libc::EACCES));

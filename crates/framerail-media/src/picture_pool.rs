@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_outlives_its_pool() {
+    fn a_frame_outlives_its_pool() {
         let pool = PicturePool::new();
         let kept = pool.take(BYTES).expect("memory");
         drop(pool);

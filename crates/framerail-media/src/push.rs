@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_apart() {
+    fn addresses_are_distinguished() {
         assert_eq!((format_of("RTSP://h/x"), format_of("srt://h:1"), format_of("out.mp4")), (Some("rtsp"), Some("mpegts"), None));
         assert_eq!([linger_of("rtsp://h/x"), linger_of("SRT://h:1?mode=caller")], [Duration::from_secs(1); 2]);
         assert_eq!(linger_of("srt://h:1?latency=500000&pkt_size=1316"), Duration::from_millis(1500));

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn four_quarter_turns_give_the_picture_back_in_every_format() {
+    fn four_quarter_turns_give_the_frame_back_in_every_format() {
         let pool = FramePool::new(2);
         for format in PixelFormat::ALL {
             if turnable_format(*format, Rotation::Clockwise90) != *format {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn mirrored_pictures_are_mirrored_first_and_then_turned() {
+    fn mirrored_frames_are_mirrored_first_and_then_turned() {
         let pool = FramePool::new(2);
         let source = numbered(PixelFormat::Yuv420p, 8, 6);
         for rotation in Rotation::ALL.into_iter().filter(|rotation| rotation.is_mirrored()) {

@@ -82,7 +82,7 @@ fn streams_that_are_fit_have_no_filter() {
 }
 
 #[test]
-fn mpeg4_passes_unless_two_pictures_share_a_packet() {
+fn mpeg4_passes_unless_two_frames_share_a_packet() {
     let folder = folder();
     let source = "-f lavfi -i testsrc2=size=64x48:rate=25:duration=1 -pix_fmt yuv420p";
     ffmpeg(folder.path(), &format!("{source} -c:v mpeg4 -bf 2 a.avi"));

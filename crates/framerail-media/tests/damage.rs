@@ -94,8 +94,8 @@ fn loss_without_a_word_is_counted_in_every_container() {
                     (contents.frames.len(), contents.damage)
                 }
                 Err(error) => {
-                    let is_said = matches!(error, MediaError::Damaged { .. } | MediaError::NotMedia { .. } | MediaError::NoVideo { .. });
-                    assert!(is_said || matches!(error, MediaError::Ffmpeg { .. } | MediaError::Io { .. }), "{case}: {error}");
+                    let is_damage = matches!(error, MediaError::Damaged { .. } | MediaError::NotMedia { .. } | MediaError::NoVideo { .. });
+                    assert!(is_damage || matches!(error, MediaError::Ffmpeg { .. } | MediaError::Io { .. }), "{case}: {error}");
                     refused += 1;
                     let theirs = ffmpeg_frames(&broken);
                     if theirs > 0 {
@@ -224,7 +224,7 @@ fn intact_files_of_rare_formats_are_not_called_damaged() {
 }
 
 #[test]
-fn an_incomplete_picture_is_repaired_and_counted() {
+fn an_incomplete_frame_is_repaired_and_counted() {
     let folder = folder();
     for (name, arguments) in [("a.jpg", "-q:v 2"), ("a.png", ""), ("a.bmp", "")] {
         ffmpeg(folder.path(), &format!("{SOURCE} -frames:v 1 -update 1 {arguments} {name}"));

@@ -208,7 +208,7 @@ fn servers_without_ranges_give_a_stream() {
 }
 
 #[test]
-fn errors_say_what_the_server_said() {
+fn errors_contain_the_servers_response() {
     let bytes = fs::read(clip().path()).expect("clip");
     let refusing = |status| Server::start(bytes.clone(), Manner { refusals: (usize::MAX, status), ..GOOD }, None);
     let absent = refused(&refusing("404 Not Found").source());

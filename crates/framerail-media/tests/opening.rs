@@ -250,7 +250,7 @@ fn references_in_a_movie_are_not_followed() {
 }
 
 #[test]
-fn names_and_certificates_that_do_not_hold_are_told() {
+fn invalid_names_and_certificates_are_reported() {
     let unknown = |url: &str| MediaReader::open(&InputOptions::new(url), &FramePool::new(2)).err().expect("nobody there");
     for url in ["http://no-such-host.invalid/x.mp4", "rtsp://user:s3cr3t@no-such-host.invalid/cam?token=s3cr3t"] {
         let error = unknown(url);

@@ -90,7 +90,7 @@ fn a_flushed_decoder_starts_anywhere_and_others_beside_it() {
 }
 
 #[test]
-fn unreferenced_pictures_can_be_left_out() {
+fn unreferenced_frames_can_be_left_out() {
     let folder = folder();
     for (name, encoder, is_fewer) in [
         ("h264.mp4", "libx264 -bf 3 -g 20", true),

@@ -9,7 +9,7 @@ use framerail_core::FramePool;
 use framerail_media::{HlsOptions, MediaError, MediaItem, MediaReader, MediaWriter, WriterOptions};
 
 #[test]
-fn a_full_disk_is_told_and_the_last_good_playlist_stays() {
+fn a_full_disk_is_reported_and_the_last_good_playlist_stays() {
     let folder = folder();
     ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=160x96:rate=25 -frames:v 100 -c:v libx264 -preset ultrafast in.mp4");
     let mut reader = MediaReader::open(&options(&folder.path().join("in.mp4")), &FramePool::new(8)).expect("made");

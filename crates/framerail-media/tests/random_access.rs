@@ -72,7 +72,7 @@ fn long_files_are_sought_without_reading_them() {
 }
 
 #[test]
-fn clocks_set_anew_keep_their_repaired_times() {
+fn clocks_set_again_keep_their_repaired_times() {
     let folder = folder();
     ffmpeg(folder.path(), "-f lavfi -i testsrc2=size=64x48:rate=25:duration=3 -pix_fmt yuv420p -c:v libx264 -bf 2 -g 10 one.ts");
     let one = std::fs::read(at(&folder, "one.ts")).expect("clip");

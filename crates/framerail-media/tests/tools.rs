@@ -7,7 +7,7 @@ use framerail_core::{FieldOrder, FramePool, PixelFormat};
 use framerail_media::{DeinterlaceMethod, Deinterlacer, KeyframeIndex, load_image, probe, save_image};
 
 #[test]
-fn pictures_survive_saving() {
+fn images_survive_saving() {
     let folder = folder();
     ffmpeg(folder.path(), "-f lavfi -i testsrc=size=67x45:rate=25:duration=0.04 -pix_fmt bgra -c:v ffv1 in.mkv");
     let frame = &read(&options(&at(&folder, "in.mkv"))).frames[0];

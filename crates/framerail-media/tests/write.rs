@@ -39,7 +39,7 @@ fn variable_rate_clip(folder: &tempfile::TempDir) {
 }
 
 #[test]
-fn variable_rate_sound_and_chapters_survive() {
+fn variable_rate_audio_and_chapters_survive() {
     let folder = folder();
     variable_rate_clip(&folder);
     for (from, to) in [("vfr.mp4", "a.mp4"), ("vfr.mp4", "a.mov"), ("vfr.mkv", "a.mkv"), ("vfr.mkv", "b.mp4")] {
@@ -63,7 +63,7 @@ fn variable_rate_sound_and_chapters_survive() {
 }
 
 #[test]
-fn sound_and_video_keep_their_relation() {
+fn audio_and_video_keep_their_relation() {
     let folder = folder();
     ffmpeg(
         folder.path(),

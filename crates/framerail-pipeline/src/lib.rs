@@ -40,11 +40,11 @@ pub mod copies;
 pub mod description;
 mod device_choice;
 pub mod diagnostic;
+pub mod drawing;
 pub mod file;
 pub mod inspect;
 mod nearest;
 pub mod options;
-pub mod picture;
 pub mod planned;
 pub mod planned_graph;
 pub mod registry;
@@ -57,11 +57,11 @@ pub use check::check;
 pub use description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value};
 pub use device_choice::DeviceChoice;
 pub use diagnostic::{Diagnostic, Diagnostics};
+#[cfg(feature = "png")]
+pub use drawing::DrawingError;
+pub use drawing::{DrawnEdge, DrawnStage, GraphDrawing, Traffic};
 pub use inspect::StageList;
 pub use options::{CheckedValue, ConfigError, Options};
-#[cfg(feature = "png")]
-pub use picture::PictureError;
-pub use picture::{GraphPicture, PictureEdge, PictureNode, Traffic};
 pub use planned::{Plan, PlannedStage};
 pub use planned_graph::{PlannedEdge, PlannedGraph, PlannedNode};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};

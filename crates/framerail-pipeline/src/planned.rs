@@ -9,8 +9,8 @@ use crate::{
     copies::{self, CopyStages},
     description::{Origin, Span},
     diagnostic::{Diagnostic, Diagnostics},
+    drawing::{DrawnEdge, DrawnStage, GraphDrawing},
     engine::memory::default_frame_memory_bytes,
-    picture::{GraphPicture, PictureEdge, PictureNode},
     spec::Role,
 };
 
@@ -274,14 +274,14 @@ impl Plan {
     }
 
     /// A drawing of the pipeline; its edges show formats once it is linked.
-    pub fn picture(&self) -> GraphPicture {
-        let node = |stage: &PlannedStage| PictureNode { name: stage.name.clone(), ..PictureNode::default() };
+    pub fn drawing(&self) -> GraphDrawing {
+        let node = |stage: &PlannedStage| DrawnStage { name: stage.name.clone(), ..DrawnStage::default() };
         let edge = |stage: &PlannedStage| {
             let parent = self.stages.get(stage.parent?)?;
             let format = stage.input.as_ref().map(ToString::to_string).unwrap_or_default();
-            Some(PictureEdge { from: parent.name.clone(), to: stage.name.clone(), format, ..PictureEdge::default() })
+            Some(DrawnEdge { from: parent.name.clone(), to: stage.name.clone(), format, ..DrawnEdge::default() })
         };
-        GraphPicture { nodes: self.stages.iter().map(node).collect(), edges: self.stages.iter().filter_map(edge).collect() }
+        GraphDrawing { nodes: self.stages.iter().map(node).collect(), edges: self.stages.iter().filter_map(edge).collect() }
     }
 }
 

@@ -355,9 +355,9 @@ impl RunStats {
                 text += &format!("{} failed: {failure}\n", stage.name);
             }
         }
-        let is_told = |stream: &StreamStats| stream.latency_max_secs > 0.0 || stream.frames_dropped > 0;
-        let are_told = self.streams.len() > 1 || self.streams.iter().any(is_told);
-        for stream in self.streams.iter().filter(|_| are_told).take(MAX_STREAM_LINES) {
+        let is_reported = |stream: &StreamStats| stream.latency_max_secs > 0.0 || stream.frames_dropped > 0;
+        let are_reported = self.streams.len() > 1 || self.streams.iter().any(is_reported);
+        for stream in self.streams.iter().filter(|_| are_reported).take(MAX_STREAM_LINES) {
             text += &format!("stream {}\n", stream.line());
         }
         if self.streams.len() > MAX_STREAM_LINES {

@@ -23,25 +23,25 @@ impl DeviceSurface for FakeMemory {
     }
 }
 
-fn picture() -> HostSurface {
+fn drawing() -> HostSurface {
     FramePool::new(0).surface(PixelFormat::Gray8, 4, 2).unwrap()
 }
 
 fn surface_on(device: Device) -> Surface {
     match device {
-        Device::Cpu => Surface::Host(picture()),
+        Device::Cpu => Surface::Host(drawing()),
         card => Surface::Device(Arc::new(FakeMemory(card))),
     }
 }
 
 fn frame_on(device: Device, index: u64) -> Frame {
-    Frame { surface: surface_on(device), index, pts: Pts(index as i64), ..Frame::of(picture()) }
+    Frame { surface: surface_on(device), index, pts: Pts(index as i64), ..Frame::of(drawing()) }
 }
 
 /// Context that each stage got while linking, and the device of its input frames.
 #[derive(Default)]
 struct Log {
-    told: Vec<(String, bool, Option<u32>)>,
+    reported: Vec<(String, bool, Option<u32>)>,
     seen: Vec<(String, Device)>,
 }
 
@@ -69,7 +69,7 @@ impl StagePlan for Plain {
             return Err(PlanError::NeedsDevice(device));
         }
         let tensor = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<u32>()).copied();
-        self.log.lock().unwrap().told.push((self.name.clone(), context.pixels_wanted, tensor));
+        self.log.lock().unwrap().reported.push((self.name.clone(), context.pixels_wanted, tensor));
         let device = self.gives.unwrap_or_default();
         let given = EdgeFormat { device, other_devices: self.others.clone(), ..EdgeFormat::default() };
         Ok((!self.is_sink).then(|| self.gives.map_or_else(|| input.cloned().unwrap_or_default(), |_| given)))
@@ -189,7 +189,7 @@ fn linked(text: &str, with_copies: bool) -> (Result<Plan, Diagnostics>, SharedLo
 }
 
 fn edges(plan: &Plan) -> Vec<String> {
-    plan.picture().edges.iter().map(|edge| format!("{}>{}", edge.from, edge.to)).collect()
+    plan.drawing().edges.iter().map(|edge| format!("{}>{}", edge.from, edge.to)).collect()
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn frames_on_several_devices_are_brought_together_only_for_a_stage_that_takes_on
     let (plan, _) = linked("read others=cuda:1 ! infer ! save", true);
     let plan = plan.unwrap();
     assert_eq!(edges(&plan), ["read>infer", "infer>save"]);
-    assert!(plan.picture().edges[0].format.ends_with("on cuda:0, cuda:1"), "{:?}", plan.picture().edges[0]);
+    assert!(plan.drawing().edges[0].format.ends_with("on cuda:0, cuda:1"), "{:?}", plan.drawing().edges[0]);
     let (plan, _) = linked("read others=cuda:1 ! tee ( pass ! save ) ! blur ! write", true);
     assert_eq!(
         edges(&plan.unwrap()),
@@ -265,18 +265,18 @@ error: `write` needs frames on cpu; `pass` gives frames of any size on cuda:0
 }
 
 #[test]
-fn a_source_is_told_who_reads_its_pixels() {
-    let told = |text: &str| {
+fn a_source_knows_who_reads_its_pixels() {
+    let reported = |text: &str| {
         let (plan, log) = linked(text, true);
         plan.unwrap();
-        let (name, pixels, tensor) = log.lock().unwrap().told[0].clone();
+        let (name, pixels, tensor) = log.lock().unwrap().reported[0].clone();
         assert_eq!(name, "read");
         (pixels, tensor)
     };
-    assert_eq!(told("read ! pass ! save"), (false, None));
-    assert_eq!(told("read ! pass ! infer ! save"), (true, Some(300)));
-    assert_eq!(told("read ! tee ( save ) ! infer ! save"), (true, Some(300)));
-    assert_eq!(told("read ! infer ! blur ! save"), (true, None), "two stages read pixels");
-    assert_eq!(told("read ! tee ( infer ! save ) ! infer ! save"), (true, None));
-    assert_eq!(told("read ! blur ! save"), (true, None), "that stage takes frames");
+    assert_eq!(reported("read ! pass ! save"), (false, None));
+    assert_eq!(reported("read ! pass ! infer ! save"), (true, Some(300)));
+    assert_eq!(reported("read ! tee ( save ) ! infer ! save"), (true, Some(300)));
+    assert_eq!(reported("read ! infer ! blur ! save"), (true, None), "two stages read pixels");
+    assert_eq!(reported("read ! tee ( infer ! save ) ! infer ! save"), (true, None));
+    assert_eq!(reported("read ! blur ! save"), (true, None), "that stage takes frames");
 }

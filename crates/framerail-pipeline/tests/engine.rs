@@ -347,7 +347,7 @@ fn a_stop_finishes_what_is_under_way() {
 }
 
 #[test]
-fn an_abort_is_an_error_of_its_own() {
+fn an_abort_is_a_separate_error() {
     let (graph, _) = chain(u64::MAX, 2, Mishap::None);
     assert_eq!(run(graph, Outside::Abort(2_000)).result.expect_err("aborted").kind(), ErrorKind::Cancelled);
 }

@@ -9,7 +9,7 @@ use framerail_pipeline::{Description, ErrorKind, Origin, check};
 use text_support::registry;
 
 /// All messages for a text, up to linking its stages.
-fn said(text: &str) -> String {
+fn stated(text: &str) -> String {
     let (registry, _) = registry();
     match Description::parse(text) {
         Err(error) => error.render(false),
@@ -23,9 +23,9 @@ fn said(text: &str) -> String {
 #[track_caller]
 fn expect(text: &str, expected: &str) {
     let lines: Vec<&str> = expected.lines().map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
-    let said = said(text);
+    let stated = stated(text);
     let expected = lines.join("\n");
-    assert_eq!(said, expected.trim_matches('\n').trim_end(), "\n--- said:\n{said}");
+    assert_eq!(stated, expected.trim_matches('\n').trim_end(), "\n--- reported:\n{stated}");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn arguments_are_counted() {
                                ^^^^^
           help: `every` is an option; write `every=VALUE`",
     );
-    assert!(said("read in.mp4 ! null --queue=2").ends_with("help: `queue` is an option; write `queue=VALUE`"));
+    assert!(stated("read in.mp4 ! null --queue=2").ends_with("help: `queue` is an option; write `queue=VALUE`"));
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn formats_that_do_not_fit_are_shown() {
 #[test]
 fn mistakes_of_form_are_underlined() {
     let one = |text: &str, at: &str, message: &str| {
-        let said = said(text);
-        let lines: Vec<&str> = said.lines().collect();
-        assert_eq!((lines[0], lines[1], lines[2].trim_start()), (&*format!("error: {message}"), &*format!("  {text}"), at), "{said}");
+        let stated = stated(text);
+        let lines: Vec<&str> = stated.lines().collect();
+        assert_eq!((lines[0], lines[1], lines[2].trim_start()), (&*format!("error: {message}"), &*format!("  {text}"), at), "{stated}");
     };
     one("read a ! ! null", "^", "a stage is missing before this `!`");
     one("! null", "^", "a stage is missing before this `!`");
@@ -300,7 +300,7 @@ fn mistakes_of_form_are_underlined() {
     one("read a ! tee ( ! null )", "^", "a stage is missing before this `!`");
     one("read a ! tee ( null ! ) ! null", "^", "a stage is missing after this `!`");
     let deep = "t ( ".repeat(40) + &") ".repeat(40);
-    assert!(said(&deep).starts_with("error: branches are more than 16 deep"));
+    assert!(stated(&deep).starts_with("error: branches are more than 16 deep"));
 }
 
 #[test]

@@ -44,13 +44,13 @@ fn packets_are_asked_for_only_on_the_way_to_who_writes_them() {
 }
 
 #[test]
-fn a_picture_is_there_before_the_run() {
+fn a_drawing_is_available_before_the_run() {
     let (plan, _) = plan("read a ! tee ( null ) ! null");
-    let picture = plan.picture();
-    assert_eq!(picture.nodes.len(), 4);
-    let edges: Vec<(&str, &str)> = picture.edges.iter().map(|edge| (edge.from.as_str(), edge.to.as_str())).collect();
+    let drawing = plan.drawing();
+    assert_eq!(drawing.nodes.len(), 4);
+    let edges: Vec<(&str, &str)> = drawing.edges.iter().map(|edge| (edge.from.as_str(), edge.to.as_str())).collect();
     assert_eq!(edges, [("read", "tee"), ("tee", "null"), ("tee", "null-2")]);
-    assert!(picture.edges.iter().all(|edge| edge.format == "1280x720 yuv420p 25 fps on cpu"));
+    assert!(drawing.edges.iter().all(|edge| edge.format == "1280x720 yuv420p 25 fps on cpu"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn options_have_the_type_that_the_specification_says() {
 
 #[test]
 #[should_panic(expected = "stage `blur` asks for option `speed`, which is not in its specification")]
-fn a_stage_that_asks_for_what_it_did_not_specify_is_told() {
+fn a_stage_that_asks_for_what_it_did_not_specify_is_reported() {
     blur_spec().read_options("").unwrap().float("speed");
 }
 

@@ -142,7 +142,7 @@ impl FrameItem {
         edits: Option<&PixelEdits>,
     ) -> PyResult<Self> {
         let detections = detections.iter().map(|found| Detection::from_core(py, found)).collect::<PyResult<Vec<_>>>()?;
-        let attributes = attribute_list(py, attachments.get::<FrameAttributes>().map_or(&[], |said| said.0.as_slice()))?;
+        let attributes = attribute_list(py, attachments.get::<FrameAttributes>().map_or(&[], |found| found.0.as_slice()))?;
         let attachments = match attachments.get::<PythonAttachments>() {
             Some(PythonAttachments(attached)) => attached.bind(py).copy()?,
             None => PyDict::new(py),
@@ -180,11 +180,11 @@ impl FrameItem {
     /// # Errors
     /// `TypeError` for attributes that are none.
     pub fn attach_to(&self, py: Python<'_>, item: &mut PipelineItem) -> PyResult<()> {
-        let said = core_attributes(self.attributes.bind(py))?;
-        if said.is_empty() {
+        let found = core_attributes(self.attributes.bind(py))?;
+        if found.is_empty() {
             item.attachments.remove::<FrameAttributes>();
         } else {
-            item.attachments.insert(FrameAttributes(said));
+            item.attachments.insert(FrameAttributes(found));
         }
         if !self.attachments.bind(py).is_empty() {
             item.attachments.insert(PythonAttachments(self.attachments.clone_ref(py)));
@@ -386,8 +386,8 @@ impl FrameItem {
         let frame = self.frame()?;
         let device = frame.surface.device();
         if device != Device::Cpu {
-            let told = format!("the frame is on {device}; write on=\"cpu\" in the function's @stage to change it as RGB or HSV");
-            return Err(PyValueError::new_err(told));
+            let problem = format!("the frame is on {device}; write on=\"cpu\" in the function's @stage to change it as RGB or HSV");
+            return Err(PyValueError::new_err(problem));
         }
         let pixels = py.detach(|| edits.take(&frame, space)).map_err(|error| PyRuntimeError::new_err(error.message))?;
         let memory = Arc::new(Memory::of_bytes(pixels, &[frame.height as usize, frame.width as usize, 3], DType::U8));

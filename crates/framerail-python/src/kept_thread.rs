@@ -81,11 +81,11 @@ mod tests {
 
     /// The thread of some work.
     fn ran_on() -> thread::ThreadId {
-        let (tell, told) = channel();
+        let (tell, received) = channel();
         let work = move || tell.send(thread::current().id()).expect("waited for");
         let thread = KeptThread::run(work).expect("a thread");
         assert!(thread.join());
-        told.recv().expect("it ran")
+        received.recv().expect("it ran")
     }
 
     #[test]

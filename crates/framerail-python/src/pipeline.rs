@@ -181,7 +181,7 @@ impl Pipeline {
         let plan = self.plan(py, &raised)?;
         let linked = self.linked(py, plan)?;
         let plan = linked.map_err(|error| raised.lock().take().unwrap_or_else(|| errors::diagnostics(py, &error)))?;
-        Ok(plan.picture().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
+        Ok(plan.drawing().edges.into_iter().map(|edge| (edge.from, edge.to, edge.format)).collect())
     }
 
     /// Runs to the end; returns the statistics as JSON. `callbacks` are tuples of stage, function and batch, `limits` the seconds after

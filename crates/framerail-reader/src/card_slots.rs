@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_pictures_have_the_places_of_their_tags() {
+    fn listed_frames_have_the_places_of_their_tags() {
         let place = Place { batch: 2, offset: 64, part: 1 };
         let places = Places::Listed(HashMap::from([(5, vec![place, Place { batch: 3, ..place }])]));
         assert_eq!(places.of(5), [place, Place { batch: 3, ..place }]);

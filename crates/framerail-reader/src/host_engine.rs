@@ -40,7 +40,7 @@ pub(crate) struct HostEngine {
     /// Last frame of the previous request.
     last: Option<usize>,
     /// Metadata from the decoded frames themselves, for frames that the index does not describe.
-    told: HashMap<usize, FrameInfo>,
+    known: HashMap<usize, FrameInfo>,
 }
 
 impl HostEngine {
@@ -54,7 +54,7 @@ impl HostEngine {
             workers: Vec::new(),
             cursor: None,
             last: None,
-            told: HashMap::new(),
+            known: HashMap::new(),
         }
     }
 
@@ -94,7 +94,7 @@ impl HostEngine {
         if slots.len() != unique.len() {
             return Err(ReaderError::Closed.into());
         }
-        self.told.clear();
+        self.known.clear();
         let statuses = self.read_unique(&unique, &mut slots)?;
         for (place, number) in numbers.iter().enumerate() {
             let from = first.get(number).copied().unwrap_or(place);
@@ -103,8 +103,8 @@ impl HostEngine {
             }
         }
         let status = |number: &usize| unique.binary_search(number).ok().and_then(|slot| statuses.get(slot).copied());
-        let info = |number: &usize| match self.told.get(number) {
-            Some(told) => Ok(*told),
+        let info = |number: &usize| match self.known.get(number) {
+            Some(known) => Ok(*known),
             None => self.video.info(&self.index, *number, status(number).unwrap_or(FrameStatus::Missing)),
         };
         let infos = numbers.iter().map(info).collect::<Result<Vec<_>, _>>()?;
@@ -168,7 +168,7 @@ impl HostEngine {
                     check_kind(&self.target, &frame)?;
                     pictures.make(number, &frame, slot)?;
                     if self.index.source == IndexSource::Approximate && status != FrameStatus::Missing {
-                        self.told.insert(number, self.video.info_of(&self.index, number, status, &frame)?);
+                        self.known.insert(number, self.video.info_of(&self.index, number, status, &frame)?);
                     }
                     self.video.counters.pictures_converted.add(1);
                 }

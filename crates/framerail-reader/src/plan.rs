@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_converted_early_while_memory_lasts() {
+    fn frames_are_converted_early_while_memory_lasts() {
         let (decoded, rgb) = (frame_bytes(1920, 1080, PixelFormat::Yuv420p), 3 * 1920 * 1080);
         let batches = |threads, piece_frames, picture_bytes, memory_mib: u64| {
             let sequence = BatchSequence {

@@ -125,9 +125,9 @@ fn damage_loses_no_more_than_a_decode_from_the_start() {
             let mut reader = in_pieces(&options(&path));
             let found = contents(reader.as_mut());
             check_times(&path.to_string_lossy(), &found, &frames);
-            let is_told = reader.damage().is_any();
-            assert!(!is_told || matches!(reader.reading(), Reading::Sequential(_)) || reader.damage().decode_errors == 0);
-            damaged += usize::from(is_told);
+            let is_reported = reader.damage().is_any();
+            assert!(!is_reported || matches!(reader.reading(), Reading::Sequential(_)) || reader.damage().decode_errors == 0);
+            damaged += usize::from(is_reported);
         }
     }
     assert!(damaged > 10, "{damaged}");

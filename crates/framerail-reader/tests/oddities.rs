@@ -95,7 +95,7 @@ fn streams_without_whole_keyframes() {
 }
 
 #[test]
-fn pictures_that_are_never_shown() {
+fn frames_that_are_never_shown() {
     let folder = tempfile::tempdir().expect("a folder");
     let hidden = ["-auto-alt-ref", "1", "-lag-in-frames", "16", "-g", "20", "-b:v", "200k", "-deadline", "realtime", "-cpu-used", "5"];
     for codec in ["libvpx", "libvpx-vp9"] {
@@ -145,7 +145,7 @@ fn streams_that_begin_in_the_middle() {
 }
 
 #[test]
-fn clocks_that_are_set_anew() {
+fn clocks_that_are_set_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let one = encode(folder.path(), "one.ts", &x264(&["-bf", "2", "-g", "10"]));
     let bytes = std::fs::read(&one).expect("a clip");

@@ -175,7 +175,7 @@ fn batches_can_be_dropped_at_any_time() {
 }
 
 #[test]
-fn pictures_that_nothing_refers_to_are_left_out_and_groups_visited_once() {
+fn frames_that_nothing_refers_to_are_left_out_and_groups_visited_once() {
     let clip = h264().make();
     let mut reader = open(clip.path(), |options| options.mode = ReadMode::Seek);
     reader.read(&[6, 14, 13, 30, 6]).expect("frames");
@@ -187,7 +187,7 @@ fn pictures_that_nothing_refers_to_are_left_out_and_groups_visited_once() {
 }
 
 #[test]
-fn going_forward_decodes_each_picture_once() {
+fn going_forward_decodes_each_frame_once() {
     let clip = h264().make();
     let mut reader = open(clip.path(), |_| ());
     (0..32).for_each(|number| drop(reader.read(&[number]).expect("a frame")));
@@ -250,7 +250,7 @@ fn no_call_waits_longer_than_its_limit() {
 }
 
 #[test]
-fn damage_is_told_and_does_not_move_numbers() {
+fn damage_is_reported_and_does_not_move_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("damaged.mp4");
     let clip = h264().make();

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoder_is_opened_once_for_each_kind_of_picture() {
+    fn an_encoder_is_opened_once_for_each_kind_of_frame() {
         let mut maker = PictureMaker::new(PictureOptions::default());
         let sizes = [(1280, 720), (640, 480), (1280, 720)];
         for index in 0..20 {

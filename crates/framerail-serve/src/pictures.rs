@@ -177,14 +177,14 @@ impl Pictures {
 
     fn work(&self) {
         let mut maker = PictureMaker::new(self.shared.options);
-        let (mut sequence, mut told) = (0, false);
+        let (mut sequence, mut reported) = (0, false);
         while let Some(item) = self.next() {
             let cost = ThreadCost::start();
             let made = maker.make(&item);
             let stream = item.frame.stream;
             drop(item);
             if let Err(message) = &made
-                && !std::mem::replace(&mut told, true)
+                && !std::mem::replace(&mut reported, true)
             {
                 log::warn!("no image of stream {stream}: {message}");
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use framerail_core::StreamId;
-use framerail_pipeline::{GraphPicture, RunStats, RunSwitch, SettingInfo};
+use framerail_pipeline::{GraphDrawing, RunStats, RunSwitch, SettingInfo};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -95,7 +95,7 @@ impl Site {
     }
 
     pub(crate) fn graph(&self) -> Option<String> {
-        self.run().map(|run| GraphPicture::from_stats(&run.stats()).svg())
+        self.run().map(|run| GraphDrawing::from_stats(&run.stats()).svg())
     }
 
     /// Finds a stream by name or, failing that, by ID.

@@ -128,14 +128,14 @@ mod tests {
         let texts = |one: &WatchOptions| [one.address.clone(), one.token.clone(), one.view.clone()].map(Option::unwrap_or_default);
         assert_eq!(texts(&from_file), ["127.0.0.1:1", "of-the-file", "read"]);
         assert_eq!((from_file.hosts, from_file.sources), (vec!["proxy".to_owned()], vec!["rtsp".to_owned()]));
-        let said = WatchOptions {
+        let given = WatchOptions {
             address: Some("127.0.0.1:0".into()),
             token: Some("of-the-caller".into()),
             hosts: vec!["watch".into()],
             view: Some("blur".into()),
             sources: vec!["file".into()],
         };
-        assert_eq!(said.clone().completed(Some(&file)).expect("valid"), Some(said));
+        assert_eq!(given.clone().completed(Some(&file)).expect("valid"), Some(given));
         let address = WatchOptions { address: Some("127.0.0.1:0".into()), ..WatchOptions::default() };
         let mixed = address.completed(Some(&file)).expect("valid").expect("watched");
         assert_eq!(texts(&mixed), ["127.0.0.1:0", "of-the-file", "read"]);

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a test: differs by at most 3.00")]
-    fn pictures_apart_fail_with_the_figures() {
+    fn frames_apart_fail_with_the_figures() {
         assert_close(&filled(PixelFormat::Rgb24, 3), &filled(PixelFormat::Rgb24, 6), Tolerance::CONVERTED, "a test");
     }
 

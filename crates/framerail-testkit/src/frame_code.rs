@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_code_gives_none() {
+    fn a_frame_without_code_gives_none() {
         let mut surface = FramePool::new(1).surface(PixelFormat::Gray8, 64, 48).expect("size in range");
         for level in [0, 128, 255] {
             surface.planes_mut().expect("sole holder").plane(0).fill(level);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn turned_pictures_are_told_from_upright_ones() {
+    fn turned_frames_are_distinguished_from_upright_ones() {
         let upright = drawn(PixelFormat::Gray8, 64, 48, 4321);
         let mut turned = FramePool::new(1).surface(PixelFormat::Gray8, 48, 64).expect("size in range");
         let mut planes = turned.planes_mut().expect("sole holder");

@@ -191,7 +191,7 @@ fn a_repeated_clip_starts_again() {
 }
 
 #[test]
-fn references_keep_the_range_of_full_range_pictures() {
+fn references_keep_the_range_of_full_range_frames() {
     for name in ["mjpeg", "h264-bt709-full"] {
         let first = reference_planes(clip(name).path(), PixelFormat::Yuv420p).next().expect("a frame");
         let brightest = first.plane(0).iter().max().expect("not empty");

@@ -31,7 +31,7 @@ fn a_cut_clip_with_its_header_in_front_still_gives_its_first_frames() {
 }
 
 #[test]
-fn flipped_bytes_are_seeded_and_spare_the_first_picture() {
+fn flipped_bytes_are_seeded_and_spare_the_first_frame() {
     let clip = ClipSpec::default().frames(32).make();
     let flipped = damage::flip_bytes(clip.path(), 1, 20);
     assert_eq!(flipped, damage::flip_bytes(clip.path(), 1, 20));

@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sighting_that_no_second_model_looked_at_takes_the_others_mask() {
+    fn a_sighting_that_no_second_model_processed_takes_the_others_mask() {
         let mut inputs: Vec<_> = (0..5).map(|_| seen(vec![])).collect();
         inputs[0] = seen(vec![face(100.0, 100.0)]);
         inputs[4] = seen(vec![masked(108.0, 104.0, 2)]);
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_sighting_reaches_exactly_as_far_as_told() {
+    fn a_single_detection_reaches_exactly_as_far_as_configured() {
         let mut inputs: Vec<_> = (0..20).map(|_| seen(vec![])).collect();
         inputs[10] = seen(vec![face(100.0, 100.0)]);
         let (out, stats) = run(options(4), inputs);
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_told_by_time() {
+    fn growth_depends_on_time() {
         let mut inputs: Vec<_> = (0..3).map(|_| seen(vec![])).collect();
         inputs[0] = seen(vec![face(100.0, 100.0)]);
         let (out, _) = run(HoldOptions { frame_secs: 0.1, ..options(3) }, inputs);
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_no_model_looked_at_are_filled_even_without_hold() {
+    fn frames_that_no_model_processed_are_filled_even_without_hold() {
         let inputs = (0..10).map(|frame| match frame % 3 {
             0 => seen(vec![face(100.0 + 6.0 * frame as f32, 100.0)]),
             _ => HoldInput::default(),
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_that_are_there_stay_where_told() {
+    fn existing_identities_are_kept_if_configured() {
         for keep_identities in [true, false] {
             let mut inputs: Vec<_> = (0..9).map(|_| seen(vec![])).collect();
             for (frame, track_id) in [(0, None), (4, Some(71)), (8, Some(71))] {

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_told_apart_unless_they_are_not() {
+    fn classes_are_separate_by_default() {
         let two = vec![found(0.0, 50.0, 0.8, 0), found(0.0, 49.0, 0.7, 1)];
         assert_eq!(merged(two.clone(), MergeOptions::default()).len(), 2);
         assert_eq!(merged(two, MergeOptions { by_class: false, ..MergeOptions::default() }), [(0.0, 50.0, 0.8)]);

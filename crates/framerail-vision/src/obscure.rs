@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn transparent_parts_of_a_picture_show_a_blur_and_never_the_face() {
+    fn transparent_parts_of_an_image_show_a_blur_and_never_the_face() {
         let overlay = Overlay::new(1, 1, vec![0, 0, 0, 0]).expect("1x1");
         let (mut overlaid, mut blurred) = (noisy(PixelFormat::Yuv420p, 90, 80), noisy(PixelFormat::Yuv420p, 90, 80));
         let faces = [face(20.0, 20.0, 60.0, 60.0)];

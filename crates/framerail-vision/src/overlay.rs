@@ -103,7 +103,7 @@ mod tests {
     };
 
     #[test]
-    fn a_picture_is_stretched_over_the_box() {
+    fn an_image_is_stretched_over_the_box() {
         let overlay = Overlay::new(2, 1, vec![255, 0, 0, 255, 0, 0, 255, 255]).expect("2x1");
         let (mut surface, color) = (flat(PixelFormat::Yuv444p, 60, 40, [128.0; 3]), ColorDescription::default());
         let rectangle = MaskOptions { shape: MaskShape::Rectangle, mask_scale: 1.0, feather: 0.0, ..Default::default() };

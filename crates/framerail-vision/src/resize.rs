@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_picture_keeps_its_colour_at_any_size() {
+    fn a_flat_frame_keeps_its_colour_at_any_size() {
         let pool = FramePool::new(1);
         for &format in PixelFormat::ALL {
             let surface = flat(format, 37, 23, [180.0; 3]);

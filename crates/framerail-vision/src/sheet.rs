@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_land_in_their_cells_with_captions_below() {
+    fn images_are_in_their_cells_with_captions_below() {
         let pictures = [entry(100, 60, [250.0, 0.0, 0.0]), entry(100, 60, [0.0, 250.0, 0.0]), entry(50, 60, [0.0, 0.0, 250.0])];
         let sheet = contact_sheet(&pictures, 2, &FramePool::new(1)).expect("small");
         assert_eq!((sheet.width(), sheet.height()), (2 * 108 + 8, 2 * (60 + 16 + 8) + 8));

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_keeps_the_picture_in_every_format() {
+    fn there_and_back_keeps_the_frame_in_every_format() {
         for format in [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::Yuv444p, PixelFormat::Yuv420p10, PixelFormat::Rgb24] {
             for space in [PixelSpace::Rgb, PixelSpace::Hsv] {
                 let (edits, before) = (PixelEdits::default(), frame(format));

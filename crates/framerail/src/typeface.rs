@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use framerail_pipeline::{ErrorKind, StageError, picture::REGULAR_FONT};
+use framerail_pipeline::{ErrorKind, StageError, drawing::REGULAR_FONT};
 use framerail_vision::{Letters, TextBlock};
 use parking_lot::Mutex;
 use resvg::{

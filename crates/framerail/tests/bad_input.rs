@@ -58,11 +58,11 @@ impl Place {
         let before = self.content();
         let text = self.text(text);
         let error = framerail::run(&text).err().unwrap_or_else(|| panic!("ran: {text}"));
-        let (line, said) = (line_of(&error), said(&error));
+        let (line, stated) = (line_of(&error), stated(&error));
         assert_eq!(error.kind(), kind, "{text}\n{error}");
         for word in words {
             let word = self.text(word);
-            assert!(said.contains(&word), "'{word}' is missing:\n{error}");
+            assert!(stated.contains(&word), "'{word}' is missing:\n{error}");
         }
         assert!(!line.contains('\n') && !line.is_empty(), "one line: {line}");
         assert!(!line.contains("os error") && !line.contains("Error {") && !line.contains("panicked"), "plain words: {line}");
@@ -101,7 +101,7 @@ fn line_of(error: &Error) -> String {
 }
 
 /// What went wrong and what helps.
-fn said(error: &Error) -> String {
+fn stated(error: &Error) -> String {
     match error {
         Error::Pipeline(diagnostics) => {
             let help = diagnostics.first().and_then(|diagnostic| diagnostic.help.clone());
@@ -295,7 +295,7 @@ fn the_input_is_never_overwritten() {
 }
 
 #[test]
-fn a_picture_is_written_whole_or_not_at_all() {
+fn an_image_is_written_whole_or_not_at_all() {
     let place = Place::new();
     let picture = ClipSpec::new(Codec::Png, Container::Images).frames(1).make();
     place.copy(&picture.path().join("00000.png"), "in.png");

@@ -181,7 +181,7 @@ fn every_codec_is_kept() {
 }
 
 #[test]
-fn pictures_and_gif_are_kept() {
+fn images_and_gif_are_kept() {
     for name in ["gif", "png-images", "jpeg-images"] {
         assert_kept(name, "mp4");
     }
@@ -246,7 +246,7 @@ fn a_change_of_size_is_scaled_back_and_counted() {
 }
 
 #[test]
-fn sound_is_copied_bit_for_bit() {
+fn audio_is_copied_bit_for_bit() {
     for (name, extension) in [("h264-aac", "mp4"), ("h264-two-tracks", "mp4"), ("h264-pcm", "mov"), ("vp9-opus", "mkv")] {
         let stats = assert_kept(name, extension);
         assert!(stats.counter("packets_copied") > 0, "{name}");
@@ -255,7 +255,7 @@ fn sound_is_copied_bit_for_bit() {
 }
 
 #[test]
-fn two_sound_tracks_and_subtitles_survive() {
+fn two_audio_tracks_and_subtitles_survive() {
     let spec = |container, first, subtitles| {
         let spec = ClipSpec::new(Codec::H264, container).frames(50).audio(first).audio(AudioCodec::Mp3);
         spec.subtitles(subtitles).title("two tracks")
@@ -283,7 +283,7 @@ fn two_sound_tracks_and_subtitles_survive() {
 }
 
 #[test]
-fn sound_false_leaves_sound_out() {
+fn audio_false_leaves_audio_out() {
     let clip = spec_of("h264-aac").make();
     let folder = tempfile::tempdir().expect("temporary folder");
     let output = folder.path().join("out.mp4");
@@ -332,7 +332,7 @@ fn a_selection_holds_exactly_the_frames_asked_for() {
 }
 
 #[test]
-fn a_pattern_of_pictures_takes_the_rate_asked_for() {
+fn a_pattern_of_images_takes_the_requested_rate() {
     let clip = ClipSpec::new(Codec::Png, Container::Images).frames(8).make();
     let run = deliver(&format!("read {} fps=10 ! null", quoted(&clip.ffmpeg_input())));
     assert_eq!(run.numbers, expected_numbers(clip.spec()));
@@ -383,7 +383,7 @@ fn a_run_that_is_aborted_leaves_nothing() {
 
 /// A cover picture shows what a blur has hidden, so it is left out unless asked for; sound behind it still finds its place.
 #[test]
-fn cover_pictures_are_left_out_and_said() {
+fn cover_images_are_left_out_and_reported() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let clip = ClipSpec::default().audio(AudioCodec::Aac).make();
     let (cover, input) = (folder.path().join("cover.png"), folder.path().join("in.mp4"));

@@ -226,8 +226,8 @@ fn areas_are_covered_as_on_the_cpu() {
 }
 
 #[test]
-fn blur_faces_gives_the_same_pictures() {
-    if !card_is_there("blur_faces_gives_the_same_pictures") {
+fn blur_faces_gives_the_same_frames() {
+    if !card_is_there("blur_faces_gives_the_same_frames") {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -305,8 +305,8 @@ fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
         assert!((160..=240).contains(&on_cpu), "{text}: {on_cpu} frames came from the CPU");
         assert_eq!(stats.counter("sources_on_cpu"), 1, "{text}");
         let notices = &stats.stage("read").expect("a stage").notices;
-        let told = notices.iter().filter(|notice| notice.contains("decoded on the CPU and uploaded")).count();
-        assert_eq!(told, 1, "{text}: {notices:?}");
+        let reported = notices.iter().filter(|notice| notice.contains("decoded on the CPU and uploaded")).count();
+        assert_eq!(reported, 1, "{text}: {notices:?}");
     }
     // A model takes both, whether the card makes its input or gets pictures.
     let text = format!("read '{clip}' device=cuda ! infer centerface device=cuda ! null");

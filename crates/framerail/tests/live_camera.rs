@@ -1,7 +1,7 @@
 //! Cameras of this machine, as far as one can get without one: the way to FFmpeg's devices, options, refusals.
 
 #[test]
-fn a_camera_that_is_not_there_is_told_by_name() {
+fn a_camera_that_is_not_there_is_reported_by_name() {
     let error =
         framerail::run("read /dev/video97 size=1280x720 input_format=mjpeg fps=30 on_error=fail ! null").expect_err("no such camera");
     assert!(error.to_string().contains("/dev/video97: no such file"), "{error}");

@@ -109,7 +109,7 @@ fn a_file_that_breaks_off_goes_on_where_it_broke_off() {
 }
 
 #[test]
-fn a_file_goes_on_where_it_broke_off_when_ffmpeg_is_told_so() {
+fn a_file_continues_where_it_broke_off_with_ffmpegs_option() {
     let server = Server::start(|_| true);
     let (stats, seen) = read(&server, "options=reconnect=1");
     assert_eq!((stats.counter("sources_ended_early"), stats.counter("decode_errors")), (0, 0));
@@ -168,7 +168,7 @@ fn audio_and_frames_stay_in_step_over_twenty_connections() {
 
 /// AVI has no times for any audio, MOV none for PCM: silence stands for the gaps.
 #[test]
-fn audio_without_times_of_its_own_stays_in_step_over_twenty_connections() {
+fn audio_without_timestamps_stays_in_step_over_twenty_connections() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let source = flash_and_click(&folder.path().join("clip.mkv"), 1.2, &["-c:a", "pcm_alaw"]);
     over_twenty_connections(&source, &["out.mov", "out.avi", "out-2.mkv"]);

@@ -167,7 +167,7 @@ fn a_playlist_that_is_stopped_has_its_end() {
 }
 
 #[test]
-fn a_playlist_is_replaced_only_when_told_so() {
+fn a_playlist_is_replaced_only_with_overwrite() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("cam.m3u8");
     let text = format!("read '{}' ! write '{}' segment=400ms", clip(50).path().display(), path.display());
@@ -400,7 +400,7 @@ fn a_server_that_is_killed_is_reached_again() {
 }
 
 #[test]
-fn a_server_that_is_not_there_ends_as_it_is_told() {
+fn a_missing_server_ends_as_configured() {
     let port = free_port();
     let clip = clip(50);
     for (options, words) in [("on_loss=fail", "on_loss=retry"), ("retries=1", "rtsp://127.0.0.1"), ("", "was never reached")] {

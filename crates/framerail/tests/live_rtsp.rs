@@ -119,7 +119,7 @@ fn a_camera_may_be_late_and_be_joined_in_the_middle() {
 }
 
 #[test]
-fn a_camera_that_is_not_there_ends_as_it_is_told() {
+fn a_missing_camera_ends_as_configured() {
     let url = format!("rtsp://127.0.0.1:{}/cam", free_port());
     for rest in ["on_error=fail", "on_error=end", "retries=2 retry_wait=1ms"] {
         let error = framerail::run(&format!("read {url} {rest} ! null")).expect_err("nobody is there");

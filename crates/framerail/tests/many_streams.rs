@@ -169,7 +169,7 @@ fn streams_are_added_and_removed_while_it_runs() {
 }
 
 #[test]
-fn contradictions_are_told() {
+fn contradictions_are_reported() {
     let error = framerail::run("read in.mp4 on_error=end retries=3 ! null").expect_err("nothing is retried");
     assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("retries"), "{error}");
 }

@@ -107,7 +107,7 @@ fn statistics_are_those_of_the_run() {
 }
 
 #[test]
-fn pictures_are_the_frames_and_only_made_on_demand() {
+fn images_show_the_frames_and_are_made_on_demand() {
     let watched = paced();
     let client = watched.client();
     until("frames", || client.get("/stats").json()["stages"][1]["frames_in"].as_u64() > Some(3));
@@ -136,10 +136,10 @@ fn events_tell_how_it_goes_on_and_ends() {
     let stats = watched.handle().stats();
     assert!(stats.wall_secs > 0.0);
     let outcome = watched.end();
-    let told = events.recv_timeout(Duration::from_secs(20)).expect("the connection ends");
-    let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+    let reported = events.recv_timeout(Duration::from_secs(20)).expect("the connection ends");
+    let names: Vec<&str> = reported.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.first() == Some(&"history") && names.last() == Some(&"end") && names.len() > 3, "{names:?}");
-    let reports: Vec<&Value> = told.iter().filter(|(name, _)| name == "report").map(|(_, data)| data).collect();
+    let reports: Vec<&Value> = reported.iter().filter(|(name, _)| name == "report").map(|(_, data)| data).collect();
     let frames: Vec<u64> = reports.iter().filter_map(|report| report["sample"]["done"].as_u64()).collect();
     assert!(frames.windows(2).all(|pair| pair[0] <= pair[1]) && frames.last() == Some(&40), "{frames:?}");
     assert_eq!(reports[0]["state"], "running");
@@ -193,7 +193,7 @@ fn a_token_opens_the_door() {
 }
 
 #[test]
-fn what_cannot_be_served_is_told_before_the_run() {
+fn what_cannot_be_served_is_reported_before_the_run() {
     let bind = |address: &str, token: Option<&str>| {
         BoundServer::bind(&ServeOptions { address: address.to_owned(), token: token.map(str::to_owned), ..ServeOptions::default() })
     };
@@ -385,7 +385,7 @@ impl Source for OnDemand {
 /// Tells its setting for each frame, and is held up by a word that does not come.
 struct Judge {
     setting: Option<Setting>,
-    told: std::sync::mpsc::Sender<f64>,
+    reported: std::sync::mpsc::Sender<f64>,
     may: Receiver<()>,
 }
 
@@ -396,7 +396,7 @@ impl Stage for Judge {
     }
 
     fn frame(&mut self, _: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
-        let _ = self.told.send(self.setting.as_ref().map_or(f64::NAN, Setting::value));
+        let _ = self.reported.send(self.setting.as_ref().map_or(f64::NAN, Setting::value));
         // A test that fails must not hang.
         let _ = self.may.recv_timeout(Duration::from_secs(20));
         Ok(Flow::More)
@@ -405,10 +405,10 @@ impl Stage for Judge {
 
 #[test]
 fn settings_change_and_stalls_show() {
-    let ((ask, asked), (told, values), (let_go, may)) = (channel(), channel(), channel());
+    let ((ask, asked), (reported, values), (let_go, may)) = (channel(), channel(), channel());
     let mut graph = Graph::new();
     let source = graph.add("source", Work::Source(Box::new(OnDemand(asked))), NodeOptions::default());
-    let judge = graph.add("judge", Work::Stages(vec![Box::new(Judge { setting: None, told, may })]), NodeOptions::default());
+    let judge = graph.add("judge", Work::Stages(vec![Box::new(Judge { setting: None, reported, may })]), NodeOptions::default());
     graph.connect(source, judge, EdgeFormat::default());
     let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(200), ..RunOptions::default() }).expect("a graph");
     let (pictures, _thread) = Pictures::start(PictureOptions::default()).expect("a thread");
@@ -425,9 +425,9 @@ fn settings_change_and_stalls_show() {
     // A source that is made by hand counts as stalled too while it waits; the judge is looked at.
     let stalled = || {
         let health = client.get("/healthz");
-        let is_told = health.text().contains("judge: no progress for");
+        let is_reported = health.text().contains("judge: no progress for");
         assert_eq!(health.json()["state"] == "stalled", health.status == 503, "{health:?}");
-        is_told
+        is_reported
     };
     until("the stall", stalled);
     let_go.send(()).expect("the stage listens");

@@ -52,21 +52,21 @@ fn only_what_the_mask_holds_is_hidden() {
 }
 
 #[test]
-fn a_contour_grows_by_a_tenth_and_is_soft_unless_told_otherwise() {
+fn a_contour_grows_by_a_tenth_and_is_soft_by_default() {
     let faces = || vec![seen(0, 0, vec![face(BOX, left_half(BOX))])];
     let ran = run("blur kind=solid color=white shape=contour ! collect", clip(faces()));
-    let told = run("blur kind=solid color=white shape=contour mask_scale=1.1 feather=0.05 ! collect", clip(faces()));
+    let reported = run("blur kind=solid color=white shape=contour mask_scale=1.1 feather=0.05 ! collect", clip(faces()));
     // A tenth of the mean of 10 and 24 is 1.7, and half a pixel more is touched.
     let at = luma(&ran, 0);
     assert_eq!((at(31, 24), at(18, 24)), (WHITE, WHITE));
     assert!(at(32, 24) > 40 && at(32, 24) < WHITE && at(36, 24) == 40, "{} {}", at(32, 24), at(36, 24));
     for (x, y) in (0..48).flat_map(|y| (0..64).map(move |x| (x, y))) {
-        assert_eq!(at(x, y), luma(&told, 0)(x, y), "{x},{y}");
+        assert_eq!(at(x, y), luma(&reported, 0)(x, y), "{x},{y}");
     }
 }
 
 #[test]
-fn a_face_without_a_contour_is_hidden_by_the_ellipse_counted_and_told_once() {
+fn a_face_without_a_contour_is_hidden_by_the_ellipse_counted_and_reported_once() {
     let bare = |index| seen(0, index, vec![face(BOX, None)]);
     let contour = run("blur kind=solid color=white shape=contour ! collect", clip(vec![bare(0), bare(1), bare(2)]));
     let ellipse = run("blur kind=solid color=white ! collect", clip(vec![bare(0)]));
@@ -122,7 +122,7 @@ fn every_kind_keeps_to_the_contour() {
 }
 
 #[test]
-fn masks_are_drawn_unless_told_otherwise() {
+fn masks_are_drawn_by_default() {
     let items = || clip(vec![seen(0, 0, vec![face(BOX, left_half(BOX))])]);
     let options = "boxes=no labels=no scores=no color=white line_width=1";
     let ran = run(&format!("draw {options} ! collect"), items());
@@ -154,7 +154,7 @@ fn the_example_model_gives_a_contour_of_each_face_of_a_real_clip() {
 }
 
 #[test]
-fn a_contour_on_a_card_is_that_of_the_host() {
+fn a_contour_on_a_gpu_is_that_of_the_host() {
     if !framerail::cuda::device_count().is_ok_and(|count| count > 0) {
         eprintln!("GPU TESTS DID NOT RUN: there is no card");
         assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");

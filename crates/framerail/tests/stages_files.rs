@@ -119,7 +119,7 @@ fn existing_files_are_replaced_only_when_asked() {
 }
 
 #[test]
-fn a_full_disk_is_said_plainly() {
+fn a_full_disk_is_reported_plainly() {
     let ran = run("save /dev/full", whole(0, "a", 2));
     let error = ran.outcome.result.as_ref().expect_err("full");
     assert_eq!(error.kind(), ErrorKind::Output);

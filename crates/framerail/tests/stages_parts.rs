@@ -129,15 +129,15 @@ fn parts_are_chosen_by_class_and_score() {
     let place = [2.0, 2.0, 28.0, 40.0];
     let all =
         || [(0.5, "face"), (0.9, "plate"), (0.7, "face"), (0.6, "face")].map(|(score, label)| thing(place, score, label, None)).to_vec();
-    let told = |options: &str| {
+    let reported = |options: &str| {
         let frames = vec![coloured(seen(0, 0, all()), RED, BLUE)];
         let ran = models.run(&format!("crop {options} ! infer @colour ! collect"), one_stream(frames));
         let found = classes(frames_of(&ran)[0]).iter().map(Option::is_some).collect::<Vec<_>>();
         (found, ran.counter("parts_beyond_max"))
     };
-    assert_eq!(told("labels=face"), (vec![true, false, true, true], 0));
-    assert_eq!(told("labels=face max=2"), (vec![false, false, true, true], 1));
-    assert_eq!(told("min_score=0.65"), (vec![false, true, true, false], 0));
+    assert_eq!(reported("labels=face"), (vec![true, false, true, true], 0));
+    assert_eq!(reported("labels=face max=2"), (vec![false, false, true, true], 1));
+    assert_eq!(reported("min_score=0.65"), (vec![false, true, true, false], 0));
 }
 
 #[test]
@@ -166,18 +166,18 @@ fn what_is_found_in_detections_may_be_of_the_frame() {
     assert!(found[..2].iter().all(|face| face.attributes.is_empty()));
     let spots: Vec<(u32, &str)> = found[2..].iter().map(|spot| (spot.label.id, &*spot.label.name)).collect();
     assert_eq!(spots, [(2, "spot")], "both saw the same one: {found:?}");
-    for (text, told) in [
+    for (text, reported) in [
         ("crop ! infer @colour finds=detections ! collect", "colour is a model for classification"),
         ("infer @spots finds=detections ! collect", "put `crop` before it"),
         ("track ! crop every=2 ! infer @spots size=32x32 finds=detections ! collect", "remove every= of `crop`"),
     ] {
         let error = models.refused(text);
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(reported), "{error}");
     }
 }
 
 #[test]
-fn tracks_are_looked_at_in_turn_and_what_was_said_stays() {
+fn tracks_are_processed_in_turn_and_results_are_kept() {
     let models = Models::new(&[colour_classifier()]);
     let at = |index: u64| {
         let shift = index as f32;
@@ -202,7 +202,7 @@ fn tracks_are_looked_at_in_turn_and_what_was_said_stays() {
 }
 
 #[test]
-fn predicted_boxes_are_looked_at_too() {
+fn predicted_boxes_are_processed_too() {
     let models = Models::new(&[spot_detector(), colour_classifier()]);
     let frames = (0..6).map(|index| spotted(0, index, &[(20, 20, 4)])).collect();
     let text = "infer @spots every=3 ! track track_thresh=0.5 ! crop ! infer @colour ! collect";
@@ -284,7 +284,7 @@ fn what_is_found_beside_the_polygon_of_a_region_is_left_out() {
 }
 
 #[test]
-fn tiles_find_what_a_small_look_misses() {
+fn tiles_find_what_one_run_on_the_frame_misses() {
     let models = Models::new(&[spot_detector()]);
     let item = || spotted(0, 0, &[(4, 4, 4), (28, 20, 4), (56, 40, 4)]);
     // The whole frame at a quarter of its size: each spot is a pixel in a cell of 16.
@@ -310,8 +310,9 @@ fn what_describes_a_frame_is_an_attribute_of_it_or_finds_a_thing() {
     let text = "infer @colour ! infer @likeness ! infer @bright ! infer @eyes confidence=0.01 ! collect";
     let ran = models.run(text, one_stream(vec![spotted(0, 0, &[(8, 12, 16)])]));
     let item = frames_of(&ran)[0];
-    let said: Vec<&str> = item.attachments.get::<FrameAttributes>().expect("said of the frame").0.iter().map(|said| &*said.model).collect();
-    assert_eq!(said, ["colour", "likeness"]);
+    let stated: Vec<&str> =
+        item.attachments.get::<FrameAttributes>().expect("said of the frame").0.iter().map(|stated| &*stated.model).collect();
+    assert_eq!(stated, ["colour", "likeness"]);
     let [bright, eyes] = &item.detections[..] else { panic!("{:?}", item.detections) };
     assert_eq!((bright.label.id, &*bright.label.name, eyes.label.id, &*eyes.label.name), (2, "bright", 3, "face"));
     // Cells of 8x6 pixels that are bright by half or more.
@@ -330,12 +331,12 @@ fn places_with_the_same_model_share_it() {
     let ran = models.run(text, one_stream((0..5).map(|index| coloured(seen(0, index, both.clone()), RED, BLUE)).collect()));
     for item in frames_of(&ran) {
         assert_eq!(classes(item), [Some("red".into()), None], "the second asks for more");
-        assert_eq!(item.attachments.get::<FrameAttributes>().map(|said| said.0.len()), Some(1));
+        assert_eq!(item.attachments.get::<FrameAttributes>().map(|stated| stated.0.len()), Some(1));
     }
 }
 
 #[test]
-fn what_is_said_is_recorded_and_drawn() {
+fn results_are_recorded_and_drawn() {
     let models = Models::new(&[colour_classifier(), spot_detector()]);
     let folder = tempfile::tempdir().expect("temporary folder");
     let (jsonl, csv) = (folder.path().join("said.jsonl"), folder.path().join("said.csv"));
@@ -347,8 +348,8 @@ fn what_is_said_is_recorded_and_drawn() {
     let text = std::fs::read_to_string(&jsonl).expect("written");
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(lines.len(), 2, "what is said of a frame is something");
-    let said = &lines[0]["detections"][0]["attributes"][0];
-    assert_eq!((&said["model"], &said["classes"][0]["label"]), (&"colour".into(), &"red".into()));
+    let stated = &lines[0]["detections"][0]["attributes"][0];
+    assert_eq!((&stated["model"], &stated["classes"][0]["label"]), (&"colour".into(), &"red".into()));
     assert_eq!(lines[1]["attributes"][0]["classes"].as_array().map(Vec::len), Some(1));
     assert!(lines[0]["detections"][0].get("zones").is_none());
     let rows = std::fs::read_to_string(&csv).expect("written");

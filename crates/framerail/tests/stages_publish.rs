@@ -96,7 +96,7 @@ fn a_broker_that_crashes_and_comes_back_gets_the_rest() {
 }
 
 #[test]
-fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_told() {
+fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_reported() {
     let port = free_port();
     let text = format!("mqtt host=127.0.0.1 port={port} buffer=10 patience=500ms when_full=");
     let ran = run(&format!("{text}wait"), clip("a", 50));
@@ -135,25 +135,25 @@ fn a_broker_may_want_a_password_and_encryption() {
         format!("allow_anonymous false\npassword_file {}\ncertfile {}\nkeyfile {}", passwords.display(), server.display(), key.display());
     let Some(broker) = Broker::start(&settings) else { return };
     let port = broker.port;
-    let told = |options: &str| run(&format!("mqtt host=127.0.0.1 port={port} patience=5s {options}"), clip("a", 3));
+    let reported = |options: &str| run(&format!("mqtt host=127.0.0.1 port={port} patience=5s {options}"), clip("a", 3));
     let trusted = format!("tls=yes ca={}", authority.display());
-    let ran = told(&format!("{trusted} username=camera password_env=CARGO_PKG_NAME"));
+    let ran = reported(&format!("{trusted} username=camera password_env=CARGO_PKG_NAME"));
     assert_eq!((ran.error().as_str(), counts(&ran, MQTT)), ("none", [3, 0, 0]));
-    let error = told(&format!("{trusted} username=camera password_env=CARGO_PKG_VERSION when_full=drop")).error();
+    let error = reported(&format!("{trusted} username=camera password_env=CARGO_PKG_VERSION when_full=drop")).error();
     assert!(error.contains("does not authorise this client") || error.contains("refuses the user name"), "{error}");
-    let error = told("tls=yes username=camera").error();
+    let error = reported("tls=yes username=camera").error();
     assert!(error.contains("certificate"), "{error}");
 }
 
 #[test]
 fn mistakes_of_mqtt_show_before_the_start() {
-    let told = |options: &str| try_run(&format!("mqtt {options}"), clip("a", 1), Some(1)).err().unwrap_or_default();
-    assert!(told("topic=a").contains("host"));
-    assert!(told("host=b topic=a/#").contains("is not a valid publish topic"));
-    assert!(told("host=b ca=x.pem").contains("tls is off"));
-    assert!(told("host=b tls=yes ca=/nowhere/x.pem").contains("/nowhere/x.pem"));
-    assert!(told("host=b username=a password_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
-    assert!(told("host=b qos=3").contains("qos"));
+    let reported = |options: &str| try_run(&format!("mqtt {options}"), clip("a", 1), Some(1)).err().unwrap_or_default();
+    assert!(reported("topic=a").contains("host"));
+    assert!(reported("host=b topic=a/#").contains("is not a valid publish topic"));
+    assert!(reported("host=b ca=x.pem").contains("tls is off"));
+    assert!(reported("host=b tls=yes ca=/nowhere/x.pem").contains("/nowhere/x.pem"));
+    assert!(reported("host=b username=a password_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
+    assert!(reported("host=b qos=3").contains("qos"));
 }
 
 #[test]
@@ -200,13 +200,13 @@ fn refusals_end_a_run_on_files_and_are_counted_of_live_ones() {
 }
 
 #[test]
-fn a_server_that_is_away_is_told_or_costs_records() {
+fn an_unreachable_server_is_reported_or_costs_records() {
     let url = format!("http://127.0.0.1:{}/secret-key", free_port());
     let ran = run(&format!("webhook {url} buffer=10 patience=400ms"), clip("a", 50));
     assert!(ran.error().contains("connection refused") && !ran.error().contains("secret-key"), "{}", ran.error());
     let ran = run(&format!("webhook {url} buffer=10 patience=400ms when_full=drop"), clip("a", 50));
     assert_eq!((ran.error().as_str(), counts(&ran, WEBHOOK)), ("none", [0, 50, 0]));
-    let told = |text: &str| try_run(text, clip("a", 1), Some(1)).err().unwrap_or_default();
-    assert!(told("webhook ftp://host/x").contains("not an http or https URL"));
-    assert!(told("webhook http://host/x token_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
+    let reported = |text: &str| try_run(text, clip("a", 1), Some(1)).err().unwrap_or_default();
+    assert!(reported("webhook ftp://host/x").contains("not an http or https URL"));
+    assert!(reported("webhook http://host/x token_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
 }

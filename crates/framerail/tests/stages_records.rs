@@ -201,8 +201,8 @@ fn what_is_finished_of_a_failed_run_stays() {
     assert_eq!(frames_of(&parts.join("part-000001.parquet")), (8..16).collect::<Vec<_>>());
     // They are not lost by starting again.
     let text = format!("save {}", path.display());
-    let told = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are present");
-    assert!(told.contains("contains the records of an interrupted run"), "{told}");
+    let reported = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are present");
+    assert!(reported.contains("contains the records of an interrupted run"), "{reported}");
     assert_eq!(run(&format!("{text} overwrite=yes"), faces(0, "a", 3)).error(), "none");
     assert_eq!((files(folder.path()), frames_of(&path)), (vec!["boxes.parquet".to_owned()], vec![0, 1, 2]));
     // Of a run without a finished group nothing stays.
@@ -293,8 +293,8 @@ fn mot_has_a_line_for_each_identity() {
     let folder = folder();
     let path = folder.path().join("tracks.txt");
     let save = format!("save {}", path.display());
-    let told = try_run(&save, clip(), Some(1)).err().expect("no identities");
-    assert!(told.contains("identities") && told.contains("put `track` before it"), "{told}");
+    let reported = try_run(&save, clip(), Some(1)).err().expect("no identities");
+    assert!(reported.contains("identities") && reported.contains("put `track` before it"), "{reported}");
     let still = |index: u64| {
         let mut weak = face(0.05, None, DetectionOrigin::Detected);
         weak.bbox = BBox::from_xyxy(40.0, 0.0, 50.0, 10.0);
@@ -313,8 +313,8 @@ fn mot_has_a_line_for_each_identity() {
 fn formats_go_by_the_ending_unless_they_are_named() {
     let folder = folder();
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let told = |text: &str| try_run(text, clip(), Some(1)).err().unwrap_or_default();
-    assert!(told(&format!("save {}", at("boxes.xml"))).contains("`.xml` is not the extension of a record format"));
+    let reported = |text: &str| try_run(text, clip(), Some(1)).err().unwrap_or_default();
+    assert!(reported(&format!("save {}", at("boxes.xml"))).contains("`.xml` is not the extension of a record format"));
     assert_eq!(run(&format!("save {} format=csv", at("boxes.xml")), clip()).error(), "none");
     assert!(text(&folder.path().join("boxes.xml")).starts_with("stream,stream_id,"));
     assert_eq!(run(&format!("save {}", at("BOXES.CSV")), clip()).error(), "none");
@@ -324,9 +324,9 @@ fn formats_go_by_the_ending_unless_they_are_named() {
         ("boxes.csv group_rows=3", "`group_rows` is an option of parquet"),
         ("boxes.csv image_name=x.png", "`image_name` is an option of coco"),
     ] {
-        let told = told(&format!("save {}", at(options)));
-        assert!(told.contains(expected), "{told}");
+        let reported = reported(&format!("save {}", at(options)));
+        assert!(reported.contains(expected), "{reported}");
     }
-    assert!(told("save - format=parquet").contains("Parquet cannot be written to standard output"));
-    assert!(told("save /dev/null format=parquet").contains("Parquet cannot be written to standard output"));
+    assert!(reported("save - format=parquet").contains("Parquet cannot be written to standard output"));
+    assert!(reported("save /dev/null format=parquet").contains("Parquet cannot be written to standard output"));
 }

@@ -44,7 +44,7 @@ fn has_tile(page: &str, value: &str, label: &str) -> bool {
 }
 
 #[test]
-fn gaps_scores_and_single_sightings_are_told() {
+fn gaps_scores_and_single_sightings_are_reported() {
     let page = page_of(
         "",
         clip(
@@ -164,7 +164,7 @@ fn streams_share_a_page_or_have_their_own() {
 }
 
 #[test]
-fn nothing_found_is_said() {
+fn nothing_found_is_reported() {
     let page = page_of("", whole(0, "clip", 3));
     assert!(page.contains("Nothing: the model found no detections.") && has_tile(&page, "–", "lowest score"));
 }

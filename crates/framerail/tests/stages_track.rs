@@ -34,9 +34,9 @@ fn identities_are_given_and_counted() {
 #[test]
 fn algorithms_have_their_own_options() {
     assert_eq!(run("track algorithm=ocsort min_hits=1 classes=together boxes=filtered coast=3 ! collect", clip(5)).error(), "none");
-    let told = |text: &str| try_run(&format!("{text} ! collect"), clip(1), Some(1)).err().unwrap_or_default();
-    assert!(told("track min_hits=3").contains("`min_hits` is an option of ocsort"), "{}", told("track min_hits=3"));
+    let reported = |text: &str| try_run(&format!("{text} ! collect"), clip(1), Some(1)).err().unwrap_or_default();
+    assert!(reported("track min_hits=3").contains("`min_hits` is an option of ocsort"), "{}", reported("track min_hits=3"));
     let text = "track algorithm=ocsort track_buffer=3";
-    assert!(told(text).contains("`track_buffer` is an option of bytetrack"), "{}", told(text));
-    assert!(told("track low_thresh=0.7").contains("low_thresh is above track_thresh"));
+    assert!(reported(text).contains("`track_buffer` is an option of bytetrack"), "{}", reported(text));
+    assert!(reported("track low_thresh=0.7").contains("low_thresh is above track_thresh"));
 }

@@ -110,32 +110,32 @@ fn draw_shows_them() {
 }
 
 #[test]
-fn what_cannot_work_is_told_before_the_start() {
-    let told = |text: &str, before: &str| {
+fn what_cannot_work_is_reported_before_the_start() {
+    let reported = |text: &str, before: &str| {
         let (_folder, path) = map(text);
         try_run(&format!("{before}zones {} ! collect", path.display()), walk(), Some(1)).err().unwrap_or_default()
     };
-    assert!(told(MAP, "").contains("put `track` before it"), "{}", told(MAP, ""));
+    assert!(reported(MAP, "").contains("put `track` before it"), "{}", reported(MAP, ""));
     let bow = "[[zone]]\nname = 'bow'\npoints = [[0, 0], [1, 1], [1, 0], [0, 1]]\n";
-    assert!(told(bow, "track ! ").contains("zone `bow` crosses itself"), "{}", told(bow, "track ! "));
+    assert!(reported(bow, "track ! ").contains("zone `bow` crosses itself"), "{}", reported(bow, "track ! "));
     let class = "[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 1], [1, 0]]\nclasses = ['lorry']\n";
-    assert!(told(class, "track ! ").contains("`a` is for class `lorry`, which the model does not have; it has face, plate"));
+    assert!(reported(class, "track ! ").contains("`a` is for class `lorry`, which the model does not have; it has face, plate"));
     let two = "[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 1]]\n";
-    assert!(told(two, "track ! ").contains("zone `a` has 2 points"));
-    assert!(told("[[zoen]]", "track ! ").contains("line 1: unknown field `zoen`"));
+    assert!(reported(two, "track ! ").contains("zone `a` has 2 points"));
+    assert!(reported("[[zoen]]", "track ! ").contains("line 1: unknown field `zoen`"));
     let missing = try_run("track ! zones nowhere.toml ! collect", walk(), Some(1)).err().unwrap_or_default();
     assert!(missing.contains("nowhere.toml"), "{missing}");
 }
 
 #[test]
-fn pixels_outside_are_told_when_the_size_is_known() {
+fn pixels_outside_are_reported_when_the_size_is_known() {
     let (_folder, path) = map(&MAP.replace("[64, 0]", "[640, 0]"));
     let error = run(&format!("track ! zones {} ! collect", path.display()), walk()).error();
     assert!(error.contains("zone `right` has point 2 at [640, 0], outside of the frame of 64x48 pixels"), "{error}");
 }
 
 #[test]
-fn zones_without_identities_are_counted_and_streams_that_do_not_come_are_told() {
+fn zones_without_identities_are_counted_and_streams_that_do_not_come_are_reported() {
     let (_folder, path) =
         map("[[zone]]\nname = 'a'\npoints = [[0, 0], [1, 0], [1, 1], [0, 1]]\n[[zone]]\nname = 'b'\npoints = [[0, 0], [1, 0], [1, \
          1]]\nstreams = ['yard']\n");

@@ -66,7 +66,7 @@ def test_a_slow_server_is_waited_for(store, stored):
         assert numbers_of(reader.read_frames([500]), "THWC") == [500]
 
 
-def test_expired_credentials_and_missing_files_are_said_at_once(store, stored):
+def test_expired_credentials_and_missing_files_are_reported_at_once(store, stored):
     proxy, options = store
     file = fr.RemoteFile("s3://bucket/in/long.mp4", **options)
     proxy.faults = ["expired"] * 50

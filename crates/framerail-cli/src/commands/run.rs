@@ -57,7 +57,7 @@ impl RunCommand {
         self.run.claim(self.overwrite, &files)?;
         if self.check {
             if let Some(path) = &self.run.graph {
-                outputs::write_graph(path, &plan.picture(), self.overwrite, &files)?;
+                outputs::write_graph(path, &plan.drawing(), self.overwrite, &files)?;
             }
             return terminal::print(&formats(&plan));
         }
@@ -127,13 +127,13 @@ fn quoted(word: &str) -> String {
 
 /// `OK`, the format of every edge, and notices of stages.
 fn formats(plan: &Plan) -> String {
-    let picture = plan.picture();
-    let width = picture.edges.iter().map(|edge| edge.from.chars().count() + edge.to.chars().count()).max().unwrap_or(0) + 4;
+    let drawing = plan.drawing();
+    let width = drawing.edges.iter().map(|edge| edge.from.chars().count() + edge.to.chars().count()).max().unwrap_or(0) + 4;
     let line = |from: &str, to: &str, format: &str| format!("  {:<width$}  {format}\n", format!("{from} -> {to}"));
-    let edges: String = picture.edges.iter().map(|edge| line(&edge.from, &edge.to, &edge.format)).collect();
+    let edges: String = drawing.edges.iter().map(|edge| line(&edge.from, &edge.to, &edge.format)).collect();
     let note = |stage: &PlannedStage| stage.note().map(|note| format!("  {}: {note}\n", stage.name));
     let notes: String = plan.stages().iter().filter_map(note).collect();
-    format!("OK: {} stages\n{edges}{notes}", picture.nodes.len())
+    format!("OK: {} stages\n{edges}{notes}", drawing.nodes.len())
 }
 
 #[cfg(test)]

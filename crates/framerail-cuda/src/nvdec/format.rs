@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_display_area_outside_of_the_picture_is_not_believed() {
+    fn a_display_area_outside_of_the_frame_is_ignored() {
         let wild = ffi::VideoFormat { display_area: ffi::Rect { left: -5, top: 0, right: 99_999, bottom: 10 }, ..raw() };
         assert_eq!(StreamFormat::new(NvdecCodec::H264, &wild).expect("supported").size, (1920, 1088));
     }
 
     #[test]
-    fn pixels_that_are_not_square_are_told() {
+    fn non_square_pixels_are_reported() {
         assert_eq!(pixel_shape([4, 3], (720, 576)), Rational::new(16, 15));
         assert_eq!(pixel_shape([0, 0], (720, 576)), None);
     }

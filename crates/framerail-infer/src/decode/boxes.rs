@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_all_pictures_are_told_apart() {
+    fn rows_of_all_images_are_separated() {
         let counted = card("boxes = \"o\"\ncount = \"n\"\nrow = [\"class\", \"score\", \"box\"]\nsuppressed = true\n");
         let rows = [[1.0, 0.9, 1.0, 1.0, 2.0, 2.0], [0.0, 0.8, 3.0, 3.0, 4.0, 4.0], [0.0, 0.7, 5.0, 5.0, 6.0, 6.0]];
         let tensors = || {

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_of_python_packages_are_looked_for_and_named_when_missing() {
+    fn libraries_of_python_packages_are_found_and_named_when_missing() {
         let folder = tempfile::TempDir::new().expect("temporary folder");
         let lib = folder.path().join("lib/python3.12/site-packages/nvidia/cu13/lib");
         std::fs::create_dir_all(&lib).expect("writable");

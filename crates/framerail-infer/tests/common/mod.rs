@@ -41,9 +41,9 @@ pub fn rgb_frame(width: u32, height: u32, rgb: &[u8]) -> Frame {
 }
 
 /// The scores of red, green and blue by a model like [`mean_color_model`], for each view.
-pub fn rgb_scores(said: &[Prediction]) -> Vec<[f32; 3]> {
+pub fn rgb_scores(stated: &[Prediction]) -> Vec<[f32; 3]> {
     let of = |prediction: &Prediction| match prediction {
-        Prediction::Description(Some(said)) => match &said.value {
+        Prediction::Description(Some(stated)) => match &stated.value {
             AttributeValue::Classes(classes) => {
                 let mut scores = [0.0; 3];
                 classes.iter().for_each(|class| scores[class.label.id as usize] = class.score);
@@ -53,7 +53,7 @@ pub fn rgb_scores(said: &[Prediction]) -> Vec<[f32; 3]> {
         },
         other => panic!("{other:?}"),
     };
-    said.iter().map(of).collect()
+    stated.iter().map(of).collect()
 }
 
 /// A frame from its planes' bytes, one after the other.

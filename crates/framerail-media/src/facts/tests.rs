@@ -40,7 +40,7 @@ fn h264_is_referenced_when_any_slice_is() {
 }
 
 #[test]
-fn h264_recovery_points_are_told_apart() {
+fn h264_recovery_points_are_distinguished() {
     let mut reader = reader(ffi::AVCodecID::H264, &[]);
     // An SEI message before it (type 5, 2 bytes), then recovery point; an I slice (0, 7) as 1 0001000.
     let packet = |recovery: u8, slice: &[u8]| {

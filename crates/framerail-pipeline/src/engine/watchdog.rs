@@ -38,12 +38,12 @@ impl Finished {
 /// Checks all workers until the run is over; each stall is reported once.
 pub(super) fn watch(nodes: &[Arc<NodeState>], limit: Duration, finished: &Finished) {
     let interval = (limit / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
-    let mut told: Vec<Vec<u64>> = nodes.iter().map(|node| vec![u64::MAX; node.clocks.len()]).collect();
+    let mut reported_since: Vec<Vec<u64>> = nodes.iter().map(|node| vec![u64::MAX; node.clocks.len()]).collect();
     while !finished.wait_for(interval) {
-        for (node, told) in nodes.iter().zip(&mut told) {
-            for (worker, told) in told.iter_mut().enumerate() {
-                if let Some(since) = stalled_since(node, worker, limit).filter(|since| since != told) {
-                    *told = since;
+        for (node, reported_since) in nodes.iter().zip(&mut reported_since) {
+            for (worker, reported_since) in reported_since.iter_mut().enumerate() {
+                if let Some(since) = stalled_since(node, worker, limit).filter(|since| since != reported_since) {
+                    *reported_since = since;
                     report(node, worker);
                 }
             }

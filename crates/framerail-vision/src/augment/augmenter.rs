@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_nothing_is_done_to_stay_as_they_are() {
+    fn frames_that_nothing_is_done_to_stay_as_they_are() {
         let mut augmenter = Augmenter::new(spec(TensorLayout::Thwc, DType::U8)).expect("valid");
         let mut out = vec![0; 144];
         augmenter.apply(&[AugmentParams::whole(6, 4); 2], &picture(), &mut out).expect("fitting");

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_are_too_small_are_refused() {
+    fn frames_that_are_too_small_are_refused() {
         let window = Augment { crop: RandomCrop::Window { width: 65, height: 8 }, ..Augment::default() };
         let words = window.draw(0, 0, 1, 64, 48).expect_err("too small").to_string();
         assert_eq!(words, "crop is 65x8 for an image of 64x48; give a window that fits into the images");

@@ -269,7 +269,7 @@ fn colours_beyond_rgb_are_cut_off() {
 }
 
 #[test]
-fn rows_are_those_of_the_whole_picture() {
+fn rows_are_those_of_the_whole_frame() {
     for format in [PixelFormat::Yuv420p, PixelFormat::Nv12, PixelFormat::Yuv420p10, PixelFormat::Rgb24] {
         let frame = frame(noisy(format, 66, 44), ColorDescription::default());
         let boxed = Fit::Letterbox { pad: 7, centered: true };
@@ -306,7 +306,7 @@ fn rows_are_those_of_the_whole_picture() {
 }
 
 #[test]
-fn whole_crops_are_parts_of_the_picture() {
+fn whole_crops_are_parts_of_the_frame() {
     for format in [PixelFormat::Yuv420p, PixelFormat::Yuv422p, PixelFormat::Nv12, PixelFormat::Yuv444p, PixelFormat::Rgb24] {
         let frame = frame(noisy(format, 90, 40), tagged(ColorMatrix::Bt709, ColorRange::Limited));
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
@@ -369,7 +369,7 @@ fn every_type_holds_the_same_numbers() {
 }
 
 #[test]
-fn deep_pictures_keep_their_depth_and_depth_maps_their_numbers() {
+fn deep_frames_keep_their_depth_and_depth_maps_their_numbers() {
     let depth = picture(PixelFormat::Gray16, 300, 40, |_, x, y| (x * 211 + y * 17) as u16);
     let frame = frame(depth, ColorDescription::default());
     let options = TensorOptions { channel_order: ChannelOrder::Gray, dtype: DType::U16, ..TensorOptions::default() };
@@ -406,7 +406,7 @@ fn the_middle_is_cut_out_or_padded() {
 }
 
 #[test]
-fn padding_lies_around_the_picture_in_every_type() {
+fn padding_lies_around_the_frame_in_every_type() {
     for dtype in [DType::U8, DType::U16, DType::F16, DType::Bf16, DType::F32] {
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
             let frame = frame(noisy(PixelFormat::Yuv420p, 64, 32), ColorDescription::default());

@@ -25,7 +25,7 @@ fn ids(detections: &[Detection]) -> Vec<Option<u64>> {
 }
 
 #[test]
-fn frames_that_no_model_looked_at_have_predicted_boxes() {
+fn frames_that_no_model_processed_have_predicted_boxes() {
     for options in both() {
         let mut tracker = Tracker::new(options);
         for frame in 0..90u16 {
@@ -67,7 +67,7 @@ fn a_longer_interval_moves_the_prediction_farther() {
 }
 
 #[test]
-fn classes_are_kept_apart_unless_told_otherwise() {
+fn classes_are_separate_by_default() {
     for options in both() {
         for across_classes in [false, true] {
             let mut tracker = Tracker::new(TrackerOptions { across_classes, ..options });
@@ -105,7 +105,7 @@ fn identities_end_at_a_cut_and_their_numbers_are_not_given_again() {
 }
 
 #[test]
-fn a_track_goes_on_unseen_for_as_long_as_told_and_is_found_again() {
+fn a_track_continues_unseen_for_the_configured_time_and_is_found_again() {
     for options in both() {
         let mut tracker = Tracker::new(TrackerOptions { coast_frames: 4, ..options });
         let mut counts = Vec::new();

@@ -216,9 +216,9 @@ fn classes_and_streams_choose() {
 }
 
 #[test]
-fn what_cannot_work_is_told_in_a_line() {
-    let told = |map: &ZoneMap| match map.watcher("cam", 800, 600) {
-        Err(VisionError::Zone(told)) => told,
+fn what_cannot_work_is_reported_in_a_line() {
+    let reported = |map: &ZoneMap| match map.watcher("cam", 800, 600) {
+        Err(VisionError::Zone(reported)) => reported,
         other => panic!("{other:?}"),
     };
     let zone = |points: &[(f32, f32)], units| {
@@ -226,23 +226,23 @@ fn what_cannot_work_is_told_in_a_line() {
         ZoneMap { zones: vec![ZoneSpec { shape: ShapeSpec { units, ..shape("gate") }, points }], ..Default::default() }
     };
     let pixels = Units::Pixels;
-    assert!(told(&ZoneMap::default()).contains("there is no zone or line"));
-    assert!(told(&zone(&[(0.0, 0.0), (9.0, 9.0)], pixels)).contains("zone `gate` has 2 points"));
-    let bow = told(&zone(&[(0.0, 0.0), (9.0, 9.0), (9.0, 0.0), (0.0, 9.0)], pixels));
+    assert!(reported(&ZoneMap::default()).contains("there is no zone or line"));
+    assert!(reported(&zone(&[(0.0, 0.0), (9.0, 9.0)], pixels)).contains("zone `gate` has 2 points"));
+    let bow = reported(&zone(&[(0.0, 0.0), (9.0, 9.0), (9.0, 0.0), (0.0, 9.0)], pixels));
     assert!(bow.contains("zone `gate` crosses itself: its side from point 1 meets that from point 3"), "{bow}");
-    assert!(told(&zone(&[(0.0, 0.0), (4.0, 4.0), (9.0, 9.0)], pixels)).contains("gate"));
-    let outside = told(&zone(&[(0.0, 0.0), (900.0, 9.0), (9.0, 0.0)], pixels));
+    assert!(reported(&zone(&[(0.0, 0.0), (4.0, 4.0), (9.0, 9.0)], pixels)).contains("gate"));
+    let outside = reported(&zone(&[(0.0, 0.0), (900.0, 9.0), (9.0, 0.0)], pixels));
     assert!(outside.contains("point 2 at [900, 9], outside of the frame of 800x600"), "{outside}");
-    assert!(told(&zone(&[(0.0, 0.0), (1.0, 0.0), (0.5, 1.5)], Units::Normalized)).contains("go from 0 to 1"));
-    assert!(told(&zone(&[(0.0, 0.0), (f32::NAN, 0.0), (0.5, 1.0)], pixels)).contains("point 2"));
+    assert!(reported(&zone(&[(0.0, 0.0), (1.0, 0.0), (0.5, 1.5)], Units::Normalized)).contains("go from 0 to 1"));
+    assert!(reported(&zone(&[(0.0, 0.0), (f32::NAN, 0.0), (0.5, 1.0)], pixels)).contains("point 2"));
     let mut twice = zone_map();
     twice.lines = line_map().lines;
     twice.lines[0].shape.name = "gate".into();
-    assert!(told(&twice).contains("the name `gate` is used twice"));
+    assert!(reported(&twice).contains("the name `gate` is used twice"));
     let mut short = line_map();
     short.lines[0].to = short.lines[0].from;
-    assert!(told(&short).contains("line `door` starts where it ends"));
-    for problem in [told(&twice), bow, outside] {
+    assert!(reported(&short).contains("line `door` starts where it ends"));
+    for problem in [reported(&twice), bow, outside] {
         assert_eq!(problem.lines().count(), 1);
     }
 }

@@ -189,8 +189,8 @@ impl Draw {
     fn draw(&mut self, item: &mut FrameItem, chosen: Option<Vec<Detection>>) -> Result<(), StageError> {
         let detections = chosen.as_ref().unwrap_or(&item.detections);
         let zones = item.attachments.get::<FrameZones>().filter(|_| self.drawn.zones);
-        let said = item.attachments.get::<FrameAttributes>();
-        if detections.is_empty() && zones.is_none() && said.is_none() {
+        let attributes = item.attachments.get::<FrameAttributes>();
+        if detections.is_empty() && zones.is_none() && attributes.is_none() {
             return Ok(());
         }
         let options = self.drawn.options;
@@ -198,7 +198,7 @@ impl Draw {
         let sketched = |sketch: Sketch| {
             let mut sketch = sketch.with_letters(&letters);
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
-            said.into_iter().for_each(|said| sketch.frame_attributes(&said.0, &options));
+            attributes.into_iter().for_each(|attributes| sketch.frame_attributes(&attributes.0, &options));
             sketch.detections(detections, &options);
             sketch
         };

@@ -67,12 +67,12 @@ impl ZonesPlan {
         for shape in self.map.shapes() {
             if let Some(stray) = shape.classes.iter().find(|class| !is_known(class)) {
                 let known = detections.labels.join(", ");
-                let told = format!(
+                let problem = format!(
                     "{}: `{}` is for class `{stray}`, which the model does not have; it has {known}",
                     self.file.display(),
                     shape.name
                 );
-                return Err(StageError::new(ErrorKind::Usage, told));
+                return Err(StageError::new(ErrorKind::Usage, problem));
             }
         }
         Ok(())

@@ -44,9 +44,9 @@ impl Camera {
             .spawn()
             .expect("Debian's Python");
         let commands = server.stdin.take().expect("piped");
-        let mut said = String::new();
-        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
-        assert_eq!(said.trim(), format!("ready {port}"), "the server did not start");
+        let mut stated = String::new();
+        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut stated).expect("a line");
+        assert_eq!(stated.trim(), format!("ready {port}"), "the server did not start");
         Self { server, commands }
     }
 

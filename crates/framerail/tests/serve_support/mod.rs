@@ -200,7 +200,7 @@ impl Client {
     pub fn events(&self) -> Receiver<Vec<(String, Value)>> {
         let mut reader = Chunks::new(self.open("GET", "/events", &[], b"").expect("connects"));
         assert_eq!(reader.head.header("content-type"), "text/event-stream");
-        let (tell, told) = channel();
+        let (tell, reported) = channel();
         thread::spawn(move || {
             let (mut events, mut name) = (Vec::new(), String::new());
             while let Some(line) = reader.next_line() {
@@ -212,7 +212,7 @@ impl Client {
             }
             let _ = tell.send(events);
         });
-        told
+        reported
     }
 }
 

@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_is_told_from_a_pause_and_from_a_burst() {
+    fn a_leap_is_distinguished_from_a_pause_and_from_a_burst() {
         let (start, mut continuity) = (Instant::now(), Continuity::new(true));
         let at = |secs: f64| start + Duration::from_secs_f64(secs);
         feed(&mut continuity, 0, 0.0, at(0.0));

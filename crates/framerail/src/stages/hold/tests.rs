@@ -100,7 +100,7 @@ fn frames_without_pixels_are_counted_and_held() {
 }
 
 #[test]
-fn cuts_are_seen_on_a_card_as_on_the_host() {
+fn cuts_are_seen_on_a_gpu_as_on_the_host() {
     let card = CudaDevice::open(0).and_then(|device| Ok((CudaStream::new(&device)?, DevicePool::new(&device, 64 << 20)?)));
     let (stream, pool) = match card {
         Ok(card) => card,

@@ -85,9 +85,9 @@ impl Answers {
         Attribute { model: Arc::clone(&self.model), value }
     }
 
-    fn put_on_detection(&self, item: &mut FrameItem, index: usize, said: Prediction, put: &mut Put, kept: &mut KeptAttributes) {
+    fn put_on_detection(&self, item: &mut FrameItem, index: usize, prediction: Prediction, put: &mut Put, kept: &mut KeptAttributes) {
         let Some(detection) = item.detections.get_mut(index) else { return };
-        let value = match said {
+        let value = match prediction {
             Prediction::Detections(parts) => {
                 put.detections += parts.len() as u64;
                 (!parts.is_empty()).then_some(AttributeValue::Parts(parts))
@@ -102,8 +102,8 @@ impl Answers {
     }
 
     /// Results for a region, a tile or the whole frame, without those outside a region's outline.
-    fn find(&self, item: &mut FrameItem, part: Option<&Part>, said: Prediction, put: &mut Put) -> Vec<Detection> {
-        let mut found = match said {
+    fn find(&self, item: &mut FrameItem, part: Option<&Part>, prediction: Prediction, put: &mut Put) -> Vec<Detection> {
+        let mut found = match prediction {
             Prediction::Detections(detections) => {
                 let renumbered = |mut detection: Detection| {
                     detection.label.id = detection.label.id.saturating_add(self.first_label);

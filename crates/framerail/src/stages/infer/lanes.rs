@@ -110,7 +110,7 @@ impl Lanes {
     /// As [`Predictor::collect`].
     pub(super) fn collect(&mut self, lane: usize) -> Result<Option<Said>, InferError> {
         let Some(lane) = self.0.get_mut(lane) else { return Ok(None) };
-        let (Some(viewed), Some(said)) = (lane.submitted.pop_front(), lane.predictor.collect()?) else { return Ok(None) };
-        Ok((viewed.len() == said.len()).then_some((viewed, said)))
+        let (Some(viewed), Some(predictions)) = (lane.submitted.pop_front(), lane.predictor.collect()?) else { return Ok(None) };
+        Ok((viewed.len() == predictions.len()).then_some((viewed, predictions)))
     }
 }

@@ -82,8 +82,8 @@ pub(super) fn output(
             DetectionFormat { model, labels, landmarks, max_unanalysed_frames: unanalysed, ..DetectionFormat::default() }
         }
         Some(earlier) if earlier.max_unanalysed_frames != unanalysed && !looks_at_detections => {
-            let told = format!("detections on the same frames as its own; {} has them on others", earlier.model);
-            return Err(mismatch(told, "give both `infer` stages the same every="));
+            let needed = format!("detections on the same frames as its own; {} has them on others", earlier.model);
+            return Err(mismatch(needed, "give both `infer` stages the same every="));
         }
         Some(mut earlier) => {
             earlier.model = format!("{} + {}", earlier.model, card.name);

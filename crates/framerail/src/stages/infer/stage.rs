@@ -49,7 +49,7 @@ pub(super) struct Infer {
     /// Number of the next item.
     next: u64,
     /// Results of items that are not due yet.
-    said: HashMap<u64, Vec<Answer>>,
+    ready: HashMap<u64, Vec<Answer>>,
     /// Notices from linking.
     notices: Vec<String>,
     counters: Option<Counters>,
@@ -65,7 +65,7 @@ impl Infer {
             calls_under_way: lanes.calls_under_way(),
             lanes,
             next: 0,
-            said: HashMap::new(),
+            ready: HashMap::new(),
             answers,
             kept,
             looks_at_parts: false,
@@ -152,7 +152,7 @@ impl Stage for Infer {
         for (number, item) in (call.first..).zip(&mut items) {
             match item {
                 Item::Frame(item) => {
-                    let answers = self.said.remove(&number).unwrap_or_default();
+                    let answers = self.ready.remove(&number).unwrap_or_default();
                     self.put(item, answers);
                 }
                 Item::StreamEnd(end) => self.kept.forget(end.id),
@@ -247,9 +247,9 @@ impl Infer {
     /// Collects the results of a device's oldest submission; waits for it.
     fn collect(&mut self, lane: usize) -> Result<(), StageError> {
         let missing = || StageError::new(ErrorKind::Internal, format!("{} returned no results for some frames", self.model));
-        let (viewed, said) = self.lanes.collect(lane).map_err(model_error)?.ok_or_else(missing)?;
-        for ((number, part), prediction) in viewed.into_iter().zip(said) {
-            self.said.entry(number).or_default().push((part, prediction));
+        let (viewed, ready) = self.lanes.collect(lane).map_err(model_error)?.ok_or_else(missing)?;
+        for ((number, part), prediction) in viewed.into_iter().zip(ready) {
+            self.ready.entry(number).or_default().push((part, prediction));
         }
         Ok(())
     }

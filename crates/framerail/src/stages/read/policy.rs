@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cameras_are_told_by_their_names() {
+    fn cameras_are_recognised_by_their_names() {
         let live = ["rtsp://host/cam", "RTSP://host/cam", "udp://239.0.0.1:5000", "srt://host:9000", "/dev/video0"];
         assert!(live.iter().all(|source| Liveness::ByName.is_live(source)));
         let files = ["in.mp4", "https://host/clip.mp4", "/dev/stdin", "-", "video0.mp4", "folder/video/x.mkv"];

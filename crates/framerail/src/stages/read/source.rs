@@ -56,7 +56,7 @@ pub(super) struct Source {
     line: Option<StreamLine>,
     counted: Counted,
     /// Whether the change from GPU to CPU was reported.
-    is_change_told: bool,
+    is_change_reported: bool,
     /// Following sources in a run that reads one after another.
     ahead: Option<Arc<InTurn>>,
     given: u64,
@@ -83,7 +83,7 @@ impl Source {
             shared: Arc::clone(shared),
             line: None,
             counted: Counted::default(),
-            is_change_told: false,
+            is_change_reported: false,
             ahead: None,
             given: 0,
         }
@@ -134,8 +134,8 @@ impl Source {
             card.memory_bytes().for_each(|(device, bytes)| line.context.memory(device, bytes + on_first(device)));
         }
         // Reports once that a source on the GPU continues on the CPU.
-        if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_told) {
-            self.is_change_told = true;
+        if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_reported) {
+            self.is_change_reported = true;
             self.shared.counters(line).count_on_cpu();
             line.context.notice(format_args!(
                 "{}: not supported by the GPU, first at {secs:.3} s, and decoded on the CPU and uploaded from there: {reason}",
@@ -237,8 +237,8 @@ fn describe(damage: &Damage) -> Option<String> {
         (damage.decode_errors, "decoding error", "decoding errors"),
         (damage.images_missing, "image missing", "images missing"),
     ];
-    let told = counted.iter().filter(|(count, ..)| *count > 0);
-    let mut parts: Vec<String> = told.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
+    let losses = counted.iter().filter(|(count, ..)| *count > 0);
+    let mut parts: Vec<String> = losses.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
     parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
     if parts.is_empty() && damage.timestamps_repaired > 0 {
         return Some(format!("timestamps corrected because they were missing or out of order: {}", damage.timestamps_repaired));

@@ -59,7 +59,7 @@ pub(in crate::stages) struct DetectionRecord<'a> {
 /// Whether a frame has no detections, attributes or events.
 pub(in crate::stages) fn is_uneventful(item: &FrameItem) -> bool {
     item.detections.is_empty()
-        && item.attachments.get::<FrameAttributes>().is_none_or(|said| said.0.is_empty())
+        && item.attachments.get::<FrameAttributes>().is_none_or(|attributes| attributes.0.is_empty())
         && item.attachments.get::<FrameZones>().is_none_or(|zones| zones.events.is_empty())
 }
 
@@ -80,7 +80,11 @@ impl<'a> FrameRecord<'a> {
             wall_time: item.arrival.map(|arrival| WallTime::new(arrival.wall)),
             analysed: item.analysed,
             detections,
-            attributes: item.attachments.get::<FrameAttributes>().map(|said| AttributeRecord::list(&said.0)).unwrap_or_default(),
+            attributes: item
+                .attachments
+                .get::<FrameAttributes>()
+                .map(|attributes| AttributeRecord::list(&attributes.0))
+                .unwrap_or_default(),
             zones: zones.map(ZonesRecord::from),
             size: (item.frame.width, item.frame.height),
         };

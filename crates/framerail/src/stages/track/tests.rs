@@ -96,7 +96,7 @@ fn each_stream_counts_for_itself_and_ends_with_its_end() {
 }
 
 #[test]
-fn tracks_end_at_a_cut_where_cuts_are_looked_for() {
+fn tracks_end_at_a_cut_if_cuts_are_detected() {
     for (cut, last) in [(0.5, 2), (NEVER, 1)] {
         let mut stage = stage(TrackPlan { cut, ..plan() }, 1);
         let mut ids = Vec::new();

@@ -339,14 +339,14 @@ mod tests {
             let fit = [Fit::Inside, Fit::Pad, Fit::Fill, Fit::Stretch][round % 4];
             let picture = picture(width, height, (sar.into(), 10));
             let layout = Layout::of(&Placing::Scale(Target::Sides(Some(w), Some(h)), fit), &picture).expect("fits");
-            let told = format!("{picture:?} to {w}x{h} {fit:?}: {layout:?}");
-            assert!(layout.window.fits(width, height), "{told}");
-            assert!(layout.at.0 + layout.size.0 <= layout.canvas.0 && layout.at.1 + layout.size.1 <= layout.canvas.1, "{told}");
-            assert!(layout.canvas.0 <= w && layout.canvas.1 <= h, "{told}");
+            let case = format!("{picture:?} to {w}x{h} {fit:?}: {layout:?}");
+            assert!(layout.window.fits(width, height), "{case}");
+            assert!(layout.at.0 + layout.size.0 <= layout.canvas.0 && layout.at.1 + layout.size.1 <= layout.canvas.1, "{case}");
+            assert!(layout.canvas.0 <= w && layout.canvas.1 <= h, "{case}");
             let corner = layout.mapping().point(Point { x: (layout.window.x + layout.window.width) as f32, y: layout.window.y as f32 });
             assert!(
                 (corner.x - (layout.at.0 + layout.size.0) as f32).abs() < 0.01 && (corner.y - layout.at.1 as f32).abs() < 0.01,
-                "{told}"
+                "{case}"
             );
         }
     }

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_holds_for_all_is_said_once() {
+    fn common_findings_are_reported_once() {
         let map = parse(
             "units = 'pixels'\nmargin = 0.2\n\
              [[zone]]\nname = 'gate'\npoints = [[0, 0], [10, 0], [10, 10.5]]\nanchor = 'centre'\nclasses = ['car']\n\
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_line() {
-        let told = |text: &str| parse(text).expect_err("a mistake");
-        assert!(told("[[zone]]\nname = 'a'\npoint = [[0, 0]]\n").starts_with("line 3: unknown field `point`"));
-        assert!(told("[[zone]]\nname = 'a'\npoints = [[0, 0, 0]]\n").contains("a point has 3 numbers; write it as [x, y]"));
-        assert!(told("[[zone]]\nname = 'a'\nanchor = 'top'\npoints = []\n").starts_with("line 3: unknown variant `top`"));
-        assert_eq!(told("zone = [").lines().count(), 1);
+    fn mistakes_are_reported_with_their_line() {
+        let reported = |text: &str| parse(text).expect_err("a mistake");
+        assert!(reported("[[zone]]\nname = 'a'\npoint = [[0, 0]]\n").starts_with("line 3: unknown field `point`"));
+        assert!(reported("[[zone]]\nname = 'a'\npoints = [[0, 0, 0]]\n").contains("a point has 3 numbers; write it as [x, y]"));
+        assert!(reported("[[zone]]\nname = 'a'\nanchor = 'top'\npoints = []\n").starts_with("line 3: unknown variant `top`"));
+        assert_eq!(reported("zone = [").lines().count(), 1);
     }
 }

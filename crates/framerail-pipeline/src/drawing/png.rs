@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use resvg::{tiny_skia, usvg};
 
-use super::GraphPicture;
+use super::GraphDrawing;
 
 /// PNG pixels per SVG pixel.
 const SCALE: f32 = 2.0;
@@ -19,15 +19,15 @@ const BOLD: &[u8] = include_bytes!("../../fonts/framerail-sans-bold.ttf");
 /// Why the graph cannot be drawn as PNG.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot draw the graph as PNG: {0}; write it as .svg")]
-pub struct PictureError(String);
+pub struct DrawingError(String);
 
-impl GraphPicture {
+impl GraphDrawing {
     /// A PNG in light colours, twice the size of the SVG. Non-Latin text uses the system's fonts.
     ///
     /// # Errors
     /// When memory for the pixels cannot be allocated.
-    pub fn png(&self) -> Result<Vec<u8>, PictureError> {
-        let failed = |error: &dyn std::fmt::Display| PictureError(error.to_string());
+    pub fn png(&self) -> Result<Vec<u8>, DrawingError> {
+        let failed = |error: &dyn std::fmt::Display| DrawingError(error.to_string());
         let svg = self.svg().replace("DejaVu Sans, Verdana, system-ui, sans-serif", "Framerail Sans");
         let mut options = usvg::Options::default();
         let fonts = Arc::make_mut(&mut options.fontdb);

@@ -1,8 +1,8 @@
 //! Writes the graph as a Graphviz description.
 
-use super::GraphPicture;
+use super::GraphDrawing;
 
-impl GraphPicture {
+impl GraphDrawing {
     /// A Graphviz digraph, for layout by `dot`.
     pub fn dot(&self) -> String {
         let mut dot = String::from(

@@ -3,7 +3,7 @@
 //! An edge that skips layers gets a slot in each of them, so that it crosses no box. Vertical positions within a layer are a least-squares
 //! fit to those of the neighbours that keeps the minimum distances, swept back and forth.
 
-use super::{GraphPicture, PictureNode};
+use super::{DrawnStage, GraphDrawing};
 
 pub(super) const NODE_FONT: f64 = 15.0;
 pub(super) const DETAIL_FONT: f64 = 11.5;
@@ -23,7 +23,7 @@ const SWEEPS: usize = 12;
 
 /// A box.
 pub(super) struct BoxLayout<'a> {
-    pub(super) node: &'a PictureNode,
+    pub(super) node: &'a DrawnStage,
     pub(super) x: f64,
     pub(super) y: f64,
     pub(super) width: f64,
@@ -78,44 +78,44 @@ impl Link {
 }
 
 impl<'a> Layout<'a> {
-    pub(super) fn new(picture: &'a GraphPicture) -> Self {
-        let mut slots = place_nodes(picture);
-        let links = place_edges(picture, &mut slots);
+    pub(super) fn new(drawing: &'a GraphDrawing) -> Self {
+        let mut slots = place_nodes(drawing);
+        let links = place_edges(drawing, &mut slots);
         let layers = order_layers(&slots, &links);
         settle(&mut slots, &links, &layers);
-        draw(picture, &slots, &links, &layers)
+        draw(drawing, &slots, &links, &layers)
     }
 }
 
 /// A slot for each node, in the layer given by its longest path from a source.
-fn place_nodes(picture: &GraphPicture) -> Vec<Slot> {
-    let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
-    let edges: Vec<(usize, usize)> = picture.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
+fn place_nodes(drawing: &GraphDrawing) -> Vec<Slot> {
+    let index = |name: &str| drawing.nodes.iter().position(|node| node.name == name);
+    let edges: Vec<(usize, usize)> = drawing.edges.iter().filter_map(|edge| Some((index(&edge.from)?, index(&edge.to)?))).collect();
     // An edge that shares both ends with other edges needs a separate slot for its label.
     let length = |(from, to): &(usize, usize)| {
         let crowded = edges.iter().filter(|other| other.0 == *from).count() > 1 && edges.iter().filter(|other| other.1 == *to).count() > 1;
         if crowded { 2 } else { 1 }
     };
     let lengths: Vec<usize> = edges.iter().map(length).collect();
-    let mut depth = vec![0; picture.nodes.len()];
+    let mut depth = vec![0; drawing.nodes.len()];
     // At most as many rounds as nodes, which also terminates for a cycle; valid graphs have none.
-    for _ in 0..picture.nodes.len() {
+    for _ in 0..drawing.nodes.len() {
         for ((from, to), length) in edges.iter().zip(&lengths) {
-            depth[*to] = depth[*to].max((depth[*from] + length).min(2 * picture.nodes.len()));
+            depth[*to] = depth[*to].max((depth[*from] + length).min(2 * drawing.nodes.len()));
         }
     }
-    let slot = |(index, node): (usize, &PictureNode)| {
+    let slot = |(index, node): (usize, &DrawnStage)| {
         let half = node_height(node) / 2.0;
         Slot { layer: depth[index], above: half, below: half, y: 0.0, node: Some(index) }
     };
-    picture.nodes.iter().enumerate().map(slot).collect()
+    drawing.nodes.iter().enumerate().map(slot).collect()
 }
 
 /// The edges, with a new slot in each layer that they skip.
-fn place_edges(picture: &GraphPicture, slots: &mut Vec<Slot>) -> Vec<Link> {
-    let index = |name: &str| picture.nodes.iter().position(|node| node.name == name);
+fn place_edges(drawing: &GraphDrawing, slots: &mut Vec<Slot>) -> Vec<Link> {
+    let index = |name: &str| drawing.nodes.iter().position(|node| node.name == name);
     let mut links = Vec::new();
-    for edge in &picture.edges {
+    for edge in &drawing.edges {
         let (Some(from), Some(to)) = (index(&edge.from), index(&edge.to)) else { continue };
         let above = label_lines(&edge.format);
         let below = edge.traffic.map(|traffic| traffic.lines()).unwrap_or_default();
@@ -214,13 +214,13 @@ fn spread(wanted: &[f64], distances: &[f64]) -> Vec<f64> {
     means.zip(offsets).map(|(mean, offset)| mean + offset).collect()
 }
 
-fn draw<'a>(picture: &'a GraphPicture, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Layout<'a> {
+fn draw<'a>(drawing: &'a GraphDrawing, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Layout<'a> {
     let top = slots.iter().map(|slot| slot.y - slot.above).fold(f64::INFINITY, f64::min);
     let bottom = slots.iter().map(|slot| slot.y + slot.below).fold(f64::NEG_INFINITY, f64::max);
     let top = if top.is_finite() { top } else { 0.0 };
-    let columns = place_columns(picture, slots, links, layers);
+    let columns = place_columns(drawing, slots, links, layers);
     let boxes = slots.iter().filter_map(|slot| {
-        let node = picture.nodes.get(slot.node?)?;
+        let node = drawing.nodes.get(slot.node?)?;
         let column = columns.get(slot.layer)?;
         let height = node_height(node);
         Some(BoxLayout { node, x: column.x, y: slot.y - top + MARGIN - height / 2.0, width: column.width, height })
@@ -245,11 +245,11 @@ fn bends_late(step: &[usize], links: &[Link]) -> bool {
     givers(step[1], links).count() > 1 && takers(step[0], links).count() == 1
 }
 
-fn place_columns(picture: &GraphPicture, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Vec<Column> {
+fn place_columns(drawing: &GraphDrawing, slots: &[Slot], links: &[Link], layers: &[Vec<usize>]) -> Vec<Column> {
     let mut x = MARGIN;
     let mut columns = Vec::new();
     for (layer, members) in layers.iter().enumerate() {
-        let nodes = members.iter().filter_map(|slot| picture.nodes.get(slots[*slot].node?));
+        let nodes = members.iter().filter_map(|slot| drawing.nodes.get(slots[*slot].node?));
         let width = nodes.map(node_width).fold(40.0, f64::max);
         let leaving: Vec<&Link> = links.iter().filter(|link| slots[link.path[0]].layer == layer).collect();
         let label = leaving.iter().map(|link| link.label_width()).fold(0.0, f64::max);
@@ -282,11 +282,11 @@ fn draw_arrow(slots: &[Slot], link: &Link, links: &[Link], columns: &[Column], s
     Some(ArrowLayout { label_x: points.get(1)?.0, label_y, points, above: link.above.clone(), below: link.below.clone() })
 }
 
-fn node_height(node: &PictureNode) -> f64 {
+fn node_height(node: &DrawnStage) -> f64 {
     NODE_HEAD + DETAIL_LINE * (node.details.len() + usize::from(node.is_limiting)) as f64
 }
 
-fn node_width(node: &PictureNode) -> f64 {
+fn node_width(node: &DrawnStage) -> f64 {
     let name = text_width(&node.name, NODE_FONT) * 1.12;
     let limiting = if node.is_limiting { text_width(super::svg::LIMITING, DETAIL_FONT) * 1.12 } else { 0.0 };
     node.details.iter().map(|line| text_width(line, DETAIL_FONT)).fold(name.max(limiting), f64::max) + 2.0 * NODE_PADDING

@@ -2,29 +2,29 @@
 #![allow(clippy::unwrap_used)]
 
 use framerail_pipeline::{
-    GraphPicture, PictureEdge, PictureNode, RunStats, Traffic,
+    DrawnEdge, DrawnStage, GraphDrawing, RunStats, Traffic,
     stats::{EdgeStats, StageStats, StreamTotals},
 };
 
 const FORMAT: &str = "1280x720 yuv420p 29.97 fps on cpu + detections with 5 landmarks (centerface)";
 
-fn node(name: &str) -> PictureNode {
-    PictureNode { name: name.into(), details: vec!["2400 frames, 2 workers".into(), "busy 98%".into()], is_limiting: false }
+fn node(name: &str) -> DrawnStage {
+    DrawnStage { name: name.into(), details: vec!["2400 frames, 2 workers".into(), "busy 98%".into()], is_limiting: false }
 }
 
-fn edge(from: &str, to: &str) -> PictureEdge {
+fn edge(from: &str, to: &str) -> DrawnEdge {
     let traffic = Traffic { frames_per_sec: 24.94, mean_depth: 3.2, max_depth: 4, capacity: 4, dropped: 7 };
-    PictureEdge { from: from.into(), to: to.into(), format: FORMAT.into(), traffic: Some(traffic) }
+    DrawnEdge { from: from.into(), to: to.into(), format: FORMAT.into(), traffic: Some(traffic) }
 }
 
 /// Merging sources, an edge that skips a layer, and branches.
-fn picture() -> GraphPicture {
-    let mut nodes: Vec<PictureNode> = ["a", "b", "merge <&> \"x\"", "tee", "save", "blur", "write"].map(node).into();
+fn drawing() -> GraphDrawing {
+    let mut nodes: Vec<DrawnStage> = ["a", "b", "merge <&> \"x\"", "tee", "save", "blur", "write"].map(node).into();
     nodes[3].is_limiting = true;
     let merge = "merge <&> \"x\"";
     let pairs =
         [("a", merge), ("b", merge), ("a", "tee"), (merge, "tee"), ("tee", "save"), ("tee", "blur"), ("blur", "write"), ("b", "nowhere")];
-    GraphPicture { nodes, edges: pairs.map(|(from, to)| edge(from, to)).into() }
+    GraphDrawing { nodes, edges: pairs.map(|(from, to)| edge(from, to)).into() }
 }
 
 struct Rect {
@@ -49,7 +49,7 @@ fn rects(document: &roxmltree::Document<'_>) -> Vec<Rect> {
 
 #[test]
 fn svg_is_well_formed_and_says_everything() {
-    let svg = picture().svg();
+    let svg = drawing().svg();
     let document = roxmltree::Document::parse(&svg).unwrap();
     let texts: Vec<&str> = document.descendants().filter(|node| node.has_tag_name("text")).filter_map(|node| node.text()).collect();
     for wanted in ["merge <&> \"x\"", "limits the run", "24.9 frames/s", "queue mean 3.2, max 4 of 4", "7 dropped", "1280x720 yuv420p"] {
@@ -63,7 +63,7 @@ fn svg_is_well_formed_and_says_everything() {
 
 #[test]
 fn boxes_are_apart_and_hold_their_text() {
-    let svg = picture().svg();
+    let svg = drawing().svg();
     let document = roxmltree::Document::parse(&svg).unwrap();
     let root = document.root_element();
     let boxes = rects(&document);
@@ -90,23 +90,23 @@ fn boxes_are_apart_and_hold_their_text() {
 
 #[test]
 fn dot_quotes_names_and_marks_the_limit() {
-    let dot = picture().dot();
+    let dot = drawing().dot();
     assert!(dot.starts_with("digraph pipeline {") && dot.ends_with("}\n"));
     assert!(dot.contains(r#""merge <&> \"x\"" -> "tee" [label="1280x720"#), "{dot}");
     assert!(dot.contains(r##""tee" [label="tee\n2400 frames, 2 workers\nbusy 98%\nlimits the run", fillcolor="#ffe3c2""##), "{dot}");
 }
 
 #[test]
-fn odd_pictures_are_drawn_too() {
-    let cycle = GraphPicture { nodes: vec![node("a"), node("b")], edges: vec![edge("a", "b"), edge("b", "a"), edge("a", "a")] };
-    let control = GraphPicture { nodes: vec![node("a\u{0}\n\u{1b}b"), node("映画")], edges: vec![edge("a\u{0}\n\u{1b}b", "映画")] };
-    for picture in [GraphPicture::default(), cycle, control] {
-        roxmltree::Document::parse(&picture.svg()).unwrap();
+fn odd_graphs_are_drawn_too() {
+    let cycle = GraphDrawing { nodes: vec![node("a"), node("b")], edges: vec![edge("a", "b"), edge("b", "a"), edge("a", "a")] };
+    let control = GraphDrawing { nodes: vec![node("a\u{0}\n\u{1b}b"), node("映画")], edges: vec![edge("a\u{0}\n\u{1b}b", "映画")] };
+    for drawing in [GraphDrawing::default(), cycle, control] {
+        roxmltree::Document::parse(&drawing.svg()).unwrap();
     }
 }
 
 #[test]
-fn a_picture_of_a_run_has_rates_and_the_limit() {
+fn a_drawing_of_a_run_has_rates_and_the_limit() {
     let stage = |name: &str, frames_in, workers, busy_secs| StageStats {
         name: name.into(),
         workers,
@@ -139,29 +139,29 @@ fn a_picture_of_a_run_has_rates_and_the_limit() {
         streams: Vec::new(),
         earlier_streams: StreamTotals::default(),
     };
-    let picture = GraphPicture::from_stats(&stats);
-    assert_eq!(picture.nodes[0].details, ["100 frames", "busy 25%"]);
-    assert_eq!(picture.nodes[1].details, ["100 frames, 2 workers", "busy 88%"]);
-    assert_eq!((picture.nodes[0].is_limiting, picture.nodes[1].is_limiting), (false, true));
-    assert_eq!(picture.edges[0].traffic.map(|traffic| traffic.frames_per_sec), Some(25.0));
+    let drawing = GraphDrawing::from_stats(&stats);
+    assert_eq!(drawing.nodes[0].details, ["100 frames", "busy 25%"]);
+    assert_eq!(drawing.nodes[1].details, ["100 frames, 2 workers", "busy 88%"]);
+    assert_eq!((drawing.nodes[0].is_limiting, drawing.nodes[1].is_limiting), (false, true));
+    assert_eq!(drawing.edges[0].traffic.map(|traffic| traffic.frames_per_sec), Some(25.0));
     assert_eq!(stats.limit().as_deref(), Some("infer"));
 
     // A source that waits for frames to be due sets the pace; its work does not limit the run.
     let mut paced = RunStats { limiting_stage: Some("read".into()), ..stats };
     (paced.stages[0].busy_secs, paced.stages[0].wait_input_secs) = (0.2, 3.7);
     assert_eq!(paced.limit().as_deref(), Some("the pace of the source (read)"));
-    let picture = GraphPicture::from_stats(&paced);
-    assert!(!picture.nodes[0].is_limiting && picture.nodes[0].details.contains(&"sets the pace".to_owned()), "{:?}", picture.nodes[0]);
+    let drawing = GraphDrawing::from_stats(&paced);
+    assert!(!drawing.nodes[0].is_limiting && drawing.nodes[0].details.contains(&"sets the pace".to_owned()), "{:?}", drawing.nodes[0]);
 }
 
 #[cfg(feature = "png")]
 #[test]
-fn png_shows_the_picture() {
-    let png = picture().png().unwrap();
+fn png_shows_the_drawing() {
+    let png = drawing().png().unwrap();
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
-    let svg = picture().svg();
+    let svg = drawing().svg();
     let width = number(&roxmltree::Document::parse(&svg).unwrap().root_element(), "width");
     assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 2 * width as u32);
     assert!(png.len() > 50_000, "text and boxes are drawn: {} bytes", png.len());
-    GraphPicture::default().png().unwrap();
+    GraphDrawing::default().png().unwrap();
 }

@@ -3,7 +3,7 @@
 use framerail_core::markup_escaped;
 
 use super::{
-    GraphPicture,
+    GraphDrawing,
     layout::{ArrowLayout, BoxLayout, DETAIL_FONT, DETAIL_LINE, LABEL_FONT, LABEL_LINE, Layout, NODE_FONT},
 };
 
@@ -36,7 +36,7 @@ const STYLE: &str = "
   }
 ";
 
-impl GraphPicture {
+impl GraphDrawing {
     /// A self-contained SVG with colours for light and dark pages.
     pub fn svg(&self) -> String {
         let layout = Layout::new(self);

@@ -7,13 +7,13 @@ mod png;
 mod svg;
 
 #[cfg(feature = "png")]
-pub use png::{PictureError, REGULAR_FONT};
+pub use png::{DrawingError, REGULAR_FONT};
 
 use crate::RunStats;
 
 /// A stage in a drawing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PictureNode {
+pub struct DrawnStage {
     /// Its name, unique in the drawing.
     pub name: String,
     /// Lines below the name.
@@ -24,7 +24,7 @@ pub struct PictureNode {
 
 /// An edge in a drawing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PictureEdge {
+pub struct DrawnEdge {
     /// Name of the producing stage.
     pub from: String,
     /// Name of the consuming stage.
@@ -62,17 +62,17 @@ impl Traffic {
     }
 }
 
-/// A drawing of a pipeline, before or after a run: [`GraphPicture::svg`], [`GraphPicture::dot`] and, with the feature
-/// `png`, `GraphPicture::png`.
+/// A drawing of a pipeline, before or after a run: [`GraphDrawing::svg`], [`GraphDrawing::dot`] and, with the feature
+/// `png`, `GraphDrawing::png`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct GraphPicture {
+pub struct GraphDrawing {
     /// Stages, in pipeline order.
-    pub nodes: Vec<PictureNode>,
+    pub nodes: Vec<DrawnStage>,
     /// Edges between them; edges with unknown stages are omitted.
-    pub edges: Vec<PictureEdge>,
+    pub edges: Vec<DrawnEdge>,
 }
 
-impl GraphPicture {
+impl GraphDrawing {
     /// A drawing of a run, finished or in progress.
     pub fn from_stats(stats: &RunStats) -> Self {
         let per_sec = |count: u64| if stats.wall_secs > 0.0 { count as f64 / stats.wall_secs } else { 0.0 };
@@ -86,9 +86,9 @@ impl GraphPicture {
                 is_limiting = false;
                 details.push("sets the pace".to_owned());
             }
-            PictureNode { name: stage.name.clone(), details, is_limiting }
+            DrawnStage { name: stage.name.clone(), details, is_limiting }
         };
-        let edge = |edge: &crate::stats::EdgeStats| PictureEdge {
+        let edge = |edge: &crate::stats::EdgeStats| DrawnEdge {
             from: edge.from.clone(),
             to: edge.to.clone(),
             format: edge.format.clone(),
