@@ -89,14 +89,23 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// Rendered errors of one pipeline: a file that is not TOML at all has an error on every line.
+const MAX_RENDERED: usize = 20;
+
 /// All errors in a pipeline; never empty. Dereferences to a slice of [`Diagnostic`].
 #[derive(Clone, Debug)]
 pub struct Diagnostics(pub(crate) Vec<Diagnostic>);
 
 impl Diagnostics {
-    /// All of them rendered, separated by empty lines.
+    /// The first 20 rendered, separated by empty lines, and the number of further ones.
     pub fn render(&self, color: bool) -> String {
-        self.0.iter().map(|diagnostic| diagnostic.render(color)).collect::<Vec<_>>().join("\n\n")
+        let mut texts: Vec<String> = self.0.iter().take(MAX_RENDERED).map(|diagnostic| diagnostic.render(color)).collect();
+        match self.0.len().saturating_sub(MAX_RENDERED) {
+            0 => {}
+            1 => texts.push("and 1 more error".to_owned()),
+            more => texts.push(format!("and {more} more errors")),
+        }
+        texts.join("\n\n")
     }
 
     /// Category of the first failure.

@@ -9,7 +9,7 @@ use framerail_pipeline::{Description, ErrorKind, Origin, check};
 use text_support::registry;
 
 /// All messages for a text, up to linking its stages.
-fn stated(text: &str) -> String {
+fn messages(text: &str) -> String {
     let (registry, _) = registry();
     match Description::parse(text) {
         Err(error) => error.render(false),
@@ -23,9 +23,9 @@ fn stated(text: &str) -> String {
 #[track_caller]
 fn expect(text: &str, expected: &str) {
     let lines: Vec<&str> = expected.lines().map(|line| line.strip_prefix("        ").unwrap_or(line)).collect();
-    let stated = stated(text);
+    let messages = messages(text);
     let expected = lines.join("\n");
-    assert_eq!(stated, expected.trim_matches('\n').trim_end(), "\n--- reported:\n{stated}");
+    assert_eq!(messages, expected.trim_matches('\n').trim_end(), "\n--- reported:\n{messages}");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn arguments_are_counted() {
                                ^^^^^
           help: `every` is an option; write `every=VALUE`",
     );
-    assert!(stated("read in.mp4 ! null --queue=2").ends_with("help: `queue` is an option; write `queue=VALUE`"));
+    assert!(messages("read in.mp4 ! null --queue=2").ends_with("help: `queue` is an option; write `queue=VALUE`"));
 }
 
 #[test]
@@ -281,9 +281,9 @@ fn formats_that_do_not_fit_are_shown() {
 #[test]
 fn mistakes_of_form_are_underlined() {
     let one = |text: &str, at: &str, message: &str| {
-        let stated = stated(text);
-        let lines: Vec<&str> = stated.lines().collect();
-        assert_eq!((lines[0], lines[1], lines[2].trim_start()), (&*format!("error: {message}"), &*format!("  {text}"), at), "{stated}");
+        let messages = messages(text);
+        let lines: Vec<&str> = messages.lines().collect();
+        assert_eq!((lines[0], lines[1], lines[2].trim_start()), (&*format!("error: {message}"), &*format!("  {text}"), at), "{messages}");
     };
     one("read a ! ! null", "^", "a stage is missing before this `!`");
     one("! null", "^", "a stage is missing before this `!`");
@@ -300,7 +300,7 @@ fn mistakes_of_form_are_underlined() {
     one("read a ! tee ( ! null )", "^", "a stage is missing before this `!`");
     one("read a ! tee ( null ! ) ! null", "^", "a stage is missing after this `!`");
     let deep = "t ( ".repeat(40) + &") ".repeat(40);
-    assert!(stated(&deep).starts_with("error: branches are more than 16 deep"));
+    assert!(messages(&deep).starts_with("error: branches are more than 16 deep"));
 }
 
 #[test]
@@ -346,4 +346,14 @@ fn colour_is_only_where_asked_for() {
     let errors = check(&Description::parse("nul").unwrap(), &registry).err().unwrap();
     assert!(errors.render(true).contains("\x1b[1;31merror:\x1b[0m"));
     assert!(!errors.to_string().contains('\x1b'));
+}
+
+/// Found by fuzzing: a file with an error on every line took a minute and printed hundreds of thousands of lines.
+#[test]
+fn a_file_with_thousands_of_errors_shows_the_first_ones_and_their_number() {
+    let errors = Description::from_toml(Origin::text("=\n".repeat(10_000))).unwrap_err();
+    assert_eq!(errors.len(), 10_000);
+    let text = errors.to_string();
+    assert_eq!(text.matches("error: ").count(), 20, "{text}");
+    assert!(text.ends_with("\n\nand 9980 more errors"), "{text}");
 }

@@ -29,7 +29,7 @@ pub(crate) struct Settled {
     /// Further GPUs that share the work.
     pub(crate) others: Vec<Arc<CudaDevice>>,
     /// Why the CPU is used, if the user should be told.
-    pub(crate) notices: Option<String>,
+    pub(crate) notice: Option<String>,
 }
 
 impl Settled {
@@ -66,7 +66,7 @@ impl Devices {
             };
             let count = device_count().map_err(|error| unusable(Device::Cuda(0), &error.to_string()))?;
             let mut found = cards.ordinals(count).into_iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter();
-            return Ok(Settled { card: found.next(), others: found.collect(), notices: None });
+            return Ok(Settled { card: found.next(), others: found.collect(), notice: None });
         }
         let ordinal = match (choice, preferred) {
             (DeviceChoice::On(Device::Cpu), _) => return Ok(Settled::default()),
@@ -81,7 +81,7 @@ impl Devices {
         match (card, choice) {
             (Ok(card), _) => Ok(Settled::on(card)),
             (Err(reason), DeviceChoice::On(device)) => Err(unusable(device, &reason)),
-            (Err(reason), _) => Ok(Settled { notices: self.fall_back(work, reason), ..Settled::default() }),
+            (Err(reason), _) => Ok(Settled { notice: self.fall_back(work, reason), ..Settled::default() }),
         }
     }
 
@@ -173,7 +173,7 @@ mod tests {
     fn the_cpu_needs_no_card_and_a_named_card_is_an_error_without_one() {
         let devices = Devices::new(DeviceChoice::Auto, Sources::default());
         let settle = |choice| devices.settle(choice, Device::Cpu, "decoding", |_| Err("no engine".into()));
-        assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.card.is_none() && settled.notices.is_none()));
+        assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.card.is_none() && settled.notice.is_none()));
         assert!(settle(DeviceChoice::Auto).is_ok_and(|settled| settled.card.is_none()));
         let error = settle(DeviceChoice::On(Device::Cuda(63))).expect_err("no machine has so many");
         assert_eq!(error.kind, ErrorKind::Resource);
