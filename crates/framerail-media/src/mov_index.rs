@@ -58,16 +58,17 @@ impl MovIndex {
         // Samples that the muxer created itself, before and after the others.
         let before = self.head.get(head_samples..).unwrap_or_default();
         let behind = self.tail.get(..offset_in(moov_at, self.tail_start)?).unwrap_or_default();
-        let samples = fragments.bytes() + (before.len() + behind.len()) as u64;
+        // A fragment that claims more than the file holds fails when it is copied; until then sums must not overflow.
+        let samples = fragments.bytes().saturating_add((before.len() + behind.len()) as u64);
         // The size of the index depends only on the width of its offsets, not on their values.
         let mut layout = Layout { index: self, fragments: &fragments, head_samples, before, start: 0, is_long: true };
         let longest = file_type.len() as u64 + layout.rebuilt(moov.whole)?.len() as u64 + 16;
-        layout.is_long = longest + samples > u64::from(u32::MAX);
+        layout.is_long = samples.saturating_add(longest) > u64::from(u32::MAX);
         let header = if layout.is_long { 16 } else { 8 };
         layout.start = file_type.len() as u64 + layout.rebuilt(moov.whole)?.len() as u64 + header;
         output.write_all(file_type)?;
         output.write_all(&layout.rebuilt(moov.whole)?)?;
-        let size = samples + header;
+        let size = samples.saturating_add(header);
         output.write_all(&if layout.is_long { 1 } else { u32::try_from(size).unwrap_or(0) }.to_be_bytes())?;
         output.write_all(b"mdat")?;
         if layout.is_long {
@@ -87,9 +88,10 @@ impl MovIndex {
     fn places(&self) -> io::Result<(usize, u64)> {
         let mut at = 0;
         while let Some(header) = self.head.get(at..) {
-            let header = BoxHeader::read(header).ok_or_else(|| wrong("the header has no samples"))?;
+            let header = BoxHeader::read(header).filter(|header| header.size >= 8).ok_or_else(|| wrong("the header has no samples"))?;
             if &header.kind == b"mdat" {
-                return Ok((at + header.length, at as u64 + header.size));
+                let end = (at as u64).checked_add(header.size).ok_or_else(|| wrong("the header has no samples"))?;
+                return Ok((at + header.length, end));
             }
             at = at.saturating_add(usize::try_from(header.size).unwrap_or(usize::MAX));
         }
@@ -126,11 +128,12 @@ impl Fragments {
                 b"mdat" => {
                     let bytes = header.size.checked_sub(header.length as u64).ok_or_else(|| wrong("a broken box"))?;
                     let before = fragments.bytes();
+                    before.checked_add(bytes).ok_or_else(|| wrong("a broken box"))?;
                     fragments.media.push((Run { offset: at + header.length as u64, bytes, sizes: Vec::new() }, before));
                 }
                 _ => {}
             }
-            at += header.size;
+            at = at.checked_add(header.size).ok_or_else(|| wrong("a broken box"))?;
         }
         Ok(fragments)
     }
@@ -226,22 +229,25 @@ impl Layout<'_> {
     }
 
     fn moved(&self, run: &Run) -> Option<Run> {
-        Some(Run { offset: self.start + self.fragments.place(run.offset)?, ..run.clone() })
+        Some(Run { offset: self.start.checked_add(self.fragments.place(run.offset)?)?, ..run.clone() })
     }
 
     /// Samples that are in no fragment: written by the second muxer before the first packet or after the last.
     fn made_by_muxer(&self, table: &[u8], sizes: &Sizes<'_>) -> Option<Vec<Run>> {
-        let behind_fragments = self.start + self.fragments.bytes();
+        let behind_fragments = self.start.checked_add(self.fragments.bytes())?;
         let mut runs = Vec::new();
         let mut sample = 0;
         for (offset, count) in chunks(table)? {
-            let bytes = (sample..sample + u64::from(count)).map(|sample| sizes.of(sample)).sum::<Option<u64>>()?;
+            let bytes = sizes.bytes(sample, u64::from(count))?;
             sample += u64::from(count);
             let moved = match offset.checked_sub(self.index.tail_start) {
-                Some(in_tail) => self.before.len() as u64 + in_tail,
-                None => offset.checked_sub(self.head_samples as u64).filter(|in_head| in_head + bytes <= self.before.len() as u64)?,
+                Some(in_tail) => in_tail.checked_add(self.before.len() as u64)?,
+                None => {
+                    let fits = |in_head: &u64| in_head.checked_add(bytes).is_some_and(|end| end <= self.before.len() as u64);
+                    offset.checked_sub(self.head_samples as u64).filter(fits)?
+                }
             };
-            runs.push(Run { offset: behind_fragments + moved, bytes, sizes: Vec::new() });
+            runs.push(Run { offset: behind_fragments.checked_add(moved)?, bytes, sizes: Vec::new() });
         }
         Some(runs)
     }
@@ -306,6 +312,15 @@ impl<'a> Sizes<'a> {
         self.each.or_else(|| Fields(self.table.get(at..)?).u32()).map(u64::from)
     }
 
+    /// Bytes of `count` samples from this one on.
+    fn bytes(&self, first: u64, count: u64) -> Option<u64> {
+        let end = first.checked_add(count).filter(|end| *end <= self.count)?;
+        match self.each {
+            Some(each) => count.checked_mul(each.into()),
+            None => (first..end).map(|sample| self.of(sample)).sum(),
+        }
+    }
+
     /// Positions of the samples of a run, from this one on, as offsets and counts of contiguous samples.
     fn chunks_in(&self, first: u64, run: &Run) -> Option<Vec<(u64, u32)>> {
         // Fragments treat a PCM packet as one sample.
@@ -334,7 +349,7 @@ impl<'a> Sizes<'a> {
                 return None;
             }
             is_apart |= !is_found;
-            offset += size;
+            offset = offset.checked_add(size)?;
         }
         Some(chunks)
     }
@@ -342,7 +357,8 @@ impl<'a> Sizes<'a> {
     /// Number of samples, from this one on, that fill exactly `bytes` bytes.
     fn filling(&self, first: u64, bytes: u64) -> Option<u64> {
         if let Some(each) = self.each.map(u64::from) {
-            return (bytes.is_multiple_of(each) && first + bytes / each <= self.count).then_some(bytes / each);
+            let fits = first.checked_add(bytes / each).is_some_and(|end| end <= self.count);
+            return (bytes.is_multiple_of(each) && fits).then_some(bytes / each);
         }
         let (mut left, mut sample) = (bytes, first);
         while left > 0 {
@@ -393,4 +409,35 @@ fn offset_in(at: u64, start: u64) -> io::Result<usize> {
 
 fn wrong(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, sink};
+
+    use super::*;
+
+    fn header(size: u32, kind: &[u8; 4]) -> Vec<u8> {
+        [&size.to_be_bytes()[..], kind].concat()
+    }
+
+    fn refusal(head: Vec<u8>, fragmented: Vec<u8>) -> String {
+        let index = MovIndex { tail_start: head.len() as u64, head, tail: header(8, b"moov") };
+        index.write(&mut Cursor::new(fragmented), &mut sink()).expect_err("not a movie").to_string()
+    }
+
+    /// Found by fuzzing: a box of size 0 was read again and again.
+    #[test]
+    fn a_box_of_size_zero_ends_the_search() {
+        assert!(refusal(header(0, b"free"), Vec::new()).contains("the header has no samples"));
+    }
+
+    #[test]
+    fn sizes_beyond_the_file_do_not_overflow() {
+        let huge = |kind: &[u8; 4], size: u64| [header(1, kind), size.to_be_bytes().to_vec()].concat();
+        assert!(refusal(huge(b"mdat", u64::MAX), Vec::new()).contains("the index is missing"));
+        let twice = [header(8, b"free"), huge(b"mdat", u64::MAX)].concat();
+        assert!(refusal(twice.clone(), Vec::new()).contains("the header has no samples"));
+        assert!(refusal(header(8, b"mdat"), twice).contains("a broken box"));
+    }
 }

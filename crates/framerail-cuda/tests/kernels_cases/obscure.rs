@@ -107,7 +107,7 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
     assert!(differing * 200 < samples, "{differing} of {samples} samples differ by 1");
 }
 
-pub fn many_regions_of_many_pictures_take_several_launches(card: &dyn Card) {
+pub fn many_regions_of_many_frames_take_several_launches(card: &dyn Card) {
     let mut noise = Noise(78);
     let obscurer = Obscurer::new(Obscure::default(), MaskOptions::default()).expect("in range");
     let color = ColorDescription::default();

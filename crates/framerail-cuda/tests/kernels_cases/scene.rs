@@ -17,7 +17,7 @@ pub fn histograms_are_those_of_the_host_in_every_format(card: &dyn Card) {
     }
 }
 
-pub fn many_pictures_take_several_launches(card: &dyn Card) {
+pub fn many_frames_take_several_launches(card: &dyn Card) {
     let mut noise = Noise(72);
     let formats = [PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv444p];
     let pictures: Vec<HostSurface> = (0..150)

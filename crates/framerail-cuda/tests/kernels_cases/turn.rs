@@ -4,7 +4,7 @@ use framerail_core::{PixelFormat, Rotation};
 
 use super::{Card, Noise, codes};
 
-pub fn turned_pictures_hold_each_sample_in_its_new_place(card: &dyn Card) {
+pub fn turned_frames_hold_each_sample_in_its_new_place(card: &dyn Card) {
     let mut noise = Noise(93);
     for format in [PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv420p, PixelFormat::Yuv444p, PixelFormat::Gray8] {
         for (width, height) in [(64, 48), (33, 21), (1, 1), (130, 7), (15, 40)] {
