@@ -88,7 +88,7 @@ def test_dropped_memory_waits_for_the_caller_s_stream(wide):
         assert torch.equal(copy, expected[10])
 
 
-def test_handing_over_copies_nothing_and_waits_for_nothing(wide):
+def test_handing_over_copies_nothing(wide):
     reader = fr.VideoReader(wide, device=CARD, output="dlpack")
     tensor = reader.read_frames([5, 6])
     first, second = torch.from_dlpack(tensor), torch.from_dlpack(tensor)
