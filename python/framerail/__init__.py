@@ -107,7 +107,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # Import what not everyone has, such as PyTorch, so only when they are asked for.
+        # These import optional packages such as PyTorch, so only on request.
         if name in ("compat", "torch"):
             import importlib
 

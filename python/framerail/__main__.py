@@ -18,7 +18,7 @@ Of the Python package:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Runs the command line; gives the exit code."""
+    """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] in (["index"], ["fetch-models"]):
         parser = argparse.ArgumentParser(prog="framerail", description="framerail for Python")
@@ -28,7 +28,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         given = parser.parse_args(arguments)
         return video_index.command(given) if given.command == "index" else fetch_models.command(given)
     resources.find()
-    # The program has its own handlers; one that is replaced would be called by them as well.
+    # The program has its own handlers; replaced ones would be called as well.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

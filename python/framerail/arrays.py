@@ -1,4 +1,4 @@
-"""Memory of framerail as arrays of the caller's library."""
+"""framerail's memory as arrays of the caller's library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def has_torch() -> bool:
 
 
 def handed_over(tensor: _framerail.Tensor, output: str) -> Any:
-    """The tensor in the library that ``output`` names: without a copy, but for PyTorch on a GPU."""
+    """Converts a tensor to the library that ``output`` names: without a copy, except for PyTorch on a GPU."""
     if output == "dlpack":
         return tensor
     if output == "torch" or (output == "auto" and has_torch()):
@@ -43,7 +43,7 @@ def to_torch(tensor: _framerail.Tensor) -> Any:
     if not hasattr(torch, tensor.dtype):
         raise ValueError(f"option 'dtype': PyTorch {torch.__version__} has no {tensor.dtype}; use another, or output='numpy'")
     is_empty = 0 in tensor.shape
-    # PyTorch refuses what has no elements on its way through DLPack in some releases.
+    # Some releases of PyTorch refuse empty tensors through DLPack.
     if tensor.device == "cpu" and not is_empty:
         return from_dlpack(tensor)
     made = _torch_memory(torch, tensor.shape, getattr(torch, tensor.dtype), torch.device(tensor.device))
@@ -60,13 +60,13 @@ def _torch_memory(torch: Any, shape: Sequence[int], dtype: Any, device: Any) -> 
     except torch.cuda.OutOfMemoryError:
         if device.type != "cuda":
             raise
-        # PyTorch has given back what it kept before it says this. framerail keeps memory too.
+        # PyTorch has released its cache before it raises this. framerail has a cache too.
         _framerail.release_cuda_memory(device.index)
         return torch.empty(shape, dtype=dtype, device=device)
 
 
 class _Elements:
-    """Two-byte elements under NumPy's name for whole numbers, keeping their owner."""
+    """Two-byte elements as NumPy's integers, keeping their owner alive."""
 
     def __init__(self, tensor: _framerail.Tensor):
         self._owner = tensor
@@ -87,7 +87,7 @@ def to_numpy(tensor: _framerail.Tensor) -> npt.NDArray[Any]:
 
 
 def current_stream(array: Any) -> int:
-    """The CUDA stream that the owner of an array works on, as the array API standard numbers streams."""
+    """The CUDA stream of an array's owner, numbered as in the array API standard."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor) and array.is_cuda:
         return int(torch.cuda.current_stream(array.device).cuda_stream) or 1
@@ -98,7 +98,7 @@ def current_stream(array: Any) -> int:
 
 
 def on_device_of(array: Any) -> Any:
-    """A context in which the array's owner hands its memory over: PyTorch refuses while another device is current."""
+    """A context in which the array's owner exports its memory: PyTorch refuses while another device is current."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor) and array.is_cuda:
         return torch.cuda.device(array.device)
@@ -106,7 +106,7 @@ def on_device_of(array: Any) -> Any:
 
 
 def to_host(array: Any) -> npt.NDArray[Any]:
-    """An array of any library as NumPy has it; copied from a GPU."""
+    """An array of any library as a NumPy array; copied from a GPU."""
     torch = sys.modules.get("torch")
     on_host = array
     if torch is not None and isinstance(array, torch.Tensor):
@@ -118,7 +118,7 @@ def to_host(array: Any) -> npt.NDArray[Any]:
 
 
 def all_to_host(arrays: Sequence[Any]) -> List[npt.NDArray[Any]]:
-    """Arrays with one length each and the same further axes; those on a GPU cross in one copy."""
+    """Concatenates arrays with equal further axes; those on a GPU are copied at once."""
     torch = sys.modules.get("torch")
     if torch is None or len(arrays) < 2 or not all(isinstance(array, torch.Tensor) and array.is_cuda for array in arrays):
         return [to_host(array) for array in arrays]
@@ -127,7 +127,7 @@ def all_to_host(arrays: Sequence[Any]) -> List[npt.NDArray[Any]]:
 
 
 def coverage_bytes(coverage: Any) -> Tuple[bytes, int, int]:
-    """A mask's cells as bytes of 0 to 255, row by row, with rows and columns."""
+    """A mask's cells as bytes of 0 to 255 in row order, with rows and columns."""
     if not has_numpy():
         return _plain_coverage(coverage)
     cells = to_host(coverage)
@@ -141,7 +141,7 @@ def coverage_bytes(coverage: Any) -> Tuple[bytes, int, int]:
 
 
 def _plain_coverage(coverage: Any) -> Tuple[bytes, int, int]:
-    """The same without NumPy: of lists, memory views and tensors."""
+    """The same without NumPy: from lists, memory views and tensors."""
     rows = coverage.tolist() if hasattr(coverage, "tolist") else [list(row) for row in coverage]
     columns = len(rows[0]) if rows else 0
     if any(not isinstance(row, list) or len(row) != columns for row in rows):

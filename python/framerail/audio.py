@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     NumpySamples = npt.NDArray[np.float32]
 
-#: Ways to reach a place in the middle of a stream.
+#: Ways to start in the middle of a stream.
 SEEKS = ("exact", "near")
 
 
@@ -65,7 +65,7 @@ class AudioMetadata:
 
 
 class AudioOptions(TypedDict, total=False):
-    """Options of ``AudioReader`` but for ``output``."""
+    """Options of ``AudioReader`` except ``output``."""
 
     stream: Optional[int]
     sample_rate: Optional[int]
@@ -257,7 +257,7 @@ class AudioReader(Generic[Frames]):
         if self._is_closed:
             raise ValueError("the audio reader is closed")
         if not self._compiled.is_here():
-            # A forked child opens the source again: both would move one file's position.
+            # A forked child reopens the source: both would move one file position.
             self._compiled = self._open()
         return self._compiled
 

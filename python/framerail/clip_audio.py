@@ -1,4 +1,4 @@
-"""Audio that plays with the clips of a data set."""
+"""Audio for the clips of a data set."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .errors import DecodeError
 from .options import choice, real, whole
 from .types import Source
 
-#: Files that are read at once.
+#: Files that are read concurrently.
 _THREADS = 8
 
 
 class ClipSound(TypedDict):
-    """What ``ClipAudio`` adds to an item: audio [channels, samples], and whether the source has any there."""
+    """The values that ``ClipAudio`` adds to an item: audio [channels, samples], and whether the source has audio there."""
 
     audio: torch.Tensor
     has_audio: bool
@@ -60,7 +60,7 @@ class ClipAudio:
             with AudioReader(source, sample_rate=self.sample_rate, channels=self.channels, seek=self.seek, output="torch") as reader:
                 data = reader.read(start, start + self.seconds, pad=True).data
         except DecodeError:
-            # The clip's frames were read: there is a video without audio.
+            # The clip's frames were read: it is a video without audio.
             return {"audio": samples, "has_audio": False}
         assert isinstance(data, torch.Tensor)
         data = data[:, :count]

@@ -1,4 +1,4 @@
-"""Clips of a video, as training reads them."""
+"""Clips of a video for training."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def clip_numbers(
 
 
 def _within(name: str, at: Any, by: str, first: float, last: float) -> Any:
-    """The start or end of a range: negative ones count from the end, and ends beyond the video are cut off."""
+    """The start or end of a range: negative values count from the end, and ends beyond the video are clipped."""
     if at is None or first == last:
         return at
     if by == "seconds":
@@ -121,7 +121,7 @@ def sampling_of(
     end: Optional[float],
     edge: str,
 ) -> Dict[str, Any]:
-    """Checks the options of ``sample_clips``; gives them as the compiled part takes them."""
+    """Checks the options of ``sample_clips``; returns them for the compiled part."""
     choice("policy", policy, ("random", "regular", "every"))
     choice("by", by, ("frames", "seconds"))
     choice("edge", edge, _EDGES)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 
-#: Classes of the package by their old names.
+#: Old names of the package's classes.
 CLASSES = {"Batch": "ItemBatch", "Batches": "BatchIterator"}
 
 
 def warn(old: str, new: str) -> None:
-    """Says that a name was renamed, at the place that uses it."""
+    """Warns that a name was renamed, at the line that uses it."""
     warnings.warn(f"{old} was renamed to {new}; the old name goes with framerail 1.0", DeprecationWarning, stacklevel=3)

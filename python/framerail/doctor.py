@@ -1,4 +1,4 @@
-"""Checks of what framerail uses on this machine."""
+"""Checks framerail's dependencies on this machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _packages() -> Dict[str, Dict[str, object]]:
 
 
 def python_lines() -> List[str]:
-    """The Python packages that framerail works with, one per line."""
+    """The optional Python packages, one per line."""
     return [f"{name:<12} {_words(name, what)}" for name, what in _packages().items()]
 
 

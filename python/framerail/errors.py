@@ -1,5 +1,5 @@
-"""Exceptions of framerail. Beside these, calls raise Python's own: ``FileNotFoundError``, ``IndexError``,
-``ValueError`` for options, ``TimeoutError``, ``KeyboardInterrupt``."""
+"""Exceptions of framerail. Calls also raise Python's own: ``FileNotFoundError``, ``IndexError``, ``ValueError`` for options,
+``TimeoutError``, ``KeyboardInterrupt``."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ FILES = {
 
 
 def models_folder() -> Path:
-    """The user's folder of models, where every program of framerail looks."""
+    """The user's folder of models, which every framerail program searches."""
     data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(data) / "framerail" / "models"
 
@@ -43,7 +43,7 @@ def _is_there(path: Path, sha256: str) -> bool:
 
 
 def fetch_models(folder: Path) -> bool:
-    """Puts CenterFace and its licence into ``folder``, which is made; whether anything was missing.
+    """Writes CenterFace and its licence into ``folder``, which is created; returns whether anything was missing.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How a written file ends: under its name, or copied to a file-like target."""
+"""Completes a written file: under its name, or copied to a file-like target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Unfinished(Protocol):
 
 
 def finished(compiled: Unfinished, folder: Optional[str], target: Optional[IO[bytes]]) -> Dict[str, Any]:
-    """Completes the file and gives its report. One that was made in a temporary folder is copied to the target."""
+    """Completes the file and returns its report. A temporary file is copied to the target."""
     report: Dict[str, Any] = json.loads(compiled.finish())
     if folder is not None and target is not None:
         with open(report["path"], "rb") as made:
@@ -25,6 +25,6 @@ def finished(compiled: Unfinished, folder: Optional[str], target: Optional[IO[by
 
 
 def abandoned(compiled: Unfinished, folder: Optional[str]) -> Optional[str]:
-    """Ends without completing the file. Gives the name under which what can be played is kept; None for a temporary one."""
+    """Ends without completing the file. Returns the name of the file that keeps the playable part; None for a temporary one."""
     kept = compiled.abandon()
     return None if kept is None or folder is not None else str(kept)

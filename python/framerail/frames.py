@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _STATUS = ("ok", "repaired", "missing")
-#: Elements of columns: in NumPy's words, and as ``memoryview`` has them where there is no NumPy.
+#: Element types of columns: NumPy's names, and those of ``memoryview`` without NumPy.
 _ELEMENTS = {"numbers": ("int64", "q"), "pts": ("int64", "q"), "seconds": ("float64", "d"), "durations": ("float64", "d"),
              "is_keyframe": ("bool", "?")}  # fmt: skip
 
@@ -255,7 +255,7 @@ class FrameBatch(Generic[Frames, Column]):
     def _columns(self) -> List[Any]:
         return [self.numbers, self.pts, self.seconds, self.durations, self.is_keyframe]
 
-    # Arrays of one number are numbers too, so what is for several comes first.
+    # One-element arrays can be used as numbers too, so arrays are checked first.
     @overload
     def __getitem__(self, key: Union[slice, Sequence[int], npt.NDArray[np.generic], torch.Tensor]) -> FrameBatch[Frames, Column]: ...  # type: ignore[overload-overlap]
     @overload
@@ -267,7 +267,7 @@ class FrameBatch(Generic[Frames, Column]):
             if not -len(self) <= at < len(self):
                 raise IndexError(f"frame {at} of a batch of {len(self)}")
             return self._frame(at, *(column[at : at + 1 or None].tolist()[0] for column in self._columns()))
-        # The numbers and times lie on the host.
+        # The numbers and times are on the host.
         on_host = key.cpu() if hasattr(key, "cpu") else key
         places = range(len(self))[key] if isinstance(key, slice) else _places(on_host, len(self))
         numbers, pts, seconds, durations, is_keyframe = (
@@ -317,7 +317,7 @@ class FrameBatch(Generic[Frames, Column]):
 
 
 def _places(key: Any, count: int) -> List[int]:
-    """Numbers of the entries that a mask, or a list or array of numbers, chooses."""
+    """Numbers of the entries that a mask, or a list or array of numbers, selects."""
     chosen = _listed(key)
     if chosen and all(isinstance(one, bool) for one in chosen):
         if len(chosen) != count:
@@ -343,14 +343,14 @@ def _listed(values: Any) -> List[Any]:
 
 
 def columns_of(given: Mapping[str, bytes], of: Any) -> Dict[str, Any]:
-    """Columns in the library of ``of``: PyTorch's or NumPy's, or views of memory where NumPy is not installed. They may be written."""
+    """Columns in the library of ``of``: PyTorch's or NumPy's, or memory views if NumPy is not installed. They are writable."""
     torch = sys.modules.get("torch")
     made: Dict[str, Any] = {}
     letter: Any
     for name, (dtype, letter) in _ELEMENTS.items():
         if name not in given:
             continue
-        # A copy, since bytes may not be written.
+        # A copy, since bytes are read-only.
         memory = bytearray(given[name])
         if torch is not None and isinstance(of, torch.Tensor):
             kind = getattr(torch, dtype)

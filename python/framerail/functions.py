@@ -80,7 +80,7 @@ def stage(
 
 
 class StageFunction:
-    """A function as the compiled part calls it: with a list of frames, and options as attributes."""
+    """A function as the compiled part calls it: with a list of frames, and its options as attributes."""
 
     def __init__(self, function: Any):
         options: Dict[str, Any] = getattr(function, _OPTIONS, None) or getattr(stage(lambda batch: None), _OPTIONS)

@@ -1,4 +1,4 @@
-"""Detections for other libraries."""
+"""Conversion of detections for other libraries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _full_mask(mask: _framerail.InstanceMask, width: int, height: int) -> npt.NDArray[np.bool_]:
-    """The pixels of a frame whose centre lies in a cell that is covered by at least half."""
+    """The pixels of a frame whose centre lies in a cell with a coverage of at least one half."""
     x1, y1, x2, y2 = mask.bbox_xyxy
     rows, columns = mask.coverage.shape
     across = np.floor((np.arange(width) + 0.5 - x1) / (x2 - x1) * columns).astype(np.int64)

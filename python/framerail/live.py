@@ -111,7 +111,7 @@ class LiveFrames(Iterator[LiveBatch]):
     def __next__(self) -> LiveBatch:
         with self._changed:
             while not self._ready and not self._is_over and not self._is_closed:
-                # With a limit, so that Ctrl-C is noticed.
+                # With a timeout, so that Ctrl-C is handled.
                 self._changed.wait(0.2)
             if self._ready and not self._is_closed:
                 batch = self._ready.popleft()

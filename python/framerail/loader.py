@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .torch import ClipDataset, ClipItem
     from .types import Device
 
-#: A batch of clips, by the names of items. Labels and columns that are not numbers are lists, as PyTorch's ``default_collate`` makes them.
+#: A batch of clips, by the names of items. Labels and columns that are not numbers are lists, as in PyTorch's ``default_collate``.
 ClipBatch = Dict[str, torch.Tensor]
 #: Axes and type of a clip's frames.
 ClipShape = Tuple[Tuple[int, ...], torch.dtype]
@@ -38,23 +38,23 @@ _log = logging.getLogger("framerail.torch")
 
 #: Errors of a source, as opposed to mistakes of the caller.
 SOURCE_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
-#: What is done about a clip that cannot be read.
+#: Handling of a clip that cannot be read.
 POLICIES = ("raise", "skip", "replace")
-#: Other clips that are tried in the place of one that cannot be read.
+#: Number of other clips tried instead of one that cannot be read.
 _REPLACEMENTS = 16
-#: Bytes of batches under way on a GPU, by default.
+#: Default bytes of batches in flight on a GPU.
 _GPU_BYTES = 512 << 20
-#: Sources that cannot be read and are remembered by name.
+#: Maximum number of failed sources that are remembered by name.
 _NAMED = 1000
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_here(asked: int) -> int:
-    """Decoding threads of this process: its share of the cores where it is one of a DataLoader's workers."""
+    """Decoding threads of this process: its share of the cores if it is a DataLoader worker."""
     worker = get_worker_info()
     if asked > 0 or worker is None:
         return asked
@@ -65,25 +65,25 @@ def threads_here(asked: int) -> int:
 
 
 def shared(tensor: Any) -> torch.Tensor:
-    """A tensor in memory that processes share. Its method has no types in PyTorch."""
+    """A tensor in shared memory. Its method has no types in PyTorch."""
     moved: torch.Tensor = tensor.share_memory_()
     return moved
 
 
 class Request(NamedTuple):
-    """A clip of a data set, as the compiled part takes it."""
+    """A clip of a data set for the compiled part."""
 
     key: int
     source: Any
     name: str
     clip: int
     seed: int
-    #: Bytes and last change of the file, and where its frames are: of an index.
+    #: Size and modification time of the file, and its frame index.
     kept: Optional[Tuple[int, int, bytes]] = None
 
 
 class Columns(NamedTuple):
-    """Numbers, times and flags of the clips of a batch, a row for each clip."""
+    """Numbers, times and flags of the clips of a batch, one row per clip."""
 
     numbers: Any
     seconds: Any
@@ -102,14 +102,14 @@ class ClipCore:
         rest = transforms.split(renamed({name: options[name] for name in OUTPUT_DEFAULTS}))[1]
         if rest:
             raise bad("transforms", rest[0], "those that become options of the reader; call others on the loader's batches, or give augment")
-        # On a GPU, channels are put before frames by PyTorch.
+        # On a GPU, PyTorch moves channels before frames.
         self._turns_axes = extra["channels_first"] and str(options["device"]) != "cpu"
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return ClipCore, self._given
 
     def with_options(self, **changed: Any) -> ClipCore:
-        """Another one, with other threads or files kept open."""
+        """Another loader with other threads or number of open files."""
         options, sampling, augment, extra = self._given
         return ClipCore(options, sampling, augment, {**extra, **changed})
 
@@ -126,7 +126,7 @@ class ClipCore:
         self._compiled = None
 
     def shape(self, request: Optional[Request] = None) -> Optional[ClipShape]:
-        """Axes and type of a clip: of every one, or of this one's source where options leave it open."""
+        """Axes and type of a clip: of every clip, or of this one's source if the options leave it open."""
         if request is not None and request.key in self._shapes:
             return self._shapes[request.key]
         found = self.compiled.shape(None if request is None else (request.source, request.name))
@@ -140,17 +140,17 @@ class ClipCore:
 
     @property
     def threads(self) -> int:
-        """Threads that decode."""
+        """Number of decoding threads."""
         return int(json.loads(self.compiled.stats())["threads"])
 
     @property
     def device(self) -> torch.device:
-        """Where clips are made."""
+        """Device of the clips."""
         return torch.device(self.compiled.device())
 
     def memory(self, count: int, shape: ClipShape, pin_memory: bool = False) -> torch.Tensor:
-        """Memory for so many clips: on the GPU that makes them, else on the host. In a worker it is shared with the process that takes them,
-        and so not copied again."""
+        """Memory for this many clips: on the GPU that makes them, else on the host. In a worker it is shared memory, so that the
+        parent does not copy it."""
         axes, dtype = shape
         if self.device.type != "cpu":
             return torch.empty((count, *axes), dtype=dtype, device=self.device)
@@ -158,7 +158,7 @@ class ClipCore:
         return shared(made) if get_worker_info() is not None else made
 
     def submit(self, requests: List[Request], shape: ClipShape, out: torch.Tensor) -> Ticket:
-        """Begins to make clips of one shape in the rows of ``out``."""
+        """Starts making clips of one shape in the rows of ``out``."""
         axes, dtype = shape
         number, name = next(self._next), str(dtype).rpartition(".")[2]
         with arrays.on_device_of(out):
@@ -167,7 +167,7 @@ class ClipCore:
         return Ticket(number, len(requests), shape, out)
 
     def wait(self, ticket: Ticket) -> Made:
-        """The clips of a batch, what is known of them, and which could not be made."""
+        """The clips of a batch, their properties, and those that failed."""
         frames = ticket.frames
         with arrays.on_device_of(frames):
             found, failed = self.compiled.wait(ticket.number, arrays.current_stream(frames))
@@ -182,7 +182,7 @@ class ClipCore:
 
 
 class Ticket(NamedTuple):
-    """A batch that is being made."""
+    """A batch being made."""
 
     number: int
     clips: int
@@ -191,7 +191,7 @@ class Ticket(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A batch that was made."""
+    """A finished batch."""
 
     frames: torch.Tensor
     columns: Columns
@@ -300,12 +300,12 @@ class ClipLoader:
         helpers = None if helpers is None else whole("helpers", helpers, 0)
         self._core = dataset._core.with_options(threads=threads, helpers=helpers, max_open=kept)
         self._progress = bool(progress)
-        #: What could not be read: the last message of each source, by its name.
+        #: Failures: the last message of each source, by its name.
         self.failures: Dict[str, str] = {}
         #: Of the last batch: "wait_seconds", "clips", "failed", "bytes".
         self.step: Dict[str, float] = {}
         self._counts = {"batches": 0, "clips_skipped": 0, "clips_replaced": 0, "wait_seconds": 0.0, "running_seconds": 0.0}
-        # Batches of this epoch that were given, and where the next pass begins.
+        # Number of batches delivered in this epoch, and where the next pass begins.
         self._given = self._start = 0
         self._is_over = False
         self._running: Optional[_Pass] = None
@@ -414,12 +414,12 @@ class ClipLoader:
                 yield batch
 
     def _ahead(self, batch_bytes: int) -> int:
-        """Batches under way at once."""
+        """Maximum number of batches in flight."""
         is_on_host = self._core.device.type == "cpu"
         threads = self._core.threads
         ahead = self._prefetch
         if ahead is None:
-            # The more clips wait on a GPU, the more of them share a decode, and the longer cores may take for theirs.
+            # The more clips wait on a GPU, the more of them share a decode, and the longer CPU cores may take for theirs.
             ahead = -(-(2 if is_on_host else 8) * threads // self.batch_size)
             if not is_on_host and self._memory is None:
                 ahead = min(ahead, max(_GPU_BYTES // max(batch_bytes, 1) - 1, -(-threads // self.batch_size)))
@@ -436,14 +436,14 @@ class ClipLoader:
 
 
 class _Batch(NamedTuple):
-    """A batch under way."""
+    """A batch in flight."""
 
     indices: List[int]
     ticket: Ticket
 
 
 class _Pass(Iterator[ClipBatch]):
-    """One way through an epoch, from where the loader stands."""
+    """One pass through an epoch, from the loader's position."""
 
     def __init__(self, loader: ClipLoader):
         self._loader = loader
@@ -457,7 +457,7 @@ class _Pass(Iterator[ClipBatch]):
         self._has_given = False
 
     def _shape_of(self, indices: List[int]) -> ClipShape:
-        """Shape of all clips: by the options, else by the first source that can be read."""
+        """Shape of all clips: from the options, else from the first readable source."""
         core, dataset = self._loader._core, self._loader.dataset
         shape, first = core.shape(), None
         for index in itertools.chain(indices, range(0, len(dataset), dataset.num_clips)):
@@ -505,7 +505,7 @@ class _Pass(Iterator[ClipBatch]):
                 raise
             waited = time.monotonic() - began
             loader._given += 1
-            # Trainers that know the number of batches take no more than that: the pass is over with the last batch.
+            # Trainers that know the number of batches take no more than that: the pass ends with the last batch.
             loader._is_over = not self._under_way
             self._note(batch, waited)
             if made is not None:
@@ -516,7 +516,7 @@ class _Pass(Iterator[ClipBatch]):
     def _finish(self, batch: _Batch) -> Optional[ClipBatch]:
         loader, dataset = self._loader, self._loader.dataset
         frames, columns, failed = loader._core.wait(batch.ticket)
-        # What made room is used at once: the threads go on while the caller works.
+        # Free room is used at once: the threads continue while the caller works.
         self._fill()
         indices = list(batch.indices)
         for place, error in failed:
@@ -571,7 +571,7 @@ class _Pass(Iterator[ClipBatch]):
         return self._done
 
     def close(self) -> None:
-        """Drops the batches made ahead."""
+        """Discards the batches made ahead."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -583,7 +583,7 @@ class _Pass(Iterator[ClipBatch]):
 
 
 def replacement(dataset: Any, core: ClipCore, index: int, shape: ClipShape, error: Exception) -> Tuple[int, Made]:
-    """Another clip of the data set, drawn by the seed, in the place of one that cannot be read: its index, and a batch of it alone."""
+    """A replacement for an unreadable clip, drawn by the seed: its index, and a batch with it alone."""
     for attempt in range(_REPLACEMENTS):
         other = mixed_seed(dataset.seed, dataset.epoch, index, attempt) % len(dataset)
         made = core.wait(core.submit([dataset._request(other)], shape, core.memory(1, shape)))

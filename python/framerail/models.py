@@ -1,4 +1,4 @@
-"""Models of the user's as stages of pipelines."""
+"""User models as stages of pipelines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .batch import Mapping as Placing
 from .options import OUTPUTS, Preprocess, bad, choice, dtype_name, real, whole
 from .postprocess import Decoder, without_padding
 
-# Queues of each GPU that no model uses now. PyTorch keeps memory by queue: with new ones each run would take memory anew.
+# Unused CUDA streams of each GPU. PyTorch caches memory by stream: with new streams each run would allocate again.
 _idle_streams: Dict[str, List[Tuple[Any, Any]]] = {}
 
 
 def _torch() -> Any:
-    """PyTorch, where it is installed."""
+    """PyTorch, if it is installed."""
     if "torch" in sys.modules or importlib.util.find_spec("torch") is not None:
         import torch
 
@@ -29,7 +29,7 @@ def _torch() -> Any:
 
 
 def _warn(message: str) -> None:
-    """Warns the user's code: it calls ``Pipeline.run`` or ``edges``."""
+    """Warns at the user's call of ``Pipeline.run`` or ``edges``."""
     warnings.warn(message, UserWarning, stacklevel=4)
 
 
@@ -96,7 +96,7 @@ class ModelRunner:
         """Sets the device of frames; warns of what ``start`` has to change."""
         self._device = device
         self.depth = 1 if device == "cpu" else 2
-        # A run before may have been told another.
+        # An earlier run may have used another device.
         self.confidence = self._confidence
         if not self._is_module:
             return
@@ -108,7 +108,7 @@ class ModelRunner:
         self._takes_list = takes_list(self._model)
 
     def output_json(self) -> str:
-        """How frames become the input; the default dtype is that of the weights."""
+        """Conversion of frames to the input; the default dtype is that of the weights."""
         weight = self._first_weight()
         own = "float32" if weight is None else str(weight.dtype)[len("torch.") :]
         return self._preprocess._json(own if own in ("float16", "bfloat16") else "float32")
@@ -122,12 +122,12 @@ class ModelRunner:
             self._model.eval()
         if torch is None or self._device == "cpu":
             return
-        # The model's queue, and one for results: reading them waits for their batch, not for the next one.
+        # The model's stream, and one for results: reading them waits for their batch, not for the next one.
         try:
             work, results = _idle_streams.get(self._device, []).pop()
         except IndexError:
             work, results = torch.cuda.Stream(self._device), torch.cuda.Stream(self._device, priority=-1)
-        # Weights may still be on their way.
+        # The weights may still be being copied.
         work.wait_stream(torch.cuda.default_stream(self._device))
         self._streams = (work, results)
 
@@ -135,7 +135,7 @@ class ModelRunner:
         if self._streams:
             _idle_streams.setdefault(self._device, []).append(self._streams)
         self._streams = None
-        # Each module as it was: some may have been in evaluation mode on purpose.
+        # The training state of each module: some may be in evaluation mode on purpose.
         for module in self._in_training:
             module.training = True
         self._in_training = []
@@ -152,11 +152,11 @@ class ModelRunner:
         return stack
 
     def submit(self, tensor: _framerail.Tensor, frames: List[_framerail.FrameItem], mappings: List[Placing], areas: List[Any]) -> Any:
-        """Calls the model; on a GPU its work is queued."""
+        """Calls the model; on a GPU the work is queued."""
         stream = self._streams[0] if self._streams else None
         done = None
         with self._under(stream):
-            # On a GPU whose memory no library here can hold, the model gets framerail's own tensor.
+            # On a GPU without a library that can hold its memory, the model gets framerail's own tensor.
             plain = "dlpack" if self._arrays == "auto" and not has_torch() and self._device != "cpu" else self._arrays
             data = handed_over(tensor, plain)
             with self._cast():
@@ -184,7 +184,7 @@ class ModelRunner:
         with self._under(results):
             results.wait_event(done)
             found = self._decode(outputs, batch)
-        # The memory of input and outputs goes back to the model's queue: not before what was queued here has read it.
+        # The memory of input and outputs is reused on the model's stream: not before the queued work has read it.
         work.wait_stream(results)
         return found
 

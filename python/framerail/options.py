@@ -51,7 +51,7 @@ class Normalize:
             object.__setattr__(self, name, given)
 
 
-#: What models trained on ImageNet expect of RGB.
+#: Normalisation of models trained on ImageNet, for RGB.
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 #: Values of 0 to 1.
 UNIT = Normalize()
@@ -98,7 +98,7 @@ def real(option: str, value: Any, what: str, above: float = -math.inf) -> float:
 
 
 def dtype_name(value: Any) -> str:
-    """The name of an element type given by name, or as NumPy or PyTorch has it."""
+    """The name of an element type given by name, or as a NumPy or PyTorch dtype."""
     name = value if isinstance(value, str) else getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
     name = str(name)
     name = name[len("torch.") :] if name.startswith("torch.") else name
@@ -123,14 +123,14 @@ def device_name(value: Any) -> str:
 
 
 def current_card() -> int:
-    """The GPU that "cuda" and "auto" mean: PyTorch's current device where PyTorch is in use on GPUs, else the first one."""
+    """The GPU for "cuda" and "auto": PyTorch's current device if PyTorch uses GPUs, else the first one."""
     torch = sys.modules.get("torch")
-    # Asked before its first use of a GPU, PyTorch would take one into use.
+    # Asking PyTorch before its first use of a GPU would initialise one.
     return torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else 0
 
 
 def numbered_device(value: Any) -> str:
-    """A device's name; "cuda" with the number of the GPU that it means now."""
+    """A device's name; "cuda" with the number of its current GPU."""
     name = device_name(value)
     return f"cuda:{current_card()}" if name == "cuda" else name
 
@@ -152,7 +152,7 @@ def _sides(option: str, value: Any) -> Tuple[int, int]:
 
 
 def _size(options: Mapping[str, Any], fit: str) -> Dict[str, Any]:
-    """Both sides, or the shorter one and the most that the longer one may have."""
+    """Both sides, or the shorter one and the maximum of the longer one."""
     size: Any = options["size"]
     size = size.tolist() if hasattr(size, "tolist") else size
     longest = options["max_size"]
@@ -172,7 +172,7 @@ def _size(options: Mapping[str, Any], fit: str) -> Dict[str, Any]:
 
 
 def renamed(options: Mapping[str, Any]) -> Dict[str, Any]:
-    """Options by their present names: ``resize`` was ``fit`` once, and ``interpolation`` is ``resize``."""
+    """Renames old options: ``resize`` was ``fit``, and ``interpolation`` is ``resize``."""
     made = dict(options)
     if made["resize"] in FITS:
         warnings.warn(f"resize='{made['resize']}' is called fit='{made['resize']}' now; resize names the filter", DeprecationWarning, 3)
@@ -217,7 +217,7 @@ OUTPUT_DEFAULTS: Mapping[str, Any] = {
 
 
 def output_json(options: Mapping[str, Any]) -> str:
-    """Checks the output options. Transforms that are called on tensors are not among them."""
+    """Checks the output options, without transforms that are called on tensors."""
     from . import transforms
 
     options, _ = transforms.split(renamed(options))
@@ -418,7 +418,7 @@ def reader_json(options: Mapping[str, Any]) -> str:
 
 
 def known(options: Mapping[str, Any], defaults: Mapping[str, Any], others: Iterable[str] = ()) -> None:
-    """Refuses names of options that do not exist; ``others`` are names that the caller takes itself."""
+    """Refuses unknown option names; ``others`` are names that the caller handles itself."""
     import difflib
 
     for name in options:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .types import Device, DType
 
 Path = Union[str, "os.PathLike[str]"]
-#: How outputs become detections: recognised, the name of their form, or a function of outputs and ``ItemBatch``.
+#: How outputs become detections: automatically, by the name of their form, or by a function of outputs and ``ItemBatch``.
 Postprocess = Union[None, str, Callable[..., Sequence[object]]]
 
 

@@ -1,4 +1,4 @@
-"""What models give, made into detections."""
+"""Converts model outputs to detections."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 Found = List[List[_framerail.Detection]]
 
-#: Forms of outputs that are known, as ``Pipeline.model`` takes their names.
+#: Known forms of outputs, by their names in ``Pipeline.model``.
 FORMS = ("detections", "boxes", "classes")
 
 
-#: What a dict of results may hold.
+#: Keys of a dict of results.
 _RESULT_KEYS = ("boxes", "scores", "labels", "keypoints", "masks")
 
 
 def without_padding(outputs: Any, rows: int, frames: int) -> Any:
-    """Outputs for ``rows`` images cut to those of the first ``frames``: in arrays, and lists, tuples and mappings of them."""
+    """Cuts outputs for ``rows`` images to the first ``frames``: in arrays, and in lists, tuples and mappings of them."""
 
     def is_of_all(value: Any) -> bool:
         if isinstance(value, (Mapping, list, tuple)):
@@ -41,7 +41,7 @@ def without_padding(outputs: Any, rows: int, frames: int) -> Any:
             parts = {name: cut(part) for name, part in value.items()}
             return parts if type(value) is dict else type(value)(**parts)
         if isinstance(value, (list, tuple)):
-            # An entry for each picture, as torchvision's detection models give them.
+            # An entry for each image, as in torchvision's detection models.
             if len(value) == rows and not all(is_of_all(part) for part in value):
                 return value[:frames]
             cut_parts = [cut(part) for part in value]
@@ -52,7 +52,7 @@ def without_padding(outputs: Any, rows: int, frames: int) -> Any:
 
 
 class Decoder:
-    """Makes detections of outputs: by a function of the user's, or by a form that is named or recognised."""
+    """Converts outputs to detections: by a user function, or by a named or detected form."""
 
     def __init__(self, name: str, given: Any, labels: Sequence[str], confidence: Optional[float], top_k: int):
         if given is not None and not callable(given) and given not in FORMS:
@@ -83,7 +83,7 @@ class Decoder:
         return self._labels[number] if 0 <= number < len(self._labels) else str(number)
 
     def _results(self, results: Any, batch: ItemBatch) -> Found:
-        """What a user's function gave, in frame pixels."""
+        """The return value of a user function, in frame pixels."""
         if isinstance(results, (str, Mapping)) or not isinstance(results, Sequence):
             raise ValueError(f"postprocess of {self._name!r} returned {form_of(results)}; return a list with an entry for each frame")
         if len(results) != len(batch):
@@ -116,7 +116,7 @@ class Decoder:
     def _made(
         self, boxes: npt.NDArray[Any], scores: npt.NDArray[Any], labels: Sequence[Any], keypoints: Any, masks: Any, to_frame: Optional[Callable[[Any], Any]]
     ) -> List[_framerail.Detection]:
-        """Detections of arrays; ``to_frame`` leads from the model's pixels to the frame's."""
+        """Detections from arrays; ``to_frame`` maps model pixels to frame pixels."""
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         place: Callable[[Any], Any] = to_frame or (lambda places: places)
         in_frame = np.asarray(place(boxes), np.float32).tolist()
@@ -176,7 +176,7 @@ class Decoder:
 
 
 def probabilities(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Softmax over classes, unless the values are probabilities already."""
+    """Softmax over classes, unless the values are probabilities."""
     values = values.astype(np.float32)
     if values.size and values.min() >= 0.0 and np.allclose(values.sum(axis=1), 1.0, atol=1e-3):
         return values
@@ -209,7 +209,7 @@ def cut_out(mask: Any, box: npt.NDArray[Any], place: Callable[[npt.NDArray[Any]]
 
 
 def recognised(name: str, outputs: Any, frames: int) -> str:
-    """The form of outputs.
+    """Detects the form of outputs.
 
     Raises
     ------

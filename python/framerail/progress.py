@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far a run is."""
+"""A progress line on the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDTH = 24
 
 
 class ProgressLine:
-    """Drawn on a terminal; on anything else it says nothing until the end."""
+    """Drawn on a terminal only."""
 
     def __init__(self, to: TextIO):
         self._to = to

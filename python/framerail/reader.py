@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _Kept = TypeVar("_Kept")
 
-#: Attempts at choosing frames when the index was repaired meanwhile.
+#: Attempts at selecting frames when the index was repaired meanwhile.
 _TRIES = 4
-#: Frames that iteration over a reader converts at a time.
+#: Frames that iteration over a reader converts at once.
 _ITERATION_BATCH = 8
 
 
@@ -199,7 +199,7 @@ class VideoReader(Generic[Frames, Column]):
         self._called = called(self._options)
         self._is_closed = False
         self._audio = VideoAudio()
-        # What is known of the video, by the version of it that the compiled part counts.
+        # Properties of the video, by the version that the compiled part counts.
         self._known: Dict[str, Tuple[int, Any]] = {}
         self._planes: Any = ()
         self._compiled = self._open()
@@ -214,7 +214,7 @@ class VideoReader(Generic[Frames, Column]):
         if self._is_closed:
             raise ValueError("the reader is closed")
         if not self._compiled.is_here():
-            # This process was forked since: threads and GPUs do not come along.
+            # The process was forked: threads and GPUs do not survive that.
             self._compiled = self._open()
         return self._compiled
 
@@ -225,7 +225,7 @@ class VideoReader(Generic[Frames, Column]):
         reader = self._reader
         known = self._known.get(name)
         if known is None or known[0] != reader.version():
-            # Looking may make the index, so the version is that of afterwards.
+            # Reading the property may build the index, so the version is read afterwards.
             value = look(reader)
             known = self._known[name] = (reader.version(), value)
         kept: _Kept = known[1]
@@ -290,7 +290,7 @@ class VideoReader(Generic[Frames, Column]):
 
     # Frames.
 
-    # Arrays of one number are numbers too, so what is for several comes first.
+    # One-element arrays can be used as numbers too, so arrays are checked first.
     @overload
     def read(self, numbers: Numbers, *, out: Optional[Frames] = None) -> FrameBatch[Frames, Column]: ...  # type: ignore[overload-overlap]
     @overload
@@ -329,7 +329,7 @@ class VideoReader(Generic[Frames, Column]):
         return self._read(lambda: self._select.numbers(wanted), out)
 
     def _read(self, chosen: Callable[[], Tuple[List[int], bool]], out: Any = None) -> FrameBatch[Frames, Column]:
-        """Reads chosen frames; chooses again where the index turned out to be another one than that by which they were chosen."""
+        """Reads selected frames; selects again if the index has changed since the selection."""
         reader = self._reader
         if out is not None and self._called:
             raise bad("out", type(out).__name__, "it without transforms that are called on tensors")
@@ -528,7 +528,7 @@ class VideoReader(Generic[Frames, Column]):
     def _batch_of(self, data: Any, columns: Dict[str, bytes]) -> FrameBatch[Frames, Column]:
         return frames.batch(data, columns, self._planes_of(self._options))
 
-    # Life.
+    # Lifetime.
 
     def close(self) -> None:
         """Releases all resources. Frames that were returned stay valid. Can be called again."""

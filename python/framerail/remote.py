@@ -1,4 +1,4 @@
-"""Files on remote storage, read in blocks that are kept.
+"""Files on remote storage, read in cached blocks.
 
 A reader seeks a lot in a file: header, index at the end, groups of pictures. Blocks of 1 MiB are fetched once and the latest 64 MiB of
 them are kept, for all readers of one address together. Where reading goes on in order, several blocks come with one request, and the next
@@ -28,17 +28,17 @@ _OWN = frozenset(
     ("concat", "crypto", "data", "file", "ftp", "hls", "http", "https", "pipe", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "satip", "sdp",
      "srt", "srtp", "tcp", "tls", "udp", "unix")
 )  # fmt: skip
-#: Blocks in one request at most, where reading goes on in order.
+#: Maximum blocks in one request, in sequential reading.
 _WINDOW = 8
-#: Requests in order from which blocks are fetched ahead.
+#: Number of sequential requests from which blocks are fetched ahead.
 _STEADY = 3
-#: Tries of a request that fails for a reason that may pass, and the pause before the second; it doubles each time.
+#: Attempts of a request with a temporary failure, and the pause before the second; it doubles each time.
 _TRIES = 5
 _PAUSE_SECS = 0.1
 
 
 class _Blocks:
-    """The bytes of one remote file, as far as they were fetched; shared by the files that are open on it."""
+    """The bytes of one remote file, as far as they were fetched; shared by its open file objects."""
 
     def __init__(self, url: str, block: int, keep: int, options: "Dict[str, Option]"):
         try:
@@ -54,7 +54,7 @@ class _Blocks:
         self._lock = threading.Lock()
         self._ahead: Optional[Tuple[int, int, "Future[bytes]"]] = None
         self._pool: Optional[ThreadPoolExecutor] = None
-        # The block after those of the last request, and requests so far that went on in order.
+        # The block after the last request, and the number of sequential requests so far.
         self._next, self._run = -1, 0
 
     def at(self, number: int) -> bytes:
@@ -70,7 +70,7 @@ class _Blocks:
             return block
 
     def _fetch(self, number: int) -> None:
-        """Gets a block, and those behind it where reading goes on in order."""
+        """Fetches a block, and the following ones in sequential reading."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and ahead[0] <= number < ahead[0] + ahead[1]:
             first, count, coming = ahead
@@ -94,7 +94,7 @@ class _Blocks:
             self._ahead = (self._next, count, self._pool.submit(self._range, self._next, count))
 
     def _window(self) -> int:
-        """Blocks that the next request takes: few for a group of pictures, more where a whole file is read."""
+        """Number of blocks of the next request: few for a group of pictures, more if a whole file is read."""
         return max(min(1 << max(self._run - 1, 0), _WINDOW, self._keep // 4), 1)
 
     def _range(self, first: int, count: int) -> bytes:
@@ -111,7 +111,7 @@ class _Blocks:
         return self._tried(fetch)
 
     def _tried(self, work: Callable[[], _Found]) -> _Found:
-        """Does it again after failures that may pass: a connection that is cut, a server that is busy."""
+        """Retries after temporary failures: a broken connection, a busy server."""
         for attempt in range(_TRIES):
             try:
                 return work()
@@ -258,7 +258,7 @@ def opened(address: str) -> Optional[RemoteFile]:
 
 
 class _Opener:
-    """Opens one address as often as a pipeline asks, over blocks that are fetched once."""
+    """Opens one address as often as a pipeline needs it, over blocks that are fetched once."""
 
     def __init__(self, address: str, file: Optional[RemoteFile] = None):
         self._address = address
@@ -273,7 +273,7 @@ class _Opener:
 
 
 class Finder:
-    """Finds what opens the addresses of a pipeline; keeps count of what was fetched."""
+    """Finds openers for the addresses of a pipeline; counts what was fetched."""
 
     def __init__(self) -> None:
         self._openers: Dict[str, _Opener] = {}

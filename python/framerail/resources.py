@@ -1,4 +1,4 @@
-"""Libraries and models that Python packages bring, named to the compiled part through the environment."""
+"""Libraries and models in Python packages, passed to the compiled part through the environment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import glob
 import importlib.util
 import os
 
-#: Models that come with the wheel.
+#: Models included in the wheel.
 _MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "models")
 
 
 def find() -> None:
-    """Names ONNX Runtime's library of the package ``onnxruntime``, and the models of this package.
+    """Sets the path of ONNX Runtime's library in the package ``onnxruntime``, and of this package's models.
 
     ``ORT_DYLIB_PATH`` keeps its value where it is set; folders that ``FRAMERAIL_MODELS`` names come before this package's.
     """

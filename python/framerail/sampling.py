@@ -1,4 +1,4 @@
-"""Frames for models that look at videos: some frames of the whole, in a size that fits the model."""
+"""Frames for video models: some frames of the whole video, in a size that fits the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which frames a caller asks for: numbers, masks, ranges and spans of time."""
+"""The frames that a caller requests: numbers, masks, ranges and spans of time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBERS = 2**48
 
 
 class Selector:
-    """Turns what callers give into frame numbers of one video.
+    """Converts a caller's selection to frame numbers of one video.
 
     ``name`` is the video's in messages; ``count`` and ``times`` are called only where a choice depends on them.
     """
@@ -28,7 +28,7 @@ class Selector:
         self._times = times
 
     def numbers(self, numbers: Any) -> Tuple[List[int], bool]:
-        """Frame numbers from 0, and whether they depend on how many frames there are."""
+        """Frame numbers from 0, and whether they depend on the number of frames."""
         numbers = list(numbers)
         if numbers and all(map(_is_bool, numbers)):
             count = self._count()
@@ -53,7 +53,7 @@ class Selector:
     def batches(
         self, start: Any, stop: Any, every: int, numbers: Any, fps: Any, start_seconds: Any, end_seconds: Any
     ) -> Dict[str, Any]:
-        """The options of ``VideoReader.batches``, as the compiled part takes them."""
+        """The options of ``VideoReader.batches`` for the compiled part."""
         if sum((numbers is not None, fps is not None, (start, stop, every) != (None, None, 1))) > 1:
             raise ValueError("options 'numbers', 'fps' and 'start', 'stop', 'every' choose frames in different ways; use one")
         if fps is None and (start_seconds, end_seconds) != (None, None):
@@ -79,7 +79,7 @@ class Selector:
         return {"range": {"start": start or 0, "stop": stop, "step": step}}
 
     def _between(self, start: Optional[float], end: Optional[float]) -> Tuple[int, int]:
-        """The first frame that is on screen from one time to before another, and the number after the last one."""
+        """The first frame on screen in a span of time, and the number after the last one."""
         secs, times = "finite seconds", self._times()
         if not len(times):
             return 0, 0
@@ -94,12 +94,12 @@ class Selector:
 
 
 def plain(values: Any) -> Any:
-    """Entries of an array as Python's numbers."""
+    """Entries of an array as Python numbers."""
     return values.tolist() if hasattr(values, "tolist") else values
 
 
 def is_one(values: Any) -> bool:
-    """Whether this is one number rather than several; anything else is found out later."""
+    """Whether this is a single number; anything else is checked later."""
     return not hasattr(values, "__iter__") and not hasattr(values, "__getitem__")
 
 

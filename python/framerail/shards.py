@@ -1,4 +1,4 @@
-"""How the clips of many videos are divided among processes that train together."""
+"""Divides the clips of many videos among processes that train together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Run(NamedTuple):
 
 
 def even_runs(order: Sequence[int], counts: Sequence[int], shards: int, number: int, even: str) -> List[Run]:
-    """One of several shards with equally many clips: a stretch of all clips in order, so that a file is divided between neighbours.
+    """One of several shards with equally many clips: consecutive clips, so that a file can be divided between neighbours.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def even_runs(order: Sequence[int], counts: Sequence[int], shards: int, number: 
         return runs
     at, end = number * each, (number + 1) * each
     while at < end:
-        # Beyond the end it begins again.
+        # Beyond the end it starts again.
         wrapped, place = at % total, 0
         for source in order:
             inside = wrapped - place
@@ -46,12 +46,12 @@ def even_runs(order: Sequence[int], counts: Sequence[int], shards: int, number: 
 
 
 def rank_counts(order: Sequence[int], counts: Sequence[int], world_size: int) -> List[int]:
-    """Clips of each rank where whole sources are dealt out."""
+    """Number of clips of each rank if whole sources are distributed."""
     return [sum(counts[source] for source in order[rank::world_size]) for rank in range(world_size)]
 
 
 def checked_state(state: Dict[str, int], own: Dict[str, int]) -> None:
-    """Compares a state with that of the data set which is to go on from it.
+    """Compares a state with the data set that resumes from it.
 
     Raises
     ------

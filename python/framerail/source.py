@@ -10,7 +10,7 @@ from . import remote
 
 
 def opened(source: Any) -> Tuple[Any, str]:
-    """What the compiled part takes, and the name of the source in messages.
+    """The source for the compiled part, and its name in messages.
 
     Raises
     ------

@@ -41,9 +41,9 @@ _log = logging.getLogger("framerail.torch")
 
 #: Errors of a source, as opposed to mistakes of the caller.
 _SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
-#: Workers that count failures on their own.
+#: Workers that count failures separately.
 _SLOTS = 256
-#: What an item says by itself.
+#: Keys of an item.
 _ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label", "audio", "has_audio")
 
 
@@ -62,7 +62,7 @@ class ClipItem(TypedDict):
 
 
 class DatasetOptions(SourceOptions, total=False):
-    """Options of ``VideoReader`` that data sets take."""
+    """Options of ``VideoReader`` for data sets."""
 
     output: str
 
@@ -104,14 +104,14 @@ class _Readers:
 
     def get(self, key: int, source: Source) -> VideoReader[torch.Tensor, torch.Tensor]:
         if self._process != os.getpid():
-            # Of the process that we were forked from.
+            # Inherited from the parent process of a fork.
             self._open.clear()
             self._process = os.getpid()
         reader = self._open.pop(key, None)
         if reader is None:
             options = dict(self._options)
             if get_worker_info() is not None:
-                # Workers are the parallelism.
+                # The parallelism comes from the workers.
                 options.setdefault("threads", 1)
             made: Any = VideoReader(source, **options)
             reader = made
@@ -129,7 +129,7 @@ class _Readers:
 
 
 class _Clips:
-    """Sources, sampling, seeds and failures of both kinds of data set."""
+    """Common parts of both data sets: sources, sampling, seeds and failures."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class _Clips:
         max_open: int,
         options: Dict[str, Any],
     ):
-        # Options of the class come by name; they are listed for the hint at a misspelt one.
+        # Options of the class are passed by name; they are listed for the hint at a misspelt one.
         known(options, READER_DEFAULTS, inspect.signature(type(self)).parameters)
         if isinstance(sources, (str, bytes, os.PathLike)):
             raise TypeError(f"sources: {sources!r}; give a list of sources")
@@ -175,7 +175,7 @@ class _Clips:
         self._options = {**options, "output": "torch"}
         self._max_open = whole("max_open", max_open, 1)
         self._readers = _Readers(self._max_open, self._options)
-        # Shared, so that workers that stay alive see a new epoch, and what they could not read is counted here.
+        # Shared, so that persistent workers see a new epoch, and their failures are counted here.
         self._epoch = shared(torch.zeros((), dtype=torch.int64))
         self._failed = shared(torch.zeros(_SLOTS, dtype=torch.int64))
 
@@ -358,7 +358,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
             "channels_first": self._channels_first, "threads": whole("threads", self._options.get("threads", 0), 0),
             "helpers": 0, "max_open": self._max_open,
         }  # fmt: skip
-        # What a reader does alone, on a card too.
+        # Decoded by the reader alone, on a GPU too.
         self._is_plain = not snap and views == 1 and short_side is None and crops == 1 and errors != "replace"
         self._kept: Optional[List[Any]] = None
         #: Names of the classes, in the order of their numbers, where labels are names of folders; else empty.
@@ -417,7 +417,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         _Clips.close(self)
 
     def _request(self, index: int) -> Request:
-        """An item as the compiled part takes it."""
+        """An item for the compiled part."""
         index = int(index)
         if index < 0:
             index += len(self)
@@ -426,7 +426,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         place, clip = divmod(index, self.num_clips)
         source, name = opened(self.sources[place])
         if isinstance(source, str):
-            # What is not UTF-8 cannot be opened: an error of this source alone.
+            # A name that is not UTF-8 cannot be opened: an error of this source only.
             source, name = printable(source), printable(name)
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
@@ -444,7 +444,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         return item
 
     def __getitems__(self, indices: List[int]) -> List[Optional[ClipItem]]:
-        """The items of a batch, decoded side by side into one block of memory where all are of one shape."""
+        """The items of a batch, decoded in parallel into one block of memory if all have the same shape."""
         indices = [int(index) for index in indices]
         requests = [self._request(index) for index in indices]
         is_on_card = str(self._options.get("device", "cpu")) != "cpu"
@@ -487,7 +487,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
         return self.audio.read_all(sources, starts)
 
     def _read_alone(self, request: Request, index: int) -> Optional[ClipItem]:
-        """An item read by a reader for it alone."""
+        """An item read by a separate reader."""
         source = int(index) % len(self) // self.num_clips
         try:
             reader = self._reader(source)
@@ -534,7 +534,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
 
 
 def _hashable(source: Any) -> Any:
-    """What tells sources apart; file objects are refused where they are read."""
+    """The key of a source; file objects are refused where they are read."""
     return os.fspath(source) if isinstance(source, os.PathLike) else source if isinstance(source, (str, bytes)) else id(source)
 
 
@@ -615,7 +615,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         self._place = (rank, world_size)
         self._even = None if even is None else choice("even", even, ("pad", "drop"))
         self._counts: Optional[List[int]] = None if even is None else self._count_clips()
-        # Run and clip at which the next pass begins, and the one under way goes on.
+        # Run and clip at which the next pass begins, and at which the current one continues.
         self._start = self._now = (0, 0)
 
     def _count_clips(self) -> List[int]:
@@ -682,7 +682,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
         return order
 
     def _runs(self) -> List[Run]:
-        """What this rank and worker reads, in order."""
+        """The clips of this rank and worker, in order."""
         shards, number = self._shard()
         if self._even is not None and self._counts is not None:
             return even_runs(self._order(), self._counts, shards, number, self._even)
@@ -711,7 +711,7 @@ class ClipStream(_Clips, IterableDataset[ClipItem]):
             except _SOURCE_ERRORS as error:
                 self._skip(run.source, error)
             if self._even is not None and run.last is not None:
-                # Ranks wait for each other: what is skipped is made up for.
+                # Ranks wait for each other: skipped clips are replaced.
                 owed += run.last - given
                 while owed and last is not None:
                     owed -= 1
@@ -742,7 +742,7 @@ def collate(items: Sequence[Optional[ClipItem]]) -> Optional[ClipBatch]:
 
 
 def _common_block(frames: List[Any]) -> Optional[torch.Tensor]:
-    """The tensor whose entries these are, in order and complete; else None."""
+    """The tensor with exactly these entries, in order; else None."""
     base: Optional[torch.Tensor] = getattr(frames[0], "_base", None)
     if base is None or base.dim() != frames[0].dim() + 1 or base.shape[0] != len(frames) or not base.is_contiguous():
         return None

@@ -1,4 +1,4 @@
-"""Transforms of torchvision on frames: those that a reader can do itself, and those that are called on its tensors."""
+"""torchvision transforms of frames: those that a reader can do itself, and those that are called on its tensors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def apply(rest: Sequence[Callable[..., Any]], data: Any) -> Any:
 
 
 def _listed(transforms: Any) -> List[Callable[..., Any]]:
-    """Transforms of a list or of a ``Compose``, in order."""
+    """The transforms of a list or a ``Compose``, in order."""
     if _name(transforms) in ("Compose", "Sequential"):
         return [one for each in getattr(transforms, "transforms", transforms) for one in _listed(each)]
     if isinstance(transforms, (list, tuple)):
@@ -66,7 +66,7 @@ def _name(transform: Any) -> Optional[str]:
 
 
 def _fused(transform: Any, options: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """What a transform says, as options of a reader; None where it has to be called."""
+    """A transform as options of a reader; None if it has to be called."""
     name = _name(transform)
     if name in ("ToImage", "ToPureTensor", "Identity"):
         return {}
@@ -82,7 +82,7 @@ def _fused(transform: Any, options: Mapping[str, Any]) -> Optional[Dict[str, Any
 
 
 def _is_raw(options: Mapping[str, Any]) -> bool:
-    """Whether pixels are still the bytes that transforms of sizes come before."""
+    """Whether pixels are still bytes, as size transforms expect."""
     return options["dtype"] == "uint8" and options["normalize"] in (None, False)
 
 

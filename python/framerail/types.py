@@ -1,4 +1,4 @@
-"""Types in framerail's signatures. What depends on PyTorch or NumPy is there for type checkers alone, so neither is imported."""
+"""Types in framerail's signatures. PyTorch's and NumPy's are for type checkers only, so neither is imported."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     #: Numbers, times and flags of frames.
     NumpyColumn: TypeAlias = npt.NDArray[Union[np.int64, np.float64, np.bool_]]
     AnyColumn: TypeAlias = Union[torch.Tensor, NumpyColumn]
-    #: Arrays as models and functions of the user give them.
+    #: Arrays from user models and functions.
     AnyArray: TypeAlias = Union[torch.Tensor, npt.NDArray[np.generic], Sequence[object]]
     Device: TypeAlias = Union[str, torch.device]
     DType: TypeAlias = Union[str, torch.dtype, np.dtype[np.generic], type[np.generic]]
-    #: Which frames: numbers, or a mask with one entry for each frame of the video.
+    #: A selection of frames: numbers, or a mask with one entry for each frame of the video.
     Numbers: TypeAlias = Union[Iterable[SupportsIndex], npt.NDArray[np.generic], torch.Tensor]
     Seconds: TypeAlias = Union[Iterable[float], npt.NDArray[np.generic], torch.Tensor]
 
-    #: The frames' library; the numbers' is the same but for ``output="dlpack"``, which has them in NumPy.
+    #: Library of the frames; numbers use the same, except with ``output="dlpack"``, which has them in NumPy.
     Frames = TypeVar("Frames", default=torch.Tensor)
     Column = TypeVar("Column", default=Frames)
-    #: Images that are handed in and come back in the same library.
+    #: Images passed in and returned in the same library.
     Images = TypeVar("Images", torch.Tensor, npt.NDArray[np.uint8], npt.NDArray[np.float32], NumpyFrames)
 else:
     from typing import TypeVar
@@ -59,7 +59,7 @@ Box = Tuple[float, float, float, float]
 
 
 class IndexRow(TypedDict):
-    """What an index knows of one video. Columns that were added to the file come by their own names."""
+    """Properties of one video in an index. Columns added to the file have their own names."""
 
     path: str
     size_bytes: int
@@ -120,7 +120,7 @@ class OutputOptions(TypedDict, total=False):
 
 
 class SourceOptions(OutputOptions, total=False):
-    """Options of ``VideoReader`` but for ``output``."""
+    """Options of ``VideoReader`` except ``output``."""
 
     device: Union[Device, Sequence[str]]
     mode: str
@@ -145,7 +145,7 @@ class Copies(TypedDict):
 
 
 class DeviceMemory(TypedDict):
-    """The most memory of a device that a stage had in use at once."""
+    """Peak memory of a device used by a stage."""
 
     device: str
     peak_bytes: int

@@ -1,4 +1,4 @@
-"""Outputs of pipelines that go to object storage: written on this machine, then uploaded, so that each appears when it is complete."""
+"""Outputs of pipelines in object storage: written locally, then uploaded, so that each appears when it is complete."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .errors import PipelineError
 
 
 class _Target(NamedTuple):
-    """Where the outputs of a stage go."""
+    """The destination of a stage's outputs."""
 
     stage: str
     #: The folder in object storage.
     url: str
-    #: The folder of this machine.
+    #: The local folder.
     staging: str
-    #: The name of the output where it is known before the run.
+    #: The name of the output if it is known before the run.
     name: str
     overwrite: bool
 
 
 class Uploads:
-    """The outputs of a pipeline's text that lie in object storage; ``text`` has paths of this machine in their place."""
+    """The outputs of a pipeline's text in object storage; ``text`` has local paths instead."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -38,7 +38,7 @@ class Uploads:
         try:
             words = split_words(text)
         except ValueError:
-            # The compiled part says what is wrong, with the place.
+            # The compiled part reports the error, with its position.
             return
         raws = [word.raw for word in words]
         for stage in stages_of(words):
@@ -60,7 +60,7 @@ class Uploads:
             self.text = " ".join(raws)
 
     def check(self) -> None:
-        """Looks for outputs that exist already.
+        """Checks for outputs that exist already.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class Uploads:
                 self._check(target, target.name)
 
     def complete(self) -> List[Tuple[str, str]]:
-        """Uploads what a run has written; gives the paths of this machine and the addresses.
+        """Uploads the outputs of a run; returns the local paths and the addresses.
 
         Raises
         ------

@@ -10,13 +10,13 @@ from .options import choice, whole
 
 
 class VideoAudio:
-    """The audio streams of a reader's source, each opened when it is first read: by number, and by how places in it are reached."""
+    """The audio streams of a reader's source, each opened on its first use: by number and seek mode."""
 
     def __init__(self) -> None:
         self._open: Dict[Tuple[Optional[int], bool], _framerail.Audio] = {}
 
     def stream(self, reader: _framerail.Reader, number: Optional[int], seek: str) -> _framerail.Audio:
-        """A stream's compiled reader; opened again in a process that was forked since."""
+        """A stream's compiled reader; reopened in a forked process."""
         key = (None if number is None else whole("stream", number, 0), choice("seek", seek, SEEKS) == "near")
         found = self._open.get(key)
         if found is None or not found.is_here():

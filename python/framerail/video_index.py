@@ -16,7 +16,7 @@ from .progress import ProgressLine
 if TYPE_CHECKING:
     from .types import IndexRow, IndexTable, Path
 
-#: Files of a folder that are indexed, by their endings.
+#: Extensions of indexed files in folders.
 VIDEOS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .rm .ts .vob .webm .wmv .y4m".split()
 )
@@ -42,7 +42,7 @@ COLUMNS: Dict[str, str] = {
 
 
 def videos_of(folder: Path) -> List[str]:
-    """The videos in a folder and in those below it, by their endings, in the order of their paths."""
+    """The videos in a folder and its subfolders, by their extensions, in the order of their paths."""
     found = []
     for parent, folders, names in os.walk(os.fspath(folder), onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -177,7 +177,7 @@ def read_index(path: Path) -> IndexTable:
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """``python -m framerail index``; gives the exit code."""
+    """``python -m framerail index``; returns the exit code."""
     try:
         counts = index_videos(
             arguments.sources[0] if len(arguments.sources) == 1 and os.path.isdir(arguments.sources[0]) else arguments.sources,
@@ -219,7 +219,7 @@ def add_command(commands: Any) -> None:
 def dataset_parts(
     path: Path, labels: Union[None, str, Callable[[IndexRow], object]], where: Optional[Callable[[IndexRow], object]]
 ) -> Tuple[List[str], Optional[List[Any]], Optional[List[str]], Dict[str, List[Any]], List[Any]]:
-    """Sources, labels, names of classes, further columns and kept indexes of what an index holds and can be read."""
+    """Sources, labels, class names, further columns and stored frame indexes of the readable videos in an index."""
     table = read_index(path)
     home = os.path.dirname(os.path.abspath(os.fspath(path)))
     rows = [row for row in _rows(table) if row["error"] is None and (where is None or where(row))]

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 LAYOUTS = ("auto", "TCHW", "THWC")
 COLORS = ("bt709", "bt601", "bt2020", "none")
-#: Endings for containers whose name is none.
+#: Extensions of containers whose name is not an extension.
 _ENDINGS = {"matroska": "mkv", "mpegts": "ts", "ipod": "m4v"}
-#: Page-locked buffers through which frames of a GPU pass.
+#: Page-locked buffers for frames on a GPU.
 _STAGES = 2
 
 
@@ -238,7 +238,7 @@ class VideoWriter:
         dense, count, height, width, channels, is_planar = _shaped(data, self._layout)
         flat = dense.reshape(-1).view(np.uint8)
         if not flat.flags.writeable:
-            # Arrays that may not be written cannot be lent by DLPack.
+            # Read-only arrays cannot be passed by DLPack.
             flat = flat.copy()
         self._compiled.write(flat, count, height, width, channels, dense.itemsize, is_planar, times)
 
@@ -355,7 +355,7 @@ def frame_rate(fps: Union[int, float, Fraction]) -> Fraction:
 
 
 def as_samples(samples: Sound, channels: int) -> np.ndarray:
-    """The bytes of samples as 32-bit floats, channel by channel."""
+    """The bytes of samples as 32-bit floats, one channel after the other."""
     data = samples.data if isinstance(samples, AudioSamples) else samples
     host = _as_numpy(data).astype("<f4", order="C", copy=True)
     host = host[None] if host.ndim == 1 else host
@@ -365,7 +365,7 @@ def as_samples(samples: Sound, channels: int) -> np.ndarray:
 
 
 def place(target: Target, format: Optional[str]) -> Tuple[Optional[IO[bytes]], str, Optional[str]]:
-    """The file-like target, the path that is written, and the folder that is made for it."""
+    """The file-like target, the path that is written, and the temporary folder for it."""
     if isinstance(target, (str, os.PathLike)):
         return None, os.fspath(target), None
     if not hasattr(target, "write"):
@@ -398,7 +398,7 @@ def _check_type(name: str) -> None:
 
 
 def _shaped(data: np.ndarray, layout: str) -> Tuple[np.ndarray, int, int, int, int, bool]:
-    """Dense frames; how many there are, height, width, channels, and whether channels lie one behind the other."""
+    """Dense frames; their number, height, width, channels, and whether channels are planar."""
     _check_type(data.dtype.name)
     shape = tuple(data.shape)
     if data.ndim == 2:
@@ -417,7 +417,7 @@ def _shaped(data: np.ndarray, layout: str) -> Tuple[np.ndarray, int, int, int, i
         channels = data.shape[1] if layout == "TCHW" else data.shape[3]
         raise ValueError(f"option 'frames': shape {shape} has {channels} channels as {layout}; give 3 (RGB) or 1 (grey)")
     is_planar = layout == "TCHW"
-    # A view of the other layout is written as it lies in memory.
+    # A view of the other layout is written in its memory order.
     other = data.transpose(0, 2, 3, 1) if is_planar else data.transpose(0, 3, 1, 2)
     if not data.flags.c_contiguous and other.flags.c_contiguous:
         data, is_planar = other, not is_planar

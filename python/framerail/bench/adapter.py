@@ -1,4 +1,4 @@
-"""The one interface behind which every reader stands."""
+"""The common interface of all readers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ SEEK = "seek"
 STREAM = "stream"
 MODES = (SEEK, STREAM)
 LAYOUTS = ("THWC", "TCHW")
-#: Frames that readers with batches give at once.
+#: Frames per call of readers with batches.
 BATCH = 16
 
 
 class Unavailable(Exception):
-    """A reader cannot be used here; the message says why."""
+    """A reader that cannot be used here; the message gives the reason."""
 
 
 class Adapter:
-    """A reader as the benchmark sees it. Everything is RGB, 8 bit.
+    """A reader for the benchmark. Everything is RGB, 8 bit.
 
     What :meth:`open` gives is passed to the other methods. Pictures are whatever the reader gives for one or more frames,
     on the device and in the layout asked for; :meth:`images` takes them apart for the check.
     """
 
     name: str
-    #: The distribution, for its version.
+    #: The distribution that has its version.
     package: str
     devices: tuple[str, ...] = ("cpu",)
     modes: tuple[str, ...] = MODES
@@ -42,7 +42,7 @@ class Adapter:
         return importlib.metadata.version(self.package)
 
     def open(self, path: str, mode: str, size: tuple[int, int] | None = None) -> Any:
-        """Opens a clip for reading in a mode; with ``size``, pictures come as (width, height)."""
+        """Opens a clip for reading in a mode; with ``size``, frames are returned as (width, height)."""
         raise NotImplementedError
 
     def sequence(self, opened: Any) -> Iterator[Any]:
@@ -54,31 +54,31 @@ class Adapter:
         raise NotImplementedError
 
     def close(self, opened: Any) -> None:
-        """Closes what :meth:`open` gave."""
+        """Closes the result of :meth:`open`."""
 
     def synchronize(self) -> None:
         """Waits for work that is still queued on the device."""
 
     def count(self, pictures: Any) -> int:
-        """How many frames there are in pictures."""
+        """Number of frames in a result."""
         if isinstance(pictures, list):
             return len(pictures)
         shape = getattr(pictures, "shape", ())
         return int(shape[0]) if len(shape) == 4 else 1
 
     def images(self, pictures: Any) -> Iterator[np.ndarray]:
-        """The frames in pictures, each (height, width, 3) uint8 on the host."""
+        """The frames of a result, each (height, width, 3) uint8 on the host."""
         array = host_array(pictures)
         for image in array if array.ndim == 4 else array[None]:
             yield image.transpose(1, 2, 0) if self.layout == "TCHW" else image
 
     def laid_out(self, image: np.ndarray) -> np.ndarray:
-        """An image (height, width, 3) in the layout asked for, contiguous."""
+        """An image (height, width, 3) in the requested layout, contiguous."""
         return np.ascontiguousarray(image.transpose(2, 0, 1) if self.layout == "TCHW" else image)
 
 
 def host_array(pictures: Any) -> np.ndarray:
-    """NumPy's view or copy of an array of any library."""
+    """A NumPy view or copy of an array of any library."""
     if hasattr(pictures, "detach"):
         pictures = pictures.detach().cpu().numpy()
     elif hasattr(pictures, "asnumpy"):

@@ -1,4 +1,4 @@
-"""What is timed."""
+"""The benchmark's cases."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass
 
 from .adapter import MODES, SEEK, STREAM
 
-#: Random picks are among these first frames, as in earlier figures of the project.
+#: Random picks are among these first frames, as in earlier measurements of the project.
 PICKED_FROM = 900
-#: Opens of random access in one run.
+#: Number of opens of random access in one run.
 OPENS = 5
 RESIZED = (640, 360)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One open of one clip, and what is read of it."""
+    """One open of a clip, and the frames read from it."""
 
     path: str
     mode: str
-    #: Frames by number; every frame when ``None``.
+    #: Frames by number; every frame if ``None``.
     numbers: tuple[int, ...] | None = None
     size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kind of work: steps, and what is counted."""
+    """One kind of work: steps, and the counted unit."""
 
     name: str
     title: str
@@ -47,7 +47,7 @@ class Clip:
 
 
 def random_picks(frames: int) -> Iterator[tuple[int, ...]]:
-    """Ten numbers in order, as often as it is asked: the same for every reader."""
+    """Ten numbers in order, for each call: the same for every reader."""
     generator = random.Random(1)
     population = range(min(frames, PICKED_FROM))
     for _ in range(OPENS):
@@ -64,7 +64,7 @@ def clip_picks(frames: int) -> Iterator[tuple[int, ...]]:
 
 
 def all_cases(clip: Clip, files: list[str], mode: str | None = None) -> list[Case]:
-    """Every case. ``mode`` forces one on all; by default sequences are streams, picks are seeks, a slice is both."""
+    """All cases. ``mode`` forces one on all; by default sequences use "stream", picks "seek", a slice both."""
 
     def step(natural: str, numbers: tuple[int, ...] | None = None, size: tuple[int, int] | None = None) -> Step:
         return Step(clip.path, mode or natural, numbers, size)

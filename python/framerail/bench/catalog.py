@@ -1,4 +1,4 @@
-"""Which readers there are, by device, and how one of your own is named."""
+"""The available readers, by device, and how to name your own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def known(device: str) -> dict[str, type[Adapter]]:
 
 
 def find(name: str, device: str) -> type[Adapter]:
-    """A reader by its name, or an adapter of your own as ``module:Class`` or ``file.py:Class``."""
+    """A reader by its name, or your own adapter as ``module:Class`` or ``file.py:Class``."""
     if ":" not in name:
         try:
             return known(device)[name]

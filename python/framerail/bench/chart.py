@@ -1,4 +1,4 @@
-"""Results as an SVG picture of bars: plain text, no library, readable on white and on dark pages."""
+"""Results as an SVG bar chart: plain text, no library, readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WRONG_COLOUR = "#adb5bd"
 
 
 def draw(outcomes: list[tuple[Case, list[Result]]], heading: str, note: str) -> str:
-    """One panel a case, each on its own scale; the dashed line is decoding alone."""
+    """One panel per case, each with its own scale; the dashed line is decoding alone."""
     parts: list[str] = []
     top = 64.0
     for case, results in outcomes:

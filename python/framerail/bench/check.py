@@ -1,4 +1,4 @@
-"""Are these the frames that were asked for?"""
+"""Checks that the returned frames are the requested ones."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 #: A frame is wrong when another matches better by more than this, of 255 on average: readers convert colours in ways that
 #: differ, and neighbouring frames of a still scene cannot be told apart.
 MARGIN = 0.25
-#: Beyond this, of 255 on average, it is no frame of the clip, whatever the nearest.
+#: Beyond this, of 255 on average, it is not a frame of the clip.
 STRANGE = 24.0
 
 
 @dataclass
 class Verdict:
-    """What a check found."""
+    """The result of a check."""
 
     checked: int = 0
-    #: Frames that were asked for and those that came, for the wrong ones: number, or -1 for none of the clip.
+    #: Requested and returned numbers of wrong frames; -1 for a frame that is not in the clip.
     wrong: list[tuple[int, int]] = field(default_factory=list)
-    #: Frames that should have come and did not, or came beyond.
+    #: Number of missing frames; negative for extra ones.
     missing: int = 0
-    #: What is wrong with the pictures themselves.
+    #: What is wrong with the frames themselves.
     flaw: str | None = None
-    #: Mean difference from the reference, of 255, over all frames that are right.
+    #: Mean difference from the reference, of 255, over all correct frames.
     difference: float | None = None
 
     @property
@@ -32,7 +32,7 @@ class Verdict:
         return not self.wrong and not self.missing and not self.flaw
 
     def words(self) -> str:
-        """One line."""
+        """The result in one line."""
         if self.is_right:
             return "right"
         parts = [self.flaw] if self.flaw else []
@@ -45,7 +45,7 @@ class Verdict:
         return "wrong frames: " + "; ".join(parts)
 
 
-#: A reader's colours may be off by as much as this everywhere, by rounding or by another matrix, before it counts against it.
+#: Tolerance for colours that differ everywhere, by rounding or by another matrix, before they count as wrong.
 MAX_OFFSET = 4.0
 
 
@@ -57,7 +57,7 @@ class Comparison:
         self._frames: list[tuple[np.ndarray, int, np.ndarray]] = []
 
     def add(self, found: np.ndarray, asked: int, reference: np.ndarray) -> None:
-        """Takes the signature of a frame that was asked for by number."""
+        """Takes the signature of a frame requested by number."""
         self._frames.append((found, asked, reference))
 
     def sized(self, found: tuple[int, int], wanted: tuple[int, int]) -> None:
@@ -67,7 +67,7 @@ class Comparison:
             self.verdict.flaw = f"frames are {found[0]}×{found[1]} instead of {wanted[0]}×{wanted[1]}{turned}"
 
     def missed(self, count: int) -> None:
-        """Notes frames that did not come; negative for frames beyond those asked for."""
+        """Records missing frames; negative for extra ones."""
         self.verdict.missing += count
 
     def finish(self) -> Verdict:
@@ -80,14 +80,14 @@ class Comparison:
         return self.verdict
 
     def _offset(self) -> np.ndarray:
-        """By how much all frames together differ in each channel: told apart from frames that are others."""
+        """The mean difference of all frames per channel, to separate colour differences from wrong frames."""
         gaps = [
             np.median(found - reference[asked], axis=0) for found, asked, reference in self._frames if asked < len(reference)
         ]
         return np.clip(np.median(gaps, axis=0), -MAX_OFFSET, MAX_OFFSET) if gaps else np.zeros(3)
 
     def _compare(self, found: np.ndarray, asked: int, reference: np.ndarray, offset: np.ndarray) -> float | None:
-        """Notes a frame when it is wrong; returns its difference otherwise."""
+        """Records a wrong frame; returns the difference of a correct one."""
         distances = np.abs(reference - (found - offset)).mean(axis=(1, 2))
         best = float(distances.min())
         own = float(distances[asked]) if asked < len(reference) else np.inf

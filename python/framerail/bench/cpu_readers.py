@@ -1,4 +1,4 @@
-"""Readers on the CPU, each called as its own documentation does for speed: all cores, no needless copies."""
+"""Readers on the CPU, each called as its documentation recommends for speed: all cores, no needless copies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from .adapter import SEEK, Adapter, Unavailable, batches
 
-#: Frames ahead up to which reading on beats going to a keyframe, for readers that leave the choice to their user.
+#: Distance in frames up to which reading on is faster than seeking, for readers that leave the choice to their user.
 NEAR = 16
 
 
@@ -145,7 +145,7 @@ class PyAv(Adapter):
                 number = next(wanted, None)
 
     def _sought(self, opened: Any, numbers: Sequence[int]) -> Iterator[Any]:
-        """PyAV knows times, not numbers: the usual way takes the rate as constant."""
+        """PyAV has times, not frame numbers: the usual way assumes a constant rate."""
         container, stream, _, size = opened
         ticks = 1 / (stream.average_rate * stream.time_base)
         frames: Iterator[Any] = iter(())
@@ -166,7 +166,7 @@ class PyAv(Adapter):
 
 
 class TorchVision(Adapter):
-    """``torchvision.io.read_video``, which releases before 0.25 have."""
+    """``torchvision.io.read_video``, in releases before 0.25."""
 
     name = "torchvision"
     package = "torchvision"
@@ -244,7 +244,7 @@ class TorchCodec(Adapter):
 
 
 class TorchCodecExact(TorchCodec):
-    """The exact setting, its default: every packet is looked at while opening."""
+    """The exact setting, its default: every packet is scanned while opening."""
 
     name = "torchcodec-exact"
     seek_mode = "exact"

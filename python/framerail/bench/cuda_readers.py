@@ -1,4 +1,4 @@
-"""Readers whose pictures are on a CUDA device, beside those of :mod:`.cpu_readers` that do both.
+"""Readers that return frames on a CUDA device, in addition to those of :mod:`.cpu_readers` that do both.
 
 Each ends with planar RGB, 8 bit, in device memory; ``THWC`` is made from it where a reader does not give it. PyTorch is
 needed to wait for the device and to look at pictures.
@@ -15,7 +15,7 @@ from .adapter import SEEK, STREAM, Adapter, Unavailable, batches
 
 
 class CudaAdapter(Adapter):
-    """What readers on a device have in common."""
+    """Common parts of readers on a device."""
 
     devices = ("cuda",)
 
@@ -38,7 +38,7 @@ class CudaAdapter(Adapter):
             yield array.transpose(1, 2, 0) if array.shape[0] == 3 else array
 
     def placed(self, picture: Any) -> Any:
-        """A planar picture in the layout asked for."""
+        """A planar frame in the requested layout."""
         if self.layout == "TCHW":
             return picture
         tensor = self._torch.from_dlpack(picture)
@@ -133,7 +133,7 @@ class Vali(CudaAdapter):
 
 
 class OpenCvUploaded(CudaAdapter):
-    """OpenCV on the CPU, each picture uploaded and brought into planes there."""
+    """OpenCV on the CPU, each frame uploaded and converted to planes there."""
 
     name = "opencv"
     package = "opencv-python"

@@ -1,4 +1,4 @@
-"""Clips: what one holds, what its frames look like, and short ones to open by the hundred."""
+"""Clips: their content, the signatures of their frames, and short clips to open by the hundred."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-#: Cells across and down in which a picture is averaged, to tell frames apart whatever their size.
+#: Grid of cells in which a frame is averaged, to recognise frames of any size.
 GRID = (32, 18)
-#: Different short clips; the rest are copies under other names.
+#: Number of different short clips; the rest are copies with other names.
 DISTINCT = 16
 SHORT_FRAMES = 30
 
 
 class FootageError(Exception):
-    """A clip cannot be decoded or made; the message says why."""
+    """A clip that cannot be decoded or made; the message gives the reason."""
 
 
 def signature(image: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ def reference(path: str) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _by_ffmpeg(path: str) -> Iterator[np.ndarray]:
-    # A PPM picture tells its size, rotation applied.
+    # A PPM image states its size, with rotation applied.
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", path, "-map", "0:v:0", "-vsync", "passthrough"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -124,7 +124,7 @@ def _make_short(path: Path, number: int) -> None:
 
 
 def decode_alone(path: str) -> float | None:
-    """Seconds that ``ffmpeg -f null`` takes to decode every frame; ``None`` where it is not installed."""
+    """Seconds that ``ffmpeg -f null`` takes to decode every frame; ``None`` if it is not installed."""
     import time
 
     if not shutil.which("ffmpeg"):

@@ -1,4 +1,4 @@
-"""Clips with what real files have and test files lack, to see which readers still give the right frames."""
+"""Clips with features that real files have and test files lack, to check which readers still return the correct frames."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _X264 = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast")
 
 @dataclass(frozen=True)
 class Oddity:
-    """A clip: its file and ffmpeg's arguments, applied to a test picture or to an earlier clip."""
+    """A clip: its file and ffmpeg's arguments, applied to a test pattern or to an earlier clip."""
 
     name: str
     title: str
     file: str
     arguments: tuple[str, ...]
-    #: The clip it is made from; none for the test picture.
+    #: The clip that it is made from; none for the test pattern.
     base: str | None = None
 
 
@@ -106,7 +106,7 @@ ODDITIES = (
 
 
 def make(oddity: Oddity, folder: Path) -> str | None:
-    """The clip's path; ``None`` where this ffmpeg cannot make it."""
+    """The clip's path; ``None`` if this ffmpeg cannot make it."""
     path = folder / oddity.file
     source = (
         ["-ss", "0.7", "-i", str(folder / oddity.base)]
@@ -129,7 +129,7 @@ def cases_of(oddity: Oddity, clip: Clip) -> list[Case]:
     )
     return [
         Case(f"{oddity.name}/all", oddity.title, (Step(clip.path, "stream"),)),
-        # One open for each, so that nobody reads on from frame to frame by chance.
+        # A separate open for each, so that no reader continues from the previous frame by chance.
         Case(f"{oddity.name}/seek", oddity.title, tuple(Step(clip.path, "seek", (number,)) for number in numbers)),
         Case(f"{oddity.name}/stream", oddity.title, (Step(clip.path, "stream", numbers),)),
     ]

@@ -1,4 +1,4 @@
-"""A worker process seen from outside: it may crash or hang, and neither harms the run."""
+"""A worker process: it may crash or hang without affecting the run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ START_LIMIT_SECS = 180.0
 
 
 class WorkerError(Exception):
-    """A reader crashed, ran past its time or raised; the message says which."""
+    """A reader that crashed, exceeded its time or raised; the message says which."""
 
 
 class WorkerProcess:
-    """One reader in a separate process. Starts at once; :attr:`greeting` tells its version or why there is none."""
+    """One reader in a separate process. Starts at once; :attr:`greeting` has its version or the reason why it cannot be used."""
 
     def __init__(self, reader: str, device: str, layout: str) -> None:
         script = Path(__file__).resolve().with_name("worker.py")
-        # Where this package was found, framerail is to be found too.
+        # framerail is imported from where this package was found.
         found = [str(script.parents[2]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, found))}
         self._errors = tempfile.TemporaryFile()
@@ -52,7 +52,7 @@ class WorkerProcess:
         self._answers.put(b"")
 
     def ask(self, command: dict, limit_secs: float) -> dict:
-        """Sends a command and waits for its answer. After a :class:`WorkerError` of crash or time the process is gone."""
+        """Sends a command and waits for its response. After a :class:`WorkerError` of crash or time the process is gone."""
         assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
@@ -87,7 +87,7 @@ class WorkerProcess:
         return f"{cause}: {lines[-1][:200]}" if lines else cause
 
     def close(self) -> None:
-        """Ends the process and those that it started."""
+        """Ends the process and its children."""
         if self._process.stdin:
             try:
                 self._process.stdin.close()

@@ -1,4 +1,4 @@
-"""How far the run is, for people at a terminal; nothing elsewhere."""
+"""Shows the progress of the run on a terminal; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 class Progress:
-    """A bar by tqdm where that is installed, else one line that is written over."""
+    """A tqdm bar if that is installed, else a single line that is overwritten."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
@@ -15,7 +15,7 @@ class Progress:
         self._done = 0
 
     def expect(self, total: int) -> None:
-        """Says how many steps there will be from here on."""
+        """Sets the number of steps from here on."""
         self._total, self._done = total, 0
         if not self._is_shown:
             return

@@ -19,18 +19,18 @@ LIMIT = "decode alone"
 
 
 def best_peer(results: list[Result]) -> Result | None:
-    """The fastest reader with the right frames that is not framerail."""
+    """The fastest reader with correct frames other than framerail."""
     peers = [result for result in results if result.is_ranked and result.reader not in (OURS, LIMIT)]
     return max(peers, key=lambda result: result.median or 0.0, default=None)
 
 
 def limit_of(results: list[Result]) -> float | None:
-    """What decoding alone does in the same rounds."""
+    """The speed of decoding alone in the same rounds."""
     return next((result.median for result in results if result.reader == LIMIT), None)
 
 
 def ranked(results: list[Result]) -> list[Result]:
-    """Fastest first; those with wrong frames or errors behind, the limit last."""
+    """Fastest first; readers with wrong frames or errors after them, the limit last."""
     return sorted(results, key=lambda result: (result.reader == LIMIT, not result.is_ranked, -(result.median or 0.0)))
 
 
@@ -67,7 +67,7 @@ def _lines(rows: list) -> str:
 
 
 def frames_table(outcomes: list, versions: dict[str, str]) -> str:
-    """Odd clips by reader: right, or what is wrong."""
+    """Odd clips by reader: correct, or what is wrong."""
     rows = [["clip", *(f"{title(reader)} {version}" for reader, version in versions.items())]]
     for oddity, results in outcomes:
         rows.append(
@@ -101,7 +101,7 @@ def frames_document(outcomes: list, runner: Runner) -> dict:
 
 
 def machine() -> dict:
-    """Where this was measured."""
+    """The machine."""
     model = platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -124,7 +124,7 @@ def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]
         peer, limit = best_peer(results), limit_of(results)
         for result in ranked(results):
             median = result.median
-            # Rounding keeps files short; nothing here is known to five digits.
+            # Rounding keeps files short; no value is known to five digits.
             entry = dataclasses.asdict(result) | {"runs": [round(run, 3) for run in result.runs]}
             entry["median"] = round(median, 3) if median else None
             entry["of_best_peer"] = (

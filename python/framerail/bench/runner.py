@@ -1,4 +1,4 @@
-"""Runs cases: every reader is checked, then timed in rounds that alternate."""
+"""Runs cases: every reader is checked, then timed in alternating rounds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .process import WorkerError, WorkerProcess
 
 @dataclass
 class Result:
-    """What one reader did in one case."""
+    """The result of one reader in one case."""
 
     case: str
     reader: str
     unit: str
-    #: Frames or opens a second, a run each.
+    #: Frames or opens per second, one value per run.
     runs: list[float] = field(default_factory=list)
-    #: Whether a run was ended by its budget: its rate is that of the part.
+    #: Whether the budget ended a run: its rate is that of the completed part.
     is_partial: bool = False
     error: str | None = None
-    #: What the check said; ``None`` without one.
+    #: The result of the check; ``None`` without one.
     is_right: bool | None = None
     verdict: str | None = None
     wrong: list[list[int]] = field(default_factory=list)
@@ -39,18 +39,18 @@ class Result:
 
     @property
     def is_ranked(self) -> bool:
-        """Has figures, and they are for the right frames as far as that was looked at."""
+        """Whether it has figures for frames that are correct, as far as checked."""
         return bool(self.runs) and self.error is None and self.is_right is not False
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the run is done."""
+    """Options of a run."""
 
     device: str = "cpu"
     layout: str = "THWC"
     rounds: int = 3
-    #: After this a timed run ends and counts as far as it got.
+    #: A timed run ends after this time and counts as far as it got.
     budget_secs: float = 60.0
     is_checked: bool = True
 
@@ -102,7 +102,7 @@ class Runner:
         return Clip(path, len(signatures))
 
     def use_short_clips(self, paths: list[str]) -> None:
-        """Takes note of what short clips look like; all beyond the first are copies of these in turn."""
+        """Stores signatures of the short clips; all after the first few are copies of these in turn."""
         for number, path in enumerate(paths):
             if number < footage.DISTINCT:
                 self._keep(path, footage.reference(path)[0])
@@ -125,7 +125,7 @@ class Runner:
         has_limit = case.is_whole and self.settings.device == "cpu"
         limit = Result(case.name, "decode alone", case.unit, verdict="ffmpeg -f null")
         for number in range(self.settings.rounds):
-            # The order turns, so that nobody is always behind the same neighbour.
+            # The order rotates, so that no reader always follows the same one.
             turn = number % max(len(results), 1)
             for result in results[turn:] + results[:turn]:
                 self._progress(f"{case.name}: {result.reader}, round {number + 1}")
@@ -136,12 +136,12 @@ class Runner:
         return [*results, limit] if limit.runs else results
 
     def steps_of_run(self, case: Case) -> int:
-        """How often progress is reported in :meth:`run`."""
+        """Number of progress steps in :meth:`run`."""
         has_limit = case.is_whole and self.settings.device == "cpu"
         return len(self._readers_of(case)) * (self.settings.rounds + 1) + has_limit * self.settings.rounds
 
     def _readers_of(self, case: Case) -> list[str]:
-        """Readers that have the modes of a case; reading everything needs none."""
+        """Readers that support the modes of a case; reading everything needs none."""
         modes = {step.mode for step in case.steps if step.numbers is not None}
         return [reader for reader in self._workers if modes <= set(self.modes[reader])]
 
@@ -149,7 +149,7 @@ class Runner:
         if not self.settings.is_checked:
             self._ask(case.steps[:1], result, {"do": "run", "budget_secs": 2.0})
             return
-        # Of many files, as many as differ.
+        # Of many files, as many as are different.
         steps = case.steps[: footage.DISTINCT] if case.unit == "opens/s" else case.steps
         own = self._size if case.unit != "opens/s" else None
         answer = self._ask(steps, result, {"do": "check", "references": self._references, "size": own})

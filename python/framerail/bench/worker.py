@@ -1,4 +1,4 @@
-"""The process of one reader: takes commands as lines of JSON, answers each with one.
+"""The process of one reader: reads commands as lines of JSON and responds to each with one.
 
 Run as a script, so that the package ``framerail`` is loaded by the adapter for framerail alone.
 """
@@ -19,7 +19,7 @@ def _package():
     import importlib.util
 
     folder = Path(__file__).resolve().parent
-    # The folder of a script comes first on the path, where its modules would hide others of the same names.
+    # A script's folder is first on the path, where its modules would hide others of the same names.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != folder]
     spec = importlib.util.spec_from_file_location(
         "framerail_bench", folder / "__init__.py", submodule_search_locations=[str(folder)]
@@ -32,12 +32,12 @@ def _package():
 
 
 def pictures_of(adapter, opened, step: dict):
-    """What a step reads."""
+    """The frames that a step reads."""
     return adapter.sequence(opened) if step["numbers"] is None else adapter.pictures(opened, step["numbers"])
 
 
 def run(adapter, command: dict) -> dict:
-    """Does the steps of a case against the clock, until they are done or the budget is spent."""
+    """Runs the steps of a case against the clock, until they are done or the budget is spent."""
     began = time.perf_counter()
     deadline = began + command["budget_secs"]
     count, is_complete = 0, True
@@ -57,7 +57,7 @@ def run(adapter, command: dict) -> dict:
 
 
 def check(adapter, command: dict, modules) -> dict:
-    """Does the steps of a case and compares every frame with the reference."""
+    """Runs the steps of a case and compares every frame with the reference."""
     import numpy as np
 
     comparison = modules("framerail_bench.check").Comparison()
@@ -90,7 +90,7 @@ def check(adapter, command: dict, modules) -> dict:
 
 
 def start(modules, name: str, device: str, layout: str):
-    """The adapter, or the reason why there is none."""
+    """The adapter, or the reason why it cannot be used."""
     unavailable = modules("framerail_bench.adapter").Unavailable
     try:
         adapter = modules("framerail_bench.catalog").find(name, device)(device, layout)
@@ -102,7 +102,7 @@ def start(modules, name: str, device: str, layout: str):
 
 
 def end_with(parent: int) -> None:
-    """Ends this process when its parent has ended, whatever it is doing."""
+    """Ends this process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os.killpg(0, signal.SIGKILL)
@@ -111,7 +111,7 @@ def end_with(parent: int) -> None:
 def main() -> int:
     name, device, layout = sys.argv[1:4]
     threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
-    # Libraries print to standard output; answers go their own way.
+    # Libraries print to standard output; responses use a separate pipe.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     modules = _package()

@@ -1,4 +1,4 @@
-"""Pipelines over many files, for whatever runs them: which inputs there are, what one job does, and what was done already.
+"""Pipelines over many files, for any scheduler: the inputs, a single job, and the record of finished jobs.
 
 ``framerail.ray`` runs jobs on Ray. Nothing here schedules anything.
 """

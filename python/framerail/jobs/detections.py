@@ -1,4 +1,4 @@
-"""Detections of videos and of frames in memory, by a model that stays loaded."""
+"""Detections of videos and of frames in memory, with a model that stays loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .template import Template
 
 
 class FrameDetections(NamedTuple):
-    """What was found in a frame."""
+    """The detections of a frame."""
 
     frame: int
     seconds: float

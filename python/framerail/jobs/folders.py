@@ -1,4 +1,4 @@
-"""Where outputs of jobs go: a folder of this machine, or one in object storage. A file appears under its name when it is complete."""
+"""The folder for outputs of jobs, on this machine or in object storage. A file appears under its name when it is complete."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import tempfile
 import uuid
 from typing import Any, Dict, List, Optional, Protocol, Tuple
 
-#: The folder, beside the outputs, that holds what jobs need to know of each other.
+#: The folder, beside the outputs, with the state that jobs share.
 OWN = ".framerail"
 
 
 class Folder(Protocol):
-    """What jobs do with the place of their outputs."""
+    """Operations of jobs on their output folder."""
 
     url: str
 
@@ -22,31 +22,31 @@ class Folder(Protocol):
         ...
 
     def put(self, file: str, name: str) -> None:
-        """Moves a file of this machine here; it replaces one of that name in one step."""
+        """Moves a local file here; it replaces an existing one atomically."""
         ...
 
     def get(self, name: str, file: str) -> str:
-        """A file of this machine with what lies here; ``file`` is where it may be put."""
+        """A local copy of a file here; ``file`` is a path for it."""
         ...
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a small file in one step."""
+        """Writes a small file atomically."""
         ...
 
     def read(self, name: str) -> Optional[bytes]:
-        """A small file; None where there is none."""
+        """The content of a small file; None if it does not exist."""
         ...
 
     def size(self, name: str) -> Optional[int]:
-        """Bytes of a file; None where there is none."""
+        """Size of a file in bytes; None if it does not exist."""
         ...
 
     def list(self, name: str) -> List[str]:
-        """Names of the files in a folder of this one."""
+        """Names of the files in a subfolder."""
         ...
 
     def remove(self, name: str) -> None:
-        """Removes a file, or a folder with all that is in it, if it is there."""
+        """Removes a file, or a folder with its content, if it exists."""
         ...
 
 
@@ -56,7 +56,7 @@ def folder(url: str, storage_options: Optional[Dict[str, Any]] = None) -> Folder
 
 
 class LocalFolder:
-    """A folder of this machine, or one that all nodes share."""
+    """A folder on this machine, or one shared by all nodes."""
 
     def __init__(self, path: str) -> None:
         self.url = os.path.abspath(path)
@@ -130,7 +130,7 @@ class RemoteFolder:
         self._options = options
         found: Tuple[Any, str] = fsspec.core.url_to_fs(self.url, **options)
         self._system, self._path = found
-        # Stores such as S3 show an object when its upload is complete; others get it under another name first.
+        # Stores such as S3 show an object when its upload is complete; for others it is renamed at the end.
         self._shows_whole = bool({"s3", "s3a", "gs", "gcs", "az", "abfs", "adl", "oss"} & set(_protocols(self._system)))
 
     def __reduce__(self) -> Tuple[Any, ...]:

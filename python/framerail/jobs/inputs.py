@@ -1,4 +1,4 @@
-"""Inputs of jobs: video files in folders, patterns and buckets, each with a name and what tells that it has changed."""
+"""Inputs of jobs: video files in folders, patterns and buckets, each with a name and a mark that shows changes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Input(NamedTuple):
     changed: str
 
     def ends(self) -> str:
-        """A hash of the first and the last 64 KiB; of remote files the storage's mark does."""
+        """A hash of the first and the last 64 KiB; for remote files the storage's own mark."""
         if "://" in self.path:
             return self.changed
         found = hashlib.blake2b(digest_size=16)
@@ -109,7 +109,7 @@ def _remote(address: str, options: Dict[str, Any]) -> List[Tuple[str, int, str]]
 
 
 def _base(given: List[Any], paths: List[str]) -> str:
-    """The folder below which names lie: the one that was given, or that of all files."""
+    """The base folder of names: the given one, or that of all files."""
     if len(given) == 1 and "://" not in os.fspath(given[0]) and os.path.isdir(given[0]):
         return os.path.join(os.path.abspath(given[0]), "")
     if len(paths) == 1:

@@ -1,4 +1,4 @@
-"""One job: a pipeline run on one input, its outputs put in place, its end on record. Runs in a worker."""
+"""One job: runs a pipeline on one input, renames its outputs, records the result. Runs in a worker."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _KINDS: Tuple[Tuple[type, str], ...] = (
 
 
 class Task(NamedTuple):
-    """What a worker needs for one input."""
+    """The parameters of one job."""
 
     pipeline: str
     input: Input
     folder: Optional[Folder]
     device: Optional[str]
     threads: int
-    #: Existing outputs may be replaced: all, or those that an earlier run wrote for this input.
+    #: Whether existing outputs may be replaced: all, or those that an earlier run wrote for this input.
     overwrite: bool
     owned: List[str]
     #: Options of fsspec's file system for the input.
     storage: Optional[Dict[str, Any]] = None
 
     def sources(self) -> Dict[str, Any]:
-        """What a pipeline reads in place of the input's address."""
+        """The sources of a pipeline that replace the input's address."""
         if not self.storage or "://" not in self.input.path:
             return {}
         return {self.input.path: RemoteFile(self.input.path, **self.storage)}
 
     def source(self) -> Any:
-        """The input as readers take it."""
+        """The input for readers."""
         return self.sources().get(self.input.path, self.input.path)
 
 
 def run_task(task: Task) -> JobRow:
-    """Runs a job. What fails is a row with the reason, not an exception."""
+    """Runs a job. A failure is a row with the reason, not an exception."""
     began = time.monotonic()
     staging = None
     row = JobRow(task.input.path, task.input.name, "failed", node=socket.gethostname(), process=os.getpid())
@@ -81,12 +81,12 @@ def run_task(task: Task) -> JobRow:
 
 
 def failed(row: JobRow, error: BaseException, staging: Optional[str] = None) -> JobRow:
-    """The row of a job that did not succeed."""
+    """The row of a failed job."""
     if isinstance(error, PipelineError):
         kind = error.kind
     else:
         kind = next((kind for exception, kind in _KINDS if isinstance(error, exception)), "internal")
-    # A pipeline's message goes on with the text and a mark below it.
+    # A pipeline's message continues with the text and a mark below it.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     words = re.sub(r"^error: (`[\w-]+`: )?", "", lines[0])
     if staging is not None:
@@ -95,7 +95,7 @@ def failed(row: JobRow, error: BaseException, staging: Optional[str] = None) -> 
 
 
 def commit(task: Task, entry: Dict[str, Any], staging: str) -> List[str]:
-    """Gives a job's outputs their names. A kill at any moment leaves each of them whole or absent."""
+    """Renames a job's outputs. A kill at any moment leaves each of them whole or absent."""
     folder = task.folder
     assert folder is not None
     found = []
@@ -114,12 +114,12 @@ def commit(task: Task, entry: Dict[str, Any], staging: str) -> List[str]:
     return found
 
 
-#: Counters of `read` for what is wrong with an input.
+#: Counters of `read` for damaged input.
 _DAMAGE = ("decode_errors", "frames_lost", "frames_repaired", "images_missing", "packets_corrupt", "packets_lost", "sources_ended_early")
 
 
 def measured(outcome: Any) -> Dict[str, Any]:
-    """What a run read: frames, seconds of video, and what was lost of it."""
+    """What a run read: frames, seconds of video, and losses."""
     source = outcome["stages"][0]
     rate = re.search(r"([\d.]+) fps", outcome["edges"][0]["format"]) if outcome["edges"] else None
     seconds = source["frames_out"] / float(rate.group(1)) if rate and float(rate.group(1)) else 0.0

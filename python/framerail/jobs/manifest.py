@@ -1,4 +1,4 @@
-"""What was done already: one small file for each finished input, beside the outputs, and one file of all after a run.
+"""The record of finished jobs: one small file for each finished input, beside the outputs, and one file of all after a run.
 
 A run that is killed at any moment leaves finished inputs on record, and nothing else under the name of an output.
 """
@@ -18,12 +18,12 @@ _DONE = f"{OWN}/done"
 
 
 def key_of(found: Input) -> str:
-    """What an input is called in the manifest."""
+    """The key of an input in the manifest."""
     return hashlib.blake2b(found.name.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
 
 
 def entry_of(found: Input, pipeline: str) -> Dict[str, Any]:
-    """What makes an input another one, and its outputs stale."""
+    """Properties whose change makes the outputs stale."""
     return {
         "path": found.path, "name": found.name, "size": found.size, "changed": found.changed, "ends": found.ends(),
         "pipeline": pipeline, "version": _framerail.version(),
@@ -38,7 +38,7 @@ class Manifest:
         self.entries: Dict[str, Dict[str, Any]] = {}
 
     def load(self) -> None:
-        """Reads what earlier runs have left, and puts it into one file."""
+        """Reads the records of earlier runs, and merges them into one file."""
         kept = _parsed(self._folder.read(_ALL)) or {}
         self.entries = dict(kept.get("inputs", {}))
         single = self._folder.list(_DONE)
@@ -50,7 +50,7 @@ class Manifest:
             self.gather(single)
 
     def gather(self, single: Optional[List[str]] = None) -> None:
-        """Writes the file of all, then removes the small ones."""
+        """Writes the merged file, then removes the small ones."""
         single = self._folder.list(_DONE) if single is None else single
         for name in single:
             entry = _parsed(self._folder.read(f"{_DONE}/{name}"))
@@ -67,7 +67,7 @@ class Manifest:
         return [output["name"] for output in entry.get("outputs", [])]
 
     def is_done(self, found: Input, pipeline: str) -> bool:
-        """Whether this input, as it is now, was finished by this pipeline and version, and its outputs are there."""
+        """Whether this input, unchanged, was finished by this pipeline and version, and its outputs exist."""
         entry = self.entries.get(key_of(found))
         if entry is None or entry.get("state") != "done":
             return False
@@ -78,7 +78,7 @@ class Manifest:
 
 
 def note(folder: Folder, found: Input, entry: Dict[str, Any]) -> None:
-    """Puts an input on record: with the state "committing" before its outputs get their names, then "done"."""
+    """Records an input: with the state "committing" before its outputs are renamed, then "done"."""
     folder.write(f"{_DONE}/{key_of(found)}.json", json.dumps(entry).encode())
 
 

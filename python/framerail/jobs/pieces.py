@@ -1,4 +1,4 @@
-"""A long file in pieces: where it is divided, what of the file around each piece its stages need, and the pieces as one file.
+"""A long file in pieces: where it is divided, which neighbouring frames each piece needs, and how the pieces are joined.
 
 The places depend on the file and the length of pieces alone, so the result is the same however many workers there are.
 """
@@ -27,11 +27,11 @@ from .manifest import entry_of, key_of
 from .report import JobRow
 from .template import Stage, Template, quoted
 
-#: Length of a piece in seconds, and of files from which on they are divided, where nothing is said.
+#: Default length of a piece in seconds, and minimum length of files that are divided.
 _SECONDS, _LEAST_SECONDS = 300.0, 600.0
-#: Stages that look at each frame alone.
+#: Stages that process each frame independently.
 _ALONE = frozenset(("infer", "blur", "draw", "crop", "regions", "tiles", "download", "upload", "torch"))
-#: Options of `write` that joining does not know.
+#: Options of `write` that joining does not support.
 _AS_ONE = ("keep_start", "tags", "keep_tags", "pictures", "format", "format_options")
 #: Why stages cannot run on pieces.
 _WHOLE = {
@@ -60,14 +60,14 @@ class Piece(NamedTuple):
 
 
 class Division(NamedTuple):
-    """Where a file is divided; without pieces it is not."""
+    """How a file is divided; without pieces it is not."""
 
     pieces: Tuple[Piece, ...]
     seconds: float = 0.0
 
 
 def why_not(template: Template) -> Optional[str]:
-    """Why a pipeline cannot run on pieces of a file; None where it can."""
+    """Why a pipeline cannot run on pieces of a file; None if it can."""
     names = [stage.name for stage in template.stages]
     if any(stage.depth for stage in template.stages):
         return _WHOLE["tee"]
@@ -95,16 +95,16 @@ def why_not(template: Template) -> Optional[str]:
 
 
 class Context(NamedTuple):
-    """Frames that stages need of the file around a piece."""
+    """Frames that stages need around a piece."""
 
     before: int
     after: int
-    #: The first frame that is decoded is a multiple of this: every Nth frame goes to a model.
+    #: The first decoded frame is a multiple of this: every Nth frame goes to a model.
     multiple: int
 
 
 def context_of(stages: List[Stage], rate: float) -> Context:
-    """What the stages need around a piece."""
+    """The frames that the stages need around a piece."""
     every = math.lcm(*(int(stage.options.get("every", 1)) for stage in stages if stage.name in ("infer", "torch", "crop")), 1)
     reach = 0
     for stage in stages:
@@ -127,7 +127,7 @@ def _seconds(text: str) -> float:
 
 
 def divide(task: Task, seconds: float) -> Division:
-    """Divides a file at keyframes; 0 seconds for the usual length of long files."""
+    """Divides a file at keyframes; 0 seconds selects the default length."""
     template = Template(task.pipeline)
     with VideoReader(task.source(), output="numpy") as reader:
         length = reader.header.duration_seconds or 0.0
@@ -148,7 +148,7 @@ def divide(task: Task, seconds: float) -> Division:
     for number, (first, last) in enumerate(zip(edges, edges[1:])):
         from_frame = max(first - context.before, 0) // context.multiple * context.multiple
         to_frame = min(last + context.after, len(at))
-        # Between two frames, so that rounding decides nothing.
+        # Between two frames, so that rounding does not matter.
         start = None if from_frame == 0 else float((at[from_frame - 1] + at[from_frame]) / 2 - origin)
         end = None if to_frame == len(at) else float((at[to_frame - 1] + at[to_frame]) / 2 - origin)
         pieces.append(Piece(number, first, last, first - from_frame, start, end))
@@ -156,7 +156,7 @@ def divide(task: Task, seconds: float) -> Division:
 
 
 def _folder_of(task: Task) -> str:
-    """Where pieces wait for each other; one for each file, as it is now, and pipeline."""
+    """Folder in which pieces wait for each other; one per state of the file and pipeline."""
     about = json.dumps([task.pipeline, task.input.size, task.input.changed, _framerail.version()])
     return f"{OWN}/pieces/{key_of(task.input)}-{hashlib.blake2b(about.encode(), digest_size=6).hexdigest()}"
 
@@ -166,7 +166,7 @@ def _name_of(template: Template, piece: Piece) -> str:
 
 
 def piece_task(task: Task, piece: Piece) -> JobRow:
-    """Runs the pipeline on a piece; what an earlier run has finished is taken as it is."""
+    """Runs the pipeline on a piece; the result of an earlier run is reused."""
     began = time.monotonic()
     row = JobRow(task.input.path, task.input.name, "failed", process=os.getpid())
     template, folder = Template(task.pipeline), task.folder
@@ -203,7 +203,7 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
 
 
 def _written_to(template: Template, file: str) -> Template:
-    """The same with another file at the end, without the audio's options."""
+    """The same with another target, without the audio options."""
     write = template.stages[-1]
     kept = [f"{key}={quoted(value)}" for key, value in write.options.items() if key not in ("audio", "sound", "subtitles", "overwrite")]
     words = [word.raw for word in template.words[: write.place]]
@@ -211,7 +211,7 @@ def _written_to(template: Template, file: str) -> Template:
 
 
 def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
-    """Joins the pieces of a file and gives it its name."""
+    """Joins the pieces of a file and renames it."""
     began = time.monotonic()
     template, folder = Template(task.pipeline), task.folder
     assert folder is not None

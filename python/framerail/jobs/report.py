@@ -1,4 +1,4 @@
-"""What became of a run over many files: rows, sums, a page."""
+"""The result of a run over many files: rows, sums, a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipeline texts with places for an input: {path}, {name}, {out} and {rows}."""
+"""Pipeline texts with placeholders for an input: {path}, {name}, {out} and {rows}."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .. import _framerail
 _SIGNS = ("!", "(", ")", "--")
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=")
 _PLAIN = re.compile(r"[\w@%+:,./{}*-]+\Z")
-#: Stages that write files, by their first argument.
+#: Stages that write files named by their first argument.
 SINKS = frozenset(("write", "save", "frames", "report", "record"))
-#: What a job fills in. Other braces are those of the stages.
+#: Placeholders of a job. Other braces belong to the stages.
 PLACES = ("path", "name", "out", "rows")
 _PLACE = re.compile(r"\{(path|name|out|rows)\}")
 
 
 class Word(NamedTuple):
-    """A word of a text: what was written, and what it means."""
+    """A word of a text: as written, and unquoted."""
 
     raw: str
     text: str
@@ -46,14 +46,14 @@ class Stage(NamedTuple):
     name: str
     arguments: List[str]
     options: Dict[str, str]
-    #: Number of its name among the words.
+    #: Index of its name among the words.
     place: int
-    #: Branches that it lies in.
+    #: The branches that contain it.
     depth: int
 
 
 def split_words(text: str) -> List[Word]:
-    """The words of a pipeline text; quoting is that of a shell.
+    """The words of a pipeline text, quoted as in a shell.
 
     Raises
     ------
@@ -90,12 +90,12 @@ def split_words(text: str) -> List[Word]:
 
 
 def quoted(value: str) -> str:
-    """A value as a word of a pipeline's text."""
+    """A value quoted for a pipeline's text."""
     return value if _PLAIN.match(value) else "'" + value.replace("'", "'\"'\"'") + "'"
 
 
 def stages_of(words: List[Word]) -> List[Stage]:
-    """The stages of a text, those of branches behind the stage that they branch from."""
+    """The stages of a text; those of branches follow the stage that branches."""
     found: List[Stage] = []
     is_name, is_literal, depth = True, False, 0
     for place, word in enumerate(words):
@@ -131,12 +131,12 @@ class Template:
         self.stages = stages_of(self.words)
         if not self.stages or self.stages[0].name != "read" or self.stages[0].arguments != ["{path}"]:
             raise ValueError(f"pipeline {text!r}: it must begin with `read {{path}}`, which stands for each input")
-        #: The folder of outputs that the text named, before {out} took its place.
+        #: The folder of outputs in the text, before {out} replaced it.
         self.folder: Optional[str] = None
         self.has_rows = any("{rows}" in word.text for word in self.words)
 
     def check(self, device: Optional[str] = None) -> None:
-        """Checks the text as a pipeline; nothing is opened.
+        """Checks the text as a pipeline, without opening anything.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class Template:
         Pipeline(self.filled(path="input.mp4", name="name", out="out", rows="rows.parquet"), device=device)
 
     def outputs_folder(self) -> Optional[str]:
-        """The folder that all outputs are written below, as the text has it; "{out}" where it is left to ``out``; None without outputs.
+        """The common folder of all outputs in the text; "{out}" if it is given by ``out``; None without outputs.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Template:
         return folders.pop() if folders else None
 
     def rooted(self) -> Template:
-        """The same with ``{out}`` in place of the folder of outputs that the text names."""
+        """The same with ``{out}`` instead of the folder of outputs in the text."""
         folder = self.outputs_folder()
         if folder is None or folder == "{out}":
             return self
@@ -188,7 +188,7 @@ class Template:
         return made
 
     def filled(self, *, path: str, name: str = "", out: str = "", rows: str = "", options: Optional[Dict[str, Dict[str, str]]] = None) -> str:
-        """The text of one job. ``options`` are added to stages of a name where the text does not have them."""
+        """The text of one job. ``options`` are added to stages of a name that do not have them."""
         values = {"path": path, "name": _literal(name), "out": _literal(out), "rows": _literal(rows)}
         texts = []
         ends = [stage.place for stage in self.stages]
@@ -205,13 +205,13 @@ class Template:
         return " ".join(texts)
 
     def threads_options(self, threads: int) -> Dict[str, Dict[str, str]]:
-        """Options that keep a job to so many threads, for stages that have ``threads``."""
+        """Options that limit a job to this many threads, for stages that have ``threads``."""
         known = _threaded()
         return {stage.name: {"threads": str(threads)} for stage in self.stages if stage.name in known}
 
 
 def _literal(name: str) -> str:
-    """A name in which nothing is a placeholder of the stages."""
+    """Escapes a name, so that nothing in it is a placeholder of the stages."""
     return name.replace("{", "{{")
 
 

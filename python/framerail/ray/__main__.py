@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    """Runs the command; gives the exit code."""
+    """Runs the command; returns the exit code."""
     given = _parser().parse_args(arguments)
     try:
         import ray

@@ -84,7 +84,7 @@ class _Rows:
         columns = _columns(found)
         if values.ndim == 4:
             return {**kept, **columns}
-        # A clip's detections follow each other; "frame_in_clip" says which frame each is of.
+        # A clip's detections are concatenated; "frame_in_clip" is the frame of each.
         merged: Dict[str, List[Any]] = {name: [] for name in (*columns, "frame_in_clip")}
         for row in range(rows):
             some = range(row * per_row, (row + 1) * per_row)

@@ -29,18 +29,18 @@ from ..remote import RemoteFile
 
 _log = logging.getLogger("framerail.ray")
 
-#: What is wrong with a source, as opposed to with a call.
+#: Errors of a source, as opposed to mistakes of the caller.
 _SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
-#: Bytes of a file below which it is never divided.
+#: Size of a file in bytes below which it is not divided.
 _LEAST_BYTES = 16 << 20
 #: Bytes of a block.
 _BLOCK_BYTES = 64 << 20
-#: Bytes of decoded frames for one of a file, before anything is known.
+#: Assumed bytes of decoded frames per byte of a file, before anything is known.
 _EXPANSION = 60
 
 
 class Share(NamedTuple):
-    """Items ``first`` to before ``last`` of a file; all of them by default."""
+    """Items ``first`` to before ``last`` of a file; all by default."""
 
     input: Input
     first: int = 0
@@ -145,7 +145,7 @@ def read_frames(
 
 
 class _Source(Datasource):
-    """What both kinds share: inputs, how they are divided, and how a share becomes blocks."""
+    """Common parts of both kinds: inputs, their division, and conversion to blocks."""
 
     def __init__(
         self, inputs: List[Input], errors: str, block_bytes: int, storage_options: Optional[Dict[str, Any]], options: Dict[str, Any]
@@ -172,7 +172,7 @@ class _Source(Datasource):
         return tasks
 
     def _divided(self, parallelism: int) -> List[List[Share]]:
-        """Shares of the inputs for tasks of about the same size, in the inputs' order."""
+        """Shares of the inputs for tasks of similar size, in the inputs' order."""
         whole_size = sum(found.size for found in self._inputs)
         target = max(whole_size // parallelism, 1)
         tasks: List[List[Share]] = []
@@ -192,7 +192,7 @@ class _Source(Datasource):
         return tasks + [waiting] * bool(waiting)
 
     def _parts(self, found: Input, parts: int) -> List[Share]:
-        """A file in about so many shares, each of which begins at a keyframe."""
+        """Divides a file into about this many shares, each of which begins at a keyframe."""
         try:
             with self._open(found) as reader:
                 firsts = self._first_frames(reader)

@@ -1,4 +1,4 @@
-"""Detections of many files as a Ray data set: frames are decoded where the model runs, and do not travel."""
+"""Detections of many files as a Ray data set: frames are decoded where the model runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..options import bad
 from ..pipeline import Pipeline
 from ..remote import RemoteFile
 
-#: Rows that travel in one block at most.
+#: Maximum rows in a block.
 _ROWS = 100_000
-#: What `save` writes, and the input.
+#: The columns of `save`, and the input.
 _SCHEMA = pa.schema(
     [
         ("stream", pa.string()), ("stream_id", pa.uint32()), ("frame", pa.uint64()), ("pts", pa.int64()), ("time_base", pa.string()),
@@ -37,7 +37,7 @@ _SCHEMA = pa.schema(
 
 
 class RowsJob:
-    """Runs a pipeline on each row's video and gives what it saved: a row a detection, with the columns of `save` in Parquet.
+    """Runs a pipeline on each row's video and returns its records: one row per detection, with the columns of `save` in Parquet.
 
     What fails is a row with "error", and is null in the other columns.
     """
@@ -78,7 +78,7 @@ class RowsJob:
 
 
 def _cast(table: pa.Table) -> pa.Table:
-    """The columns of every file in the same types, without the file's own notes."""
+    """The columns of every file in the same types, without the file's own metadata."""
     columns = [table.column(field.name).cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type) for field in _SCHEMA]
     return pa.table(columns, schema=_SCHEMA)
 
@@ -87,7 +87,7 @@ def rows_of(
     template: Template, inputs: Any, device: Optional[str], threads: int, errors: str, storage_options: Optional[Dict[str, Any]],
     args: Dict[str, Any],
 ) -> ray.data.Dataset:  # fmt: skip
-    """The data set of what a pipeline saves to {rows}."""
+    """The data set of the records that a pipeline saves to {rows}."""
     if any(stage.name == "save" and "{rows}" in "".join(stage.arguments) and stage.arguments != ["{rows}"] for stage in template.stages):
         raise bad("pipeline", template.text, "`save {rows}`: it is a Parquet file")
     if isinstance(inputs, ray.data.Dataset):

@@ -25,9 +25,9 @@ from ..options import bad, choice, whole
 from ..progress import ProgressLine
 from .rows import rows_of
 
-#: Tasks that are with Ray at once, for each CPU of the cluster.
+#: Tasks submitted to Ray at once, per CPU of the cluster.
 _TASKS_PER_CPU = 4
-#: Seconds between looks at the size of a cluster that may grow.
+#: Seconds between checks of the size of a cluster that may grow.
 _LOOK_SECS = 5.0
 
 
@@ -115,7 +115,7 @@ def run(
         raise bad("resume", resume, "it with a pipeline that writes files: this one has no outputs to check")
     seconds = _piece_seconds(template, split, target)
     if report is not None:
-        # Not found out about after hours of work.
+        # Checked before hours of work.
         os.makedirs(os.path.dirname(os.path.abspath(report)), exist_ok=True)
     found = list_inputs(inputs, storage_options)
     if target is not None:
@@ -163,7 +163,7 @@ def framerail_job(task: Task) -> JobRow:
 
 @ray.remote
 def framerail_divide(task: Task, seconds: float) -> Division:
-    """Where an input is divided."""
+    """How an input is divided."""
     return divide(task, seconds)
 
 
@@ -180,7 +180,7 @@ def framerail_join(task: Task, division: Division, rows: List[JobRow]) -> JobRow
 
 
 class _Run:
-    """A run under way."""
+    """A run in progress."""
 
     def __init__(
         self, text: str, inputs: List[Input], target: Optional[Folder], device: Optional[str], threads: int, overwrite: bool,
@@ -190,7 +190,7 @@ class _Run:
         self._threads, self._overwrite, self._storage, self._seconds, self._args = threads, overwrite, storage, seconds, args
         self._manifest = None if target is None else Manifest(target)
         self._rows: Dict[str, JobRow] = {}
-        # What is to be submitted: functions that give a reference, and what is done with its result.
+        # Pending submissions: functions that return a reference, and the handler of its result.
         self._due: Deque[Callable[[], None]] = deque()
         self._under_way: Dict[Any, Callable[[Any], None]] = {}
         self._line = ProgressLine(sys.stderr) if progress else None
@@ -205,7 +205,7 @@ class _Run:
         if self._manifest is not None:
             self._manifest.load()
         try:
-            # The longest first, so that none is left over at the end.
+            # Longest first, so that no long task is left for the end.
             for found in sorted(self._inputs, key=lambda one: -one.size):
                 if resume and self._manifest is not None and self._manifest.is_done(found, self._text):
                     outputs = tuple(self._manifest.owned(found))
@@ -243,7 +243,7 @@ class _Run:
                 done(result)
 
     def _most(self) -> int:
-        """Tasks that may be with Ray: enough to keep a cluster busy and to let it grow."""
+        """Number of tasks submitted to Ray: enough to keep a cluster busy and to let it grow."""
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECS:
             self._looked = now
@@ -268,7 +268,7 @@ class _Run:
 
     def _divided(self, task: Task, division: Any) -> None:
         if isinstance(division, Exception) or len(division.pieces) < 2:
-            # Whatever is wrong with it, the job reports.
+            # The job reports any error.
             self._due.appendleft(lambda: self._whole(task))
             return
         rows: List[Optional[JobRow]] = [None] * len(division.pieces)
@@ -303,7 +303,7 @@ class _Run:
 
 
 def _row_of(task: Task, result: Any) -> JobRow:
-    """The row of a task; one for a task that Ray gave up."""
+    """The row of a task; also for one that Ray gave up."""
     if isinstance(result, JobRow):
         return result
     row = failed(JobRow(task.input.path, task.input.name, "failed"), result)
