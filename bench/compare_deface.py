@@ -1,7 +1,8 @@
 """Times framerail and deface on the same clips, interleaved, and writes what each run cost.
 
     make build bench-setup
-    python3 bench/compare_deface.py                       # all cases, 5 runs each
+    python3 bench/compare_deface.py                       # float32 cases, 5 runs each
+    python3 bench/compare_deface.py --case bigbuckbunny-int8
     python3 bench/compare_deface.py --case carphone --runs 3
     python3 bench/compare_deface.py --only deface
 
@@ -51,6 +52,11 @@ CASES = [
     Case("bigbuckbunny", "bigbuckbunny.mp4", FRAMERAIL),
     Case("carphone", "carphone_pristine.mp4", FRAMERAIL),
     Case("bigbuckbunny-every-third", "bigbuckbunny.mp4", FRAMERAIL + " --detect-every 3"),
+    # After `framerail quantize centerface --clips ...` on footage other than the clip.
+    Case("bigbuckbunny-int8", "bigbuckbunny.mp4", FRAMERAIL + " --precision int8"),
+    Case("bigbuckbunny-int8-every-third", "bigbuckbunny.mp4", FRAMERAIL + " --precision int8 --detect-every 3"),
+    # With `pip install onnxruntime-ep-openvino` beside ONNX Runtime.
+    Case("bigbuckbunny-openvino-int8", "bigbuckbunny.mp4", FRAMERAIL + " --precision int8 --provider openvino"),
 ]
 PROGRAMS = ("framerail", "deface")
 
@@ -186,7 +192,7 @@ def print_table(results: list[dict]) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: all")
+    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="default: those in float32")
     parser.add_argument("--only", choices=PROGRAMS, help="measure one of the two alone")
     parser.add_argument("--name", default="deface", help="results go to bench/results/DATE-NAME.json")
     parser.add_argument("--framerail", type=Path, default=TARGET / "release" / "framerail")
@@ -206,7 +212,7 @@ def main() -> int:
     arguments = parse_arguments()
     WORK.mkdir(parents=True, exist_ok=True)
     facts = machine(arguments)
-    chosen = [case for case in CASES if not arguments.case or case.name in arguments.case]
+    chosen = [case for case in CASES if (case.name in arguments.case if arguments.case else "int8" not in case.name)]
     try:
         results = [run_case(case, arguments) for case in chosen]
     except RuntimeError as error:

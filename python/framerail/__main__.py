@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from typing import List, Optional
@@ -28,6 +29,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         given = parser.parse_args(arguments)
         return video_index.command(given) if given.command == "index" else fetch_models.command(given)
     resources.find()
+    # For `framerail quantize`, which runs ONNX Runtime's tools.
+    os.environ.setdefault("FRAMERAIL_PYTHON", sys.executable)
     # The program has its own handlers; replaced ones would be called as well.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:

@@ -342,6 +342,8 @@ def blur_faces(
     *,
     device: Optional[Device] = None,
     model: str = "centerface",
+    precision: Optional[str] = None,
+    provider: Optional[str] = None,
     confidence: Optional[float] = None,
     detection_size: Optional[Size] = None,
     every: int = 1,
@@ -378,6 +380,11 @@ def blur_faces(
         As in ``Pipeline``.
     model : str
         Name or model card of the face detector.
+    precision : str, optional
+        The detector's arithmetic: "auto", "fp32", "fp16" (GPU), "bf16" or "int8" (CPU); the model's by default. "int8" needs a
+        model made by ``framerail quantize``.
+    provider : str, optional
+        Execution provider of the detector, such as "openvino"; ONNX Runtime's own by default.
     confidence : float, optional
         Minimum score of a face, 0 to 1; the model card's by default.
     detection_size : (height, width), optional
@@ -425,7 +432,7 @@ def blur_faces(
         return [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in (given or {}).items()]
 
     options = {
-        "input": path(input), "output": path(output), "device": None if device is None else numbered_device(device), "model": os.fspath(model), "confidence": confidence,
+        "input": path(input), "output": path(output), "device": None if device is None else numbered_device(device), "model": os.fspath(model), "precision": precision, "provider": provider, "confidence": confidence,
         "detection_size": sides("detection_size", detection_size), "every": every, "hold": hold, "cover": cover, "cell": cell, "color": color,
         "image": path(image), "strength": strength,
         "shape": shape or ("ellipse" if contour_model is None else "contour"), "contour_model": path(contour_model),

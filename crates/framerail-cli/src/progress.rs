@@ -100,14 +100,40 @@ fn show(label: &str, total: u64) -> ProgressBar {
     bar
 }
 
+fn clear(bar: ProgressBar) {
+    bar.finish_and_clear();
+    if let Ok(mut shown) = SHOWN.lock() {
+        *shown = None;
+    }
+}
+
+/// A bar for steps that are not frames of a run.
+pub struct Steps(Option<ProgressBar>);
+
+impl Steps {
+    /// `total` of 0 is unknown.
+    pub fn new(wanted: bool, label: &str, total: usize) -> Self {
+        let bar = (wanted && terminal::stderr_is_terminal()).then(|| show(label, total as u64));
+        Self(bar)
+    }
+
+    /// One more is done.
+    pub fn step(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(clear);
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            if let Ok(mut shown) = SHOWN.lock() {
-                *shown = None;
-            }
-        }
+        self.bar.take().into_iter().for_each(clear);
     }
 }
 

@@ -3,9 +3,13 @@
 mod common;
 
 use std::{
-    env, fs,
-    path::Path,
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use common::{Place, carphone, home};
@@ -20,7 +24,7 @@ fn help_shows_commands_examples_and_exit_codes() {
     for words in ["blur-faces", "inspect", "doctor", "Examples:", "Exit codes:", "130  interrupted"] {
         assert!(help.stdout.contains(words), "'{words}' is missing\n{help}");
     }
-    for command in ["run", "blur-faces", "inspect", "probe", "join", "card", "doctor", "completions", "man"] {
+    for command in ["run", "blur-faces", "inspect", "probe", "join", "card", "quantize", "doctor", "completions", "man"] {
         let help = place.framerail().args([command, "--help"]).run();
         help.assert_success();
         assert!(help.stdout.contains("Usage: framerail"), "{help}");
@@ -40,7 +44,7 @@ fn the_reference_of_commands_is_current() {
     let mut page =
         "# Command line\n\nThe output of `--help`. After a change: `UPDATE_DOCS=1 cargo test -p framerail-cli --test commands`.\n"
             .to_owned();
-    for command in ["", "run", "blur-faces", "inspect", "probe", "join", "card", "doctor", "completions", "man"] {
+    for command in ["", "run", "blur-faces", "inspect", "probe", "join", "card", "quantize", "doctor", "completions", "man"] {
         let arguments: &[&str] = if command.is_empty() { &[] } else { &[command] };
         let title = format!("framerail {command}");
         page += &format!("\n## {}\n\n```text\n{}\n```\n", title.trim_end(), help(arguments));
@@ -215,4 +219,98 @@ fn a_card_is_written_for_a_model_and_tried() {
     place.framerail().args(["card", "skin.onnx", "-o", "a.txt"]).run().assert_code(2).assert_stderr_contains(".toml");
     place.framerail().args(["card", "none.onnx"]).run().assert_code(5).assert_stderr_contains("none.onnx");
     place.framerail().args(["card", "skin.onnx"]).run().assert_success();
+}
+
+/// Python with ONNX Runtime's quantisation tools, put together of what set-up installs; `None` where it did not need to convert models.
+fn quantization_python() -> Option<(PathBuf, OsString)> {
+    let python = home().join("convert-venv/bin/python");
+    let packages = |venv: &str| {
+        let lib = fs::read_dir(home().join(venv).join("lib")).ok()?;
+        lib.flatten().map(|entry| entry.path().join("site-packages")).find(|packages| packages.is_dir())
+    };
+    let path = env::join_paths([packages("venv")?, packages("python-venv")?]).ok()?;
+    let works = Command::new(&python).args(["-c", "import onnxruntime.quantization"]).env("PYTHONPATH", &path).output();
+    works.is_ok_and(|output| output.status.success()).then_some((python, path))
+}
+
+/// Generated footage of a real face: int8 finds what float32 finds, and `precision=int8` finds the model.
+#[test]
+fn a_quantised_model_agrees_with_float32() {
+    let Some((python, packages)) = quantization_python() else {
+        eprintln!("NOT TESTED: no Python with ONNX Runtime's quantisation tools; `make setup` makes one when it converts models");
+        return;
+    };
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    place.copy(&home().join("models/centerface.onnx"), "face.onnx");
+    let card = include_str!("../../../models/centerface.toml").replace("centerface.onnx", "face.onnx");
+    place.write("face.toml", &card);
+    let quantize = |more: &[&str]| {
+        let quantize = ["quantize", "face.toml", "--clips", "in.mp4", "--frames", "8", "--json"];
+        let command = place.framerail().args(quantize).args(more).arg("--python").arg(&python).env("PYTHONPATH", &packages);
+        command.time_limit(Duration::from_secs(300)).run()
+    };
+    let done = quantize(&["--contact-sheet", "sheet.png"]);
+    done.assert_success();
+    let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    assert!(report["recall"].as_f64() >= Some(0.99) && report["precision"].as_f64() >= Some(0.98), "{report}");
+    assert!(report["agreement"]["worst_iou"].as_f64() > Some(0.8) && report["calibration_frames"] == 4, "{report}");
+    assert_eq!(place.names(), ["face-int8.onnx", "face-int8.toml", "face.onnx", "face.toml", "in.mp4", "sheet.png"]);
+    quantize(&[]).assert_code(4).assert_stderr_contains("face-int8.toml exists");
+
+    let run = |options: &str| {
+        let pipeline = format!("read in.mp4 ! sample every=20 ! infer face.toml {options} ! null");
+        place.framerail().args(["run", &pipeline, "--device", "cpu", "--stats", "s.json", "--overwrite"]).run()
+    };
+    run("precision=int8").assert_success();
+    let stats: Value = serde_json::from_slice(&fs::read(place.path("s.json")).expect("statistics")).expect("JSON");
+    assert_eq!(
+        (&stats["stages"][2]["counters"]["analysed_in_int8"], &stats["stages"][2]["counters"]["detections"]),
+        (&6.into(), &6.into())
+    );
+    // The float32 model has changed since.
+    place.write("face.toml", &card.lines().filter(|line| !line.starts_with("sha256")).collect::<Vec<_>>().join("\n"));
+    let mut model = fs::read(place.path("face.onnx")).expect("model");
+    // A producer's name, as another export would have it.
+    model.extend([0x12, 1, b'x']);
+    fs::write(place.path("face.onnx"), model).expect("written");
+    run("precision=int8").assert_code(5).assert_stderr_contains("run `framerail quantize face.toml` again");
+}
+
+#[test]
+fn what_quantising_lacks_is_one_line() {
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    let quantize = |python: &Path| {
+        let quantize = ["quantize", "centerface", "--clips", "in.mp4", "-o", "int8.toml"];
+        place.framerail().args(quantize).arg("--python").arg(python).run()
+    };
+    quantize(Path::new("/none/python")).assert_code(2).assert_stderr_contains("name it with --python");
+    let script = place.write("python", "#!/bin/sh\necho '{\"missing\": \"onnx is missing in /usr/bin/python3\"}'\n");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
+    quantize(&script).assert_code(5).assert_stderr_contains("onnx is missing in /usr/bin/python3; `pip install onnxruntime onnx`");
+    let script = place.write("python", "#!/bin/sh\nexit 3\n");
+    quantize(&script).assert_code(5).assert_stderr_contains("Python ended without an answer (exit status: 3)");
+    assert_eq!(place.names(), ["in.mp4", "python"], "nothing half-written");
+}
+
+#[test]
+fn precisions_and_providers_that_are_not_there_are_one_line() {
+    let place = Place::new();
+    place.copy(&carphone(), "in.mp4");
+    let run = |options: &str| {
+        let pipeline = format!("read in.mp4 ! infer centerface {options} ! null");
+        place.framerail().args(["run", &pipeline]).env_remove("VIRTUAL_ENV").run()
+    };
+    run("precision=int8").assert_code(5).assert_stderr_contains("`framerail quantize centerface --clips YOUR.mp4`");
+    if cfg!(target_arch = "x86_64") {
+        run("precision=bf16").assert_code(2).assert_stderr_contains("add provider=openvino");
+    }
+    let openvino = run("provider=openvino");
+    // A machine may have the plugin.
+    if openvino.code != Some(0) {
+        openvino.assert_code(5).assert_stderr_contains("pip install onnxruntime-ep-openvino");
+    }
+    run("precision=int4").assert_code(2).assert_stderr_contains("int8");
+    place.framerail().args(["blur-faces", "in.mp4", "--precision", "int4"]).run().assert_code(2).assert_stderr_contains("int8");
 }

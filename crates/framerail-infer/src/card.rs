@@ -16,7 +16,7 @@ use framerail_vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling};
 use serde::{Deserialize, de};
 
 use crate::{
-    InferError,
+    InferError, Precision,
     decode::{OutputCard, Task},
     nearest::nearest,
     search::SearchPath,
@@ -37,6 +37,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("ssd300", include_str!("../cards/ssd300.toml")),
 ];
 
+/// Behind the name of a model, the name of its quantised form.
+pub const QUANTISED_SUFFIX: &str = "-int8";
+
 /// More classes than any published detector has.
 const MAX_CLASSES: u32 = 100_000;
 
@@ -54,6 +57,11 @@ pub struct ModelCard {
     pub file: PathBuf,
     /// SHA-256 of the ONNX file in hex; checked on loading when given.
     pub sha256: Option<String>,
+    /// `int8` for a quantised model.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Of a quantised model: SHA-256 of the float32 model that it was made from.
+    pub quantized_from: Option<String>,
     /// One line on the model's purpose.
     #[serde(default)]
     pub summary: String,
@@ -272,9 +280,31 @@ pub struct CardFile {
     pub card: ModelCard,
     /// The file; `None` for a built-in card.
     pub path: Option<PathBuf>,
+    /// The TOML.
+    pub text: String,
 }
 
 impl CardFile {
+    /// The card of this model's quantised form: `NAME-int8.toml` beside the card or beside the ONNX file `model`, else where cards are
+    /// looked for.
+    ///
+    /// # Errors
+    /// `Missing` where there is none; `Card` for one that cannot be read, or is not of a quantised model.
+    pub(crate) fn quantised(&self, name: &str, model: &Path, search: &SearchPath) -> Result<CardFile, InferError> {
+        let stem = self.path.as_deref().and_then(Path::file_stem).map_or_else(|| name.into(), |stem| stem.to_string_lossy().into_owned());
+        let wanted = format!("{stem}{QUANTISED_SUFFIX}");
+        let beside = [self.path.as_deref(), Some(model)].into_iter().flatten().map(|path| path.with_file_name(format!("{wanted}.toml")));
+        let looked: Vec<PathBuf> = beside.chain(search.card_files(&wanted)).collect();
+        let hint = format!("make it from your own footage: `framerail quantize {name} --clips YOUR.mp4`");
+        let missing = || InferError::Missing { what: format!("model card '{wanted}' for precision=int8"), looked: looked.clone(), hint };
+        let found = read(looked.iter().find(|path| path.is_file()).ok_or_else(missing)?)?;
+        if found.card.is_quantised() {
+            return Ok(found);
+        }
+        let reason = "is not of a quantised model: precision = \"int8\" is missing".into();
+        Err(InferError::Card { path: found.path.unwrap_or_default(), line: None, reason })
+    }
+
     /// Finds a card by its path, by the path of the ONNX file beside it, or by the model's name.
     ///
     /// # Errors
@@ -294,7 +324,7 @@ impl CardFile {
         match BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
             Some((name, text)) => {
                 let card = ModelCard::parse(text, Path::new(&format!("built-in {name}")))?;
-                Ok(CardFile { card, path: None })
+                Ok(CardFile { card, path: None, text: (*text).to_owned() })
             }
             None => Err(missing(name_or_path, looked)),
         }
@@ -333,7 +363,7 @@ fn read(path: &Path) -> Result<CardFile, InferError> {
         return Err(wrong(format!("{length} bytes is too long for a model card; is this the model itself?")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    Ok(CardFile { card: ModelCard::parse(&text, path)?, path: Some(path.to_owned()) })
+    Ok(CardFile { card: ModelCard::parse(&text, path)?, path: Some(path.to_owned()), text })
 }
 
 impl ModelCard {
@@ -352,6 +382,11 @@ impl ModelCard {
             reason: wrong.to_string(),
         })?;
         Ok(card)
+    }
+
+    /// Whether it is of a quantised model.
+    pub fn is_quantised(&self) -> bool {
+        self.precision == Precision::Int8
     }
 
     /// Number of classes.
@@ -383,6 +418,9 @@ impl ModelCard {
         ensure(!self.file.as_os_str().is_empty(), "", "file", "the name of an ONNX file")?;
         let is_sha256 = |hex: &String| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure(self.sha256.as_ref().is_none_or(is_sha256), "", "sha256", "64 hexadecimal digits")?;
+        ensure(self.quantized_from.as_ref().is_none_or(is_sha256), "", "quantized_from", "64 hexadecimal digits")?;
+        let is_of_file = matches!(self.precision, Precision::Auto | Precision::Fp32 | Precision::Int8);
+        ensure(is_of_file, "", "precision", "\"int8\" for a quantised model, else \"fp32\"")?;
         let (names, counted) = (self.labels.len(), self.classes.is_some());
         match self.output.task() {
             Task::Embedding => ensure(names == 0 && !counted, "", "labels", "left out: an embedding has no classes")?,

@@ -95,7 +95,6 @@ impl Elements {
         }
     }
 
-    #[cfg(feature = "cuda")]
     pub(crate) fn element(&self) -> Element {
         match self {
             Elements::F32(_) => Element::F32,

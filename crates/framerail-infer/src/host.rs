@@ -6,7 +6,7 @@ use framerail_vision::Preprocessor;
 use parking_lot::Mutex;
 
 use crate::{
-    InferError, Prediction, View,
+    HostProvider, InferError, Prediction, View,
     card::Thresholds,
     decode::Decoder,
     more_inputs::FilledInputs,
@@ -116,7 +116,9 @@ impl SizedModel {
 fn new_session(shared: &Shared, size: InputSize) -> Result<ModelSession, InferError> {
     let model = &shared.model;
     let shape = model.shape(size, shared.batch);
-    let bytes = match shared.precision.is_half() {
+    // OpenVINO converts by itself.
+    let is_converted = shared.precision.is_half() && shared.session.provider == HostProvider::OnnxRuntime;
+    let bytes = match is_converted {
         // The host writes and reads float32; the model casts at both ends.
         true => shared.half_bytes(&shape, HalfEnds::default())?.into(),
         false => model.bytes(&shape)?,

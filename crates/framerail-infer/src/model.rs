@@ -11,7 +11,7 @@ use framerail_core::{Label, TensorLayout};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    InferError,
+    InferError, Precision,
     card::{CardFile, ModelCard},
     element::Element,
     more_inputs::MoreInputs,
@@ -37,6 +37,8 @@ pub(crate) struct Model {
     file: OnnxFile,
     /// The card's path; `None` for a built-in one.
     card_path: Option<PathBuf>,
+    /// The card's TOML.
+    pub(crate) text: String,
     input_name: String,
     /// Whether the image input has a batch axis; without it, a run takes one image.
     has_batch: bool,
@@ -45,9 +47,8 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(name: &str, prepare: Option<bool>, search: &SearchPath) -> Result<Self, InferError> {
-        let CardFile { card, path } = CardFile::find(name, search)?;
-        let file = OnnxFile::read(&find_file(&card, path.as_deref(), search)?)?;
+    pub(crate) fn load(name: &str, precision: Precision, prepare: Option<bool>, search: &SearchPath) -> Result<Self, InferError> {
+        let (CardFile { card, path, text }, file) = find(name, precision, search)?;
         check_hash(&card, &file)?;
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;
@@ -64,6 +65,7 @@ impl Model {
             input_element,
             more,
             input_name: input.name.clone(),
+            text,
             has_batch: input.dims.as_ref().is_none_or(|dims| dims.len() > PICTURE_AXES),
             declared_batch: if prepare { None } else { declared_batch },
             card,
@@ -125,6 +127,27 @@ impl Model {
         Ok(self.file.prepared(&self.with_more(shape), &self.card.output.output_names())?.into())
     }
 
+    /// SHA-256 of the file in hex.
+    pub(crate) fn digest(&self) -> Result<String, InferError> {
+        hex_digest(&self.file)
+    }
+
+    /// The model's bytes with the sizes open that the model card leaves open: for tools that write another model.
+    pub(crate) fn open_bytes(&self) -> Result<Cow<'_, [u8]>, InferError> {
+        let input = &self.card.input;
+        let fixed = input.default_size().filter(|_| input.multiple_of.is_none());
+        let mut shape = self.shape(fixed.unwrap_or(InputSize { width: 1, height: 1 }), 2);
+        if fixed.is_none() {
+            let first = usize::from(self.has_batch);
+            let sides = match input.layout {
+                TensorLayout::Tchw => first + 1..first + 3,
+                TensorLayout::Thwc => first..first + 2,
+            };
+            shape.dims.get_mut(sides).unwrap_or_default().fill(None);
+        }
+        self.bytes(&shape)
+    }
+
     /// The model's bytes for a session in float16.
     pub(crate) fn half_bytes(&self, shape: &InputShape, ends: HalfEnds<'_>) -> Result<HalfModel, InferError> {
         let half = to_half(&self.bytes(shape)?, self.file.opset(), ends).map_err(|reason| InferError::Option {
@@ -153,16 +176,44 @@ fn find_file(card: &ModelCard, card_path: Option<&Path>, search: &SearchPath) ->
     })
 }
 
+/// Card and file for a precision: for `int8` those of the quantised model beside the named one.
+fn find(name: &str, precision: Precision, search: &SearchPath) -> Result<(CardFile, OnnxFile), InferError> {
+    let found = CardFile::find(name, search)?;
+    let file = OnnxFile::read(&find_file(&found.card, found.path.as_deref(), search)?)?;
+    match (precision, found.card.is_quantised()) {
+        (Precision::Auto, _) | (Precision::Int8, true) | (Precision::Fp32 | Precision::Fp16 | Precision::Bf16, false) => {
+            return Ok((found, file));
+        }
+        (Precision::Fp32 | Precision::Fp16 | Precision::Bf16, true) => {
+            let reason = format!("model {name} is quantised to int8; name the model that it was made from, or leave precision out");
+            return Err(InferError::Option { option: "precision", given: precision.to_string(), reason });
+        }
+        (Precision::Int8, false) => {}
+    }
+    let quantised = found.quantised(name, file.path(), search)?;
+    let made_from = quantised.card.quantized_from.as_deref();
+    if made_from.is_some_and(|made_from| hex_digest(&file).is_ok_and(|digest| !digest.eq_ignore_ascii_case(made_from))) {
+        let path = quantised.path.unwrap_or_default();
+        let reason = format!("was made from another file than {}; run `framerail quantize {name}` again", file.path().display());
+        return Err(InferError::Card { path, line: None, reason });
+    }
+    let file = OnnxFile::read(&find_file(&quantised.card, quantised.path.as_deref(), search)?)?;
+    Ok((quantised, file))
+}
+
 fn check_hash(card: &ModelCard, file: &OnnxFile) -> Result<(), InferError> {
     let Some(expected) = &card.sha256 else { return Ok(()) };
-    let digest = digest(file)?;
-    let found: String = digest.into_iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex_digest(file)?;
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
     let reason =
         format!("its sha256 is {found}, the model card states {expected}; fetch the file that the card names, or correct the card");
     Err(InferError::ModelFile { path: file.path().to_owned(), reason })
+}
+
+fn hex_digest(file: &OnnxFile) -> Result<String, InferError> {
+    Ok(digest(file)?.into_iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// SHA-256 of the ONNX file, followed by the files with its weights, if there are any.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use framerail_core::Device;
 
-use crate::{CudaOptions, InferError, Precision, SizeRequest, card::Thresholds, search::SearchPath};
+use crate::{
+    CardFile, CudaOptions, HostProvider, InferError, OpenVinoDevice, Precision, SizeRequest, card::Thresholds, openvino, search::SearchPath,
+};
 
 /// Maximum number of frames in a run.
 const MAX_BATCH: usize = 256;
@@ -38,6 +40,8 @@ pub struct DetectorOptions {
     pub precision: Precision,
     /// Overrides the card's `prepare`.
     pub prepare: Option<bool>,
+    /// What runs it on the CPU.
+    pub host_provider: HostProvider,
     /// Options for GPUs; unused on the CPU.
     pub cuda: CudaOptions,
     /// ONNX Runtime's library file; searched for if not given.
@@ -61,10 +65,19 @@ impl DetectorOptions {
             max_detections: None,
             precision: Precision::Auto,
             prepare: None,
+            host_provider: HostProvider::default(),
             cuda: CudaOptions::default(),
             runtime_library: None,
             search: SearchPath::from_env(),
         }
+    }
+}
+
+impl DetectorOptions {
+    /// Whether the model runs on the CPU only: by its precision, its provider, or because its card is of a quantised model.
+    pub fn is_for_the_cpu(&self) -> bool {
+        let is_quantised = || CardFile::find(&self.model, &self.search).is_ok_and(|found| found.card.is_quantised());
+        self.precision.is_of_the_cpu() || self.host_provider != HostProvider::OnnxRuntime || is_quantised()
     }
 }
 
@@ -142,7 +155,30 @@ pub(crate) fn check(options: &DetectorOptions) -> Result<(), InferError> {
     if !(1..=CudaOptions::MAX_SLOTS).contains(&options.cuda.slots) {
         return Err(option_error("slots", options.cuda.slots, format!("give 1 to {}", CudaOptions::MAX_SLOTS)));
     }
-    Ok(())
+    check_for_device(options)
+}
+
+/// Refuses a precision or provider that the device does not have.
+fn check_for_device(options: &DetectorOptions) -> Result<(), InferError> {
+    let precision = |reason: &str| Err(option_error("precision", options.precision, reason.into()));
+    if options.device != Device::Cpu {
+        return match options.host_provider {
+            HostProvider::OpenVino(_) => Err(option_error("provider", "openvino", "runs models of device=cpu only".into())),
+            HostProvider::OnnxRuntime if options.precision.is_of_the_cpu() => {
+                precision("runs on the CPU only; give device=cpu, or precision=fp16 on a GPU")
+            }
+            HostProvider::OnnxRuntime => Ok(()),
+        };
+    }
+    match (options.precision, options.host_provider) {
+        (Precision::Bf16, HostProvider::OnnxRuntime) if !cfg!(target_arch = "aarch64") => {
+            precision("ONNX Runtime has no bfloat16 kernels for this CPU; add provider=openvino, or use int8")
+        }
+        (Precision::Bf16, HostProvider::OnnxRuntime | HostProvider::OpenVino(OpenVinoDevice::Cpu)) if !openvino::has_bf16() => {
+            precision("this CPU has no bfloat16 instructions; leave precision out, or use int8")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The thresholds in force: those of the options, else the card's.

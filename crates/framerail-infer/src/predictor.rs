@@ -8,12 +8,12 @@ use framerail_vision::{Preprocess, Sampling};
 #[cfg(feature = "cuda")]
 use crate::device::DevicePredictor;
 use crate::{
-    DetectorOptions, DetectorStats, InferError,
+    DetectorOptions, DetectorStats, HostProvider, InferError, OpenVinoDevice, Precision,
     card::{ModelCard, Thresholds},
     decode::Task,
     host::HostPredictor,
     model::Model,
-    options,
+    openvino, options,
     runtime::{Runtime, RuntimeInfo},
     session::SessionOptions,
     shared::{Counters, Shared},
@@ -60,7 +60,7 @@ impl<'a> View<'a> {
     }
 
     /// Width and height in square pixels, rounded.
-    fn size(&self) -> (u32, u32) {
+    pub(crate) fn size(&self) -> (u32, u32) {
         let (width, height) = match self.area {
             None => (self.frame.width, self.frame.height),
             Some(area) => (area.width().round().max(1.0) as u32, area.height().round().max(1.0) as u32),
@@ -131,7 +131,7 @@ impl Predictor {
     /// One clear line each for: card or model missing, card with a wrong key, file that is not an ONNX model, model that does not fit
     /// its card, ONNX Runtime missing or too old, option out of range; `Device` when there is no such card or no driver.
     pub fn load(options: &DetectorOptions) -> Result<Self, InferError> {
-        let model = Model::load(&options.model, options.prepare, &options.search)?;
+        let model = Model::load(&options.model, options.precision, options.prepare, &options.search)?;
         let thresholds = options::thresholds(options, model.card.thresholds)?;
         options::check(options)?;
         let batch = model.batch(options.batch)?;
@@ -140,7 +140,22 @@ impl Predictor {
             return Err(InferError::Option { option: "graphs", given: "on".into(), reason: reason.into() });
         }
         let runtime = Runtime::load_for(options.device, options.runtime_library.as_deref(), &options.search)?;
-        let session = SessionOptions { intra_threads: options.intra_threads, spin: options.spin, ..SessionOptions::default() };
+        if let HostProvider::OpenVino(device) = options.host_provider {
+            let (_, devices) = runtime.load_openvino(&options.search)?;
+            if !devices.contains(&device) {
+                let found = devices.iter().map(OpenVinoDevice::to_string).collect::<Vec<_>>().join(", ");
+                let reason = format!("OpenVINO finds no {device} here; it finds: {found}");
+                return Err(InferError::Option { option: "provider", given: format!("openvino-{device}").to_lowercase(), reason });
+            }
+        }
+        let session = SessionOptions {
+            intra_threads: options.intra_threads,
+            spin: options.spin,
+            provider: options.host_provider,
+            precision: options.precision,
+            cache: openvino::cache_folder(&options.search, options.precision),
+            ..SessionOptions::default()
+        };
         let shared = Arc::new(Shared {
             model: Arc::new(model),
             runtime,
@@ -180,6 +195,22 @@ impl Predictor {
             Backend::Card(card) => Backend::Card(Box::new(card.share(&shared))),
         };
         Self { shared, thresholds: self.thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
+    }
+
+    pub(crate) fn model(&self) -> &Model {
+        &self.shared.model
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The arithmetic that the model runs in: as asked for, else `int8` for a quantised model.
+    pub fn precision(&self) -> Precision {
+        match self.shared.precision {
+            Precision::Auto => self.card().precision,
+            asked => asked,
+        }
     }
 
     /// The model's card.

@@ -31,6 +31,8 @@ pub struct RuntimeInfo {
 pub struct Runtime {
     pub(crate) environment: Environment,
     info: RuntimeInfo,
+    /// OpenVINO's plugin, once it is loaded.
+    pub(crate) openvino: Mutex<Option<PathBuf>>,
 }
 
 /// The CUDA provider of ONNX Runtime, a file beside the library.
@@ -63,7 +65,7 @@ impl Runtime {
         let path = find_library(device, explicit, search)?;
         let environment = load_environment(&path)?;
         let info = RuntimeInfo { version: version(&path), providers: providers(&path), path };
-        Ok(LOADED.get_or_init(|| Runtime { environment, info }))
+        Ok(LOADED.get_or_init(|| Runtime { environment, info, openvino: Mutex::new(None) }))
     }
 
     /// Path, version and providers.

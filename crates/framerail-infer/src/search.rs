@@ -25,6 +25,10 @@ pub struct SearchPath {
     pub python_environments: Vec<PathBuf>,
     /// `ORT_DYLIB_PATH`: ONNX Runtime's library file.
     pub runtime_library: Option<PathBuf>,
+    /// `FRAMERAIL_OPENVINO`: the library file of OpenVINO's plugin for ONNX Runtime.
+    pub openvino_library: Option<PathBuf>,
+    /// The user's cache folder: `XDG_CACHE_HOME`, else `~/.cache`.
+    pub user_cache: Option<PathBuf>,
     /// Folders of the system's libraries, `LD_LIBRARY_PATH` first.
     pub library_folders: Vec<PathBuf>,
 }
@@ -43,6 +47,8 @@ impl SearchPath {
             user_data: folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share"))),
             python_environments: ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(folder).collect(),
             runtime_library: folder("ORT_DYLIB_PATH"),
+            openvino_library: folder("FRAMERAIL_OPENVINO"),
+            user_cache: folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache"))),
             library_folders: listed_folders("LD_LIBRARY_PATH").into_iter().chain(system.into_iter().map(PathBuf::from)).collect(),
         }
     }
@@ -89,6 +95,24 @@ impl SearchPath {
         }
         folders.extend(self.library_folders.iter().cloned());
         without_repeats(folders)
+    }
+
+    /// The folders in which OpenVINO's plugin may be: beside ONNX Runtime in its Python environment, in the other environments.
+    pub(crate) fn openvino_folders(&self, runtime_library: &Path) -> Vec<PathBuf> {
+        const PACKAGE: &str = "onnxruntime_ep_openvino";
+        // site-packages/onnxruntime/capi/libonnxruntime.so
+        let packages = runtime_library.parent().and_then(Path::parent).and_then(Path::parent);
+        let beside = packages.map(|packages| packages.join(PACKAGE)).filter(|folder| folder.is_dir());
+        let project = self.homes().map(|home| home.join("venv"));
+        let environments = project.chain(self.python_environments.iter().cloned());
+        let others = environments.flat_map(|root| python_folders(&root, PACKAGE));
+        without_repeats(beside.into_iter().chain(others).collect())
+    }
+
+    /// Where compiled models are kept: in `FRAMERAIL_HOME/cache`, else in the user's cache folder.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let home = self.home.as_ref().map(|home| home.join("cache"));
+        home.or_else(|| Some(self.user_cache.as_ref()?.join("framerail")))
     }
 
     /// Folders of CUDA's libraries in Python packages: of environments, of the user, of the system.

@@ -1,6 +1,6 @@
 //! One model at one input size on ONNX Runtime: an input buffer, a run, outputs as slices.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use ort::{
     ep,
@@ -9,16 +9,20 @@ use ort::{
 use parking_lot::Mutex;
 
 use crate::{
-    InferError,
+    HostProvider, InferError, Precision,
     decode::Tensors,
     element::{Element, Elements},
     memory,
     model::PICTURE_AXES,
     more_inputs::FilledInput,
     onnx::InputShape,
+    openvino,
     outputs::HostOutputs,
     runtime::Runtime,
 };
+
+/// ONNX Runtime's setting that lets products of float32 run in bfloat16; it has such kernels for ARM only.
+const ARM_BF16: &str = "mlas.enable_gemm_fastmath_arm64_bfloat16";
 
 /// How ONNX Runtime runs a model. The defaults were the smallest and fastest of those measured for CenterFace on two cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,13 +36,28 @@ pub struct SessionOptions {
     pub arena: bool,
     /// Whether memory is planned as one block. It adds to the arena's memory, and saves no time.
     pub memory_pattern: bool,
+    /// What runs the model.
+    pub provider: HostProvider,
+    /// The arithmetic, as far as the provider and not the file decides it.
+    pub precision: Precision,
+    /// Folder of compiled models, for providers that compile.
+    pub cache: Option<PathBuf>,
     /// Further ONNX Runtime settings by key, for measuring.
     pub config_entries: Vec<(String, String)>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { intra_threads: 1, spin: false, arena: true, memory_pattern: false, config_entries: Vec::new() }
+        Self {
+            intra_threads: 1,
+            spin: false,
+            arena: true,
+            memory_pattern: false,
+            provider: HostProvider::default(),
+            precision: Precision::default(),
+            cache: None,
+            config_entries: Vec::new(),
+        }
     }
 }
 
@@ -169,8 +188,18 @@ fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Resu
         .with_intra_threads(options.intra_threads)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(options.spin)?
-        .with_memory_pattern(options.memory_pattern)?
-        .with_execution_providers([ep::CPU::default().with_arena_allocator(options.arena).build()])?;
+        .with_memory_pattern(options.memory_pattern)?;
+    builder = match options.provider {
+        HostProvider::OnnxRuntime => builder.with_execution_providers([ep::CPU::default().with_arena_allocator(options.arena).build()])?,
+        HostProvider::OpenVino(device) => {
+            let cache = options.cache.as_deref().and_then(openvino::tidy_cache);
+            let settings = openvino::session_options(device, options.precision, options.intra_threads, cache);
+            builder.with_devices(runtime.openvino_device(device), Some(&settings))?
+        }
+    };
+    if options.precision == Precision::Bf16 {
+        builder = builder.with_config_entry(ARM_BF16, "1")?;
+    }
     for (key, value) in &options.config_entries {
         builder = builder.with_config_entry(key, value)?;
     }

@@ -96,6 +96,10 @@ struct BlurFacesOptions {
     output: String,
     device: Option<String>,
     model: String,
+    #[serde(default)]
+    precision: Option<String>,
+    #[serde(default)]
+    provider: Option<String>,
     confidence: Option<f32>,
     /// Height and width.
     detection_size: Option<(u32, u32)>,
@@ -137,6 +141,9 @@ pub fn blur_faces_pipeline(options_json: &str) -> PyResult<String> {
     let mut preset = BlurFaces::new(given.input, given.output);
     preset.device = given.device.map(|name| name.parse().map_err(|_| bad("device", &name, "auto, cpu, cuda or cuda:N"))).transpose()?;
     preset.model = given.model;
+    let precisions = "auto, fp32, fp16, bf16 or int8";
+    preset.precision = given.precision.map(|name| name.parse().map_err(|_| bad("precision", &name, precisions))).transpose()?;
+    preset.provider = given.provider;
     preset.confidence_threshold = given.confidence;
     preset.detection_size = given.detection_size.map(|(height, width)| (width, height));
     preset.detect_every = given.every;

@@ -210,6 +210,7 @@ impl BlurFacesCommand {
         preset.read_options = times.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect();
         preset.read_options.extend(part.deinterlace.then(|| ("deinterlace".into(), "bwdif".into())));
         preset.model = detection.model.clone();
+        (preset.precision, preset.provider) = (detection.precision, detection.provider.clone());
         preset.confidence_threshold = detection.thresh;
         preset.detection_size = detection.scale;
         if detection.small {

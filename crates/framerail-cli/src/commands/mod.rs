@@ -6,4 +6,5 @@ pub mod doctor;
 pub mod inspect;
 pub mod join;
 pub mod probe;
+pub mod quantize;
 pub mod run;

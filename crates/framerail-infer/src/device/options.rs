@@ -62,12 +62,7 @@ impl CudaOptions {
     /// The folder of TensorRT's engines.
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a GPU needs it"))]
     pub(crate) fn engine_cache(&self, search: &SearchPath) -> PathBuf {
-        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        self.engine_cache
-            .clone()
-            .or_else(|| Some(search.home.as_ref()?.join("cache/tensorrt")))
-            .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("framerail/tensorrt")))
-            .or_else(|| Some(folder("HOME")?.join(".cache/framerail/tensorrt")))
-            .unwrap_or_else(|| std::env::temp_dir().join("framerail-tensorrt"))
+        let kept = || Some(search.cache_folder()?.join("tensorrt"));
+        self.engine_cache.clone().or_else(kept).unwrap_or_else(|| std::env::temp_dir().join("framerail-tensorrt"))
     }
 }

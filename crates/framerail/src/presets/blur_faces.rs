@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use framerail_infer::Precision;
 use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
 /// Margin around a face for the second model, relative to the face's size: hair, ears and chin reach beyond a detector's box.
@@ -103,6 +104,10 @@ pub struct BlurFaces {
     pub device: Option<DeviceChoice>,
     /// Name or model card of the detector.
     pub model: String,
+    /// The arithmetic of the detector, such as `int8`; as its model card says when `None`.
+    pub precision: Option<Precision>,
+    /// Execution provider of the detector, such as `openvino`; the stage's default when `None`.
+    pub provider: Option<String>,
     /// Minimum score of a face, 0 to 1; the model card's if `None`.
     pub confidence_threshold: Option<f32>,
     /// Width and height of the detection; the frame's if `None`.
@@ -158,6 +163,8 @@ impl BlurFaces {
             read_options: Vec::new(),
             device: None,
             model: DEFAULT_MODEL.into(),
+            precision: None,
+            provider: None,
             confidence_threshold: None,
             detection_size: None,
             detect_every: 1,
@@ -257,6 +264,12 @@ impl BlurFaces {
 
     fn infer(&self, scale: f32) -> StageDescription {
         let mut stage = StageDescription::new("infer").argument(&self.model);
+        if let Some(precision) = self.precision {
+            stage = stage.option("precision", precision);
+        }
+        if let Some(provider) = &self.provider {
+            stage = stage.option("provider", provider);
+        }
         // Only `hold` uses lower scores.
         let lowered = self.start_score().map(|start| (start * CONTINUING_SHARE * 1000.0).round() / 1000.0);
         if let Some(confidence) = lowered.or(self.confidence_threshold) {
@@ -376,10 +389,11 @@ mod tests {
         preset.except_areas = vec!["40%,0,20%,60%".into()];
         preset.save = Some("boxes.jsonl".into());
         preset.device = Some(DeviceChoice::Auto);
+        (preset.precision, preset.provider) = (Some(Precision::Int8), Some("openvino".into()));
         let text = preset.description().to_string();
         assert_eq!(
             text,
-            "read in.png start=2 device=auto ! infer centerface size=320x192 every=3 device=auto ! tee ( save boxes.jsonl ) ! \
+            "read in.png start=2 device=auto ! infer centerface precision=int8 provider=openvino size=320x192 every=3 device=auto ! tee ( save boxes.jsonl ) ! \
              blur kind=mosaic cell=20 shape=rectangle mask_scale=1.3 also=0,0,20%,5%;yard.toml except=40%,0,20%,60% ! write out.png"
         );
     }

@@ -7,7 +7,7 @@ use std::{fmt, fs, path::Path, thread};
 use clap::Args;
 use framerail::{
     core::Device,
-    infer::{CardFile, Runtime, SearchPath},
+    infer::{CardFile, InferError, Runtime, SearchPath},
     media::version,
 };
 use serde::Serialize;
@@ -76,6 +76,7 @@ impl DoctorCommand {
     pub fn execute(&self) -> CommandResult {
         let search = SearchPath::from_env();
         let mut findings = vec![ffmpeg(), decoders(), encoders(), runtime(&search)];
+        findings.extend(openvino(&search));
         findings.extend(models(&search));
         findings.extend([cores(), memory()]);
         findings.extend(gpu::findings());
@@ -138,6 +139,18 @@ fn runtime(search: &SearchPath) -> Finding {
             Finding::new("ONNX Runtime", Verdict::Ok, words)
         }
         Err(error) => Finding::new("ONNX Runtime", Verdict::Fail, error.to_string()),
+    }
+}
+
+/// OpenVINO, which is optional: `None` where it is not installed.
+fn openvino(search: &SearchPath) -> Option<Finding> {
+    match Runtime::load(None, search).ok()?.load_openvino(search) {
+        Ok((library, devices)) => {
+            let devices: Vec<String> = devices.iter().map(ToString::to_string).collect();
+            Some(Finding::new("OpenVINO", Verdict::Ok, format!("{}, runs on {}", library.display(), devices.join(", "))))
+        }
+        Err(InferError::Missing { .. }) => None,
+        Err(error) => Some(Finding::new("OpenVINO", Verdict::Warn, error.to_string())),
     }
 }
 

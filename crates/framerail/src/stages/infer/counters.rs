@@ -1,7 +1,7 @@
 //! Counters of an `infer` stage.
 
 use framerail_cuda::Traffic;
-use framerail_infer::{DetectorStats, Predictor};
+use framerail_infer::{DetectorStats, Precision, Predictor};
 use framerail_pipeline::{Counter, StageContext};
 
 use super::answers::Put;
@@ -18,6 +18,8 @@ pub(super) struct Counters {
     scores_above_one: Counter,
     over_limit: Counter,
     parts: Option<PartCounters>,
+    /// Views that went through a model in an arithmetic other than float32.
+    lower_precision: Option<Counter>,
     card: Option<CardCounters>,
 }
 
@@ -68,6 +70,7 @@ impl Counters {
             scores_above_one: context.counter("scores_above_one"),
             over_limit: context.counter("boxes_over_limit"),
             parts: has_parts.then(parts),
+            lower_precision: None,
             card: is_on_card.then(card),
         }
     }
@@ -92,17 +95,22 @@ impl Counters {
     }
 
     /// Adds the model's own counts, over all its devices.
-    pub(super) fn models<'a>(&self, predictors: impl Iterator<Item = &'a Predictor>) {
-        let (mut stats, mut name) = (DetectorStats::default(), "");
+    pub(super) fn models<'a>(&mut self, predictors: impl Iterator<Item = &'a Predictor>) {
+        let (mut stats, mut name, mut precision) = (DetectorStats::default(), "", None);
         if self.card.is_some() {
             account(&self.context, Traffic::take());
         }
         for predictor in predictors {
             stats = stats.plus(&predictor.stats());
             name = &predictor.card().name;
+            precision = Some(predictor.precision());
             if self.card.is_some() {
                 self.context.memory(predictor.device(), predictor.device_bytes() as u64);
             }
+        }
+        if let Some(precision) = precision.filter(|precision| !matches!(precision, Precision::Auto | Precision::Fp32)) {
+            let context = &self.context;
+            self.lower_precision.get_or_insert_with(|| context.counter(&format!("analysed_in_{precision}"))).set(stats.frames);
         }
         self.non_finite.set(stats.non_finite);
         let (turned, above) = (stats.without_area, stats.scores_above_one);

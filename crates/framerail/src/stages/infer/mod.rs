@@ -12,7 +12,7 @@ mod stage;
 use std::{path::PathBuf, sync::Arc};
 
 use framerail_core::Device;
-use framerail_infer::{DetectorOptions, Precision, Predictor, Provider, SizeRequest};
+use framerail_infer::{DetectorOptions, HostProvider, OpenVinoDevice, Precision, Predictor, Provider, SizeRequest};
 use framerail_pipeline::{
     ArgumentSpec, BatchPolicy, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OptionKind, OptionSpec, Options, PartFormat,
     PlanError, Registry, RegistryError, Stage, StageError, StagePlan, StageSpec, TensorRequest, Work,
@@ -89,9 +89,11 @@ fn spec() -> StageSpec {
             OptionSpec::choice(
                 "precision",
                 &[
-                    ("auto", "float32; on a GPU with TF32 (inputs of products rounded to 10 bits)"),
+                    ("auto", "float32, or int8 if the model card is of a quantised model; on a GPU with TF32 (inputs of products rounded to 10 bits)"),
                     ("fp32", "float32"),
                     ("fp16", "float16: for GPUs; slower on the CPU"),
+                    ("bf16", "bfloat16, on CPUs that have it: with provider=openvino, or on ARM"),
+                    ("int8", "8-bit integers, on the CPU: the model that `framerail quantize` made"),
                 ],
             )
             .default("auto")
@@ -100,10 +102,17 @@ fn spec() -> StageSpec {
         .option(
             OptionSpec::choice(
                 "provider",
-                &[("cuda", "CUDA and cuDNN"), ("tensorrt", "TensorRT, if installed; its first run takes minutes. Not measured")],
+                &[
+                    ("auto", "CUDA on a GPU, ONNX Runtime's own kernels on the CPU"),
+                    ("cuda", "CUDA and cuDNN"),
+                    ("tensorrt", "TensorRT, if installed; its first run takes minutes. Not measured"),
+                    ("openvino", "OpenVINO on the CPU, if its plugin is installed: pip install onnxruntime-ep-openvino"),
+                    ("openvino-gpu", "OpenVINO on an Intel GPU. Not measured"),
+                    ("openvino-npu", "OpenVINO on an Intel NPU. Not measured"),
+                ],
             )
-            .default("cuda")
-            .help("GPU: execution provider"),
+            .default("auto")
+            .help("execution provider"),
         )
         .option(OptionSpec::integer("workspace", 16..=1_000_000).unit("MB").help("GPU: maximum memory for activations and workspaces"))
         .option(
@@ -158,7 +167,13 @@ impl InferPlan {
         let share = detector.intra_threads.div_ceil(workers);
         detector.intra_threads = count("threads").unwrap_or(share);
         detector.runtime_library = options.optional_path("runtime").map(PathBuf::from);
-        detector.cuda.provider = if options.choice("provider") == "tensorrt" { Provider::TensorRt } else { Provider::Cuda };
+        match options.choice("provider") {
+            "tensorrt" => detector.cuda.provider = Provider::TensorRt,
+            "openvino" => detector.host_provider = HostProvider::OpenVino(OpenVinoDevice::Cpu),
+            "openvino-gpu" => detector.host_provider = HostProvider::OpenVino(OpenVinoDevice::Gpu),
+            "openvino-npu" => detector.host_provider = HostProvider::OpenVino(OpenVinoDevice::Npu),
+            _ => {}
+        }
         detector.cuda.memory_limit_bytes = count("workspace").map(|megabytes| megabytes.saturating_mul(1_000_000));
         detector.cuda.graphs = options.choice("graphs") == "on";
         let choice = devices.choice(DeviceChoice::of(options)?);

@@ -79,6 +79,8 @@ impl SharedModels {
 
 impl Model {
     pub(super) fn new(options: DetectorOptions, batch: Option<usize>, devices: &Arc<Devices>, choice: DeviceChoice) -> Arc<Mutex<Self>> {
+        let is_for_the_cpu = choice == DeviceChoice::Auto && options.is_for_the_cpu();
+        let choice = if is_for_the_cpu { DeviceChoice::On(Device::Cpu) } else { choice };
         let model =
             Self { options, batch, devices: Arc::clone(devices), choice, settled: None, loaded: None, others: Vec::new(), ahead: None };
         let (key, model) = (model.key(), Arc::new(Mutex::new(model)));

@@ -159,7 +159,7 @@ impl Stage for Infer {
                 _ => {}
             }
         }
-        if let Some(counters) = &self.counters {
+        if let Some(counters) = &mut self.counters {
             counters.models(self.lanes.predictors());
         }
         items.into_iter().try_for_each(|item| out.push(item))?;
