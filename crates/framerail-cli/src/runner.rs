@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use framerail::core::RunFiles;
+use framerail::core::{Device, RunFiles};
 use framerail::pipeline::{
     Chain, Description, DeviceChoice, GraphDrawing, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, ServeDescription, check,
 };
@@ -55,6 +55,20 @@ fn stall_limit(text: &str) -> Result<f64, String> {
 }
 
 impl RunArgs {
+    /// A run of the program itself, on the CPU, of which nothing is written and nothing is watched.
+    pub fn internal() -> Self {
+        Self {
+            device: Some(DeviceChoice::On(Device::Cpu)),
+            stats: None,
+            graph: None,
+            no_progress: false,
+            stall_limit: 10.0,
+            strict: false,
+            memory: None,
+            watch: WatchArgs::default(),
+        }
+    }
+
     /// Checks the extension of the graph's name.
     ///
     /// # Errors

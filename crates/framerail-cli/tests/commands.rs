@@ -290,7 +290,7 @@ fn what_quantising_lacks_is_one_line() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("executable");
     quantize(&script).assert_code(5).assert_stderr_contains("onnx is missing in /usr/bin/python3; `pip install onnxruntime onnx`");
     let script = place.write("python", "#!/bin/sh\nexit 3\n");
-    quantize(&script).assert_code(5).assert_stderr_contains("Python ended without an answer (exit status: 3)");
+    quantize(&script).assert_code(5).assert_stderr_contains("Python ended without an answer (exit status: 3): with too little memory");
     assert_eq!(place.names(), ["in.mp4", "python"], "nothing half-written");
 }
 

@@ -3,7 +3,7 @@
 //! A detector of a known output family needs a card, no code. `models/centerface.toml` is the example with every key explained.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -294,7 +294,10 @@ impl CardFile {
         let stem = self.path.as_deref().and_then(Path::file_stem).map_or_else(|| name.into(), |stem| stem.to_string_lossy().into_owned());
         let wanted = format!("{stem}{QUANTISED_SUFFIX}");
         let beside = [self.path.as_deref(), Some(model)].into_iter().flatten().map(|path| path.with_file_name(format!("{wanted}.toml")));
-        let looked: Vec<PathBuf> = beside.chain(search.card_files(&wanted)).collect();
+        let mut looked: Vec<PathBuf> =
+            beside.chain(search.card_files(&wanted)).map(|path| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)).collect();
+        let mut known = HashSet::new();
+        looked.retain(|path| known.insert(path.clone()));
         let hint = format!("make it from your own footage: `framerail quantize {name} --clips YOUR.mp4`");
         let missing = || InferError::Missing { what: format!("model card '{wanted}' for precision=int8"), looked: looked.clone(), hint };
         let found = read(looked.iter().find(|path| path.is_file()).ok_or_else(missing)?)?;

@@ -134,6 +134,11 @@ impl Predictor {
         let model = Model::load(&options.model, options.precision, options.prepare, &options.search)?;
         let thresholds = options::thresholds(options, model.card.thresholds)?;
         options::check(options)?;
+        if options.device != Device::Cpu && model.card.is_quantised() {
+            let reason =
+                format!("model {} is quantised and runs on the CPU only; give device=cpu, or name the float32 model", options.model);
+            return Err(InferError::Option { option: "precision", given: "int8".into(), reason });
+        }
         let batch = model.batch(options.batch)?;
         if options.device != Device::Cpu && options.cuda.graphs && !model.more.is_empty() {
             let reason = "a CUDA graph needs fixed input addresses, which this model's additional inputs do not have; leave graphs out";

@@ -8,7 +8,8 @@ use common::{
     FLOAT, INT64, Message, cast, constant_model, float_tensor, graph, installed, int, integer_tensor, ints, model, node, options,
     value_info,
 };
-use framerail_infer::{CardFile, Detector, InferError, ModelCard, SearchPath, onnx::OnnxFile};
+use framerail_core::Device;
+use framerail_infer::{CardFile, Detector, DetectorOptions, InferError, ModelCard, Precision, Predictor, SearchPath, View, onnx::OnnxFile};
 use tempfile::TempDir;
 
 const BOXES: (&str, &[i64], &[f32]) = ("boxes", &[1, 1, 6], &[1.0, 1.0, 5.0, 5.0, 0.9, 0.0]);
@@ -49,6 +50,59 @@ fn assert_contains(text: &str, parts: &[&str]) {
 #[test]
 fn a_valid_model_and_card_load() {
     load(&constant_model(&[1, 3, 32, 32], &[BOXES])).expect("sound");
+}
+
+/// `precision=int8` finds the quantised model beside the float32 one, made from just that file, and nothing runs it as anything else.
+#[test]
+fn a_quantised_model_belongs_to_its_float_model() {
+    let folder = TempDir::new().expect("temporary folder");
+    let file = |name: &str| folder.path().join(name);
+    fs::write(file("m.onnx"), constant_model(&[1, 3, 32, 32], &[BOXES])).expect("writable");
+    let other = ("boxes", BOXES.1, &[2.0, 2.0, 6.0, 6.0, 0.9, 0.0][..]);
+    fs::write(file("m-int8.onnx"), constant_model(&[1, 3, 32, 32], &[other])).expect("writable");
+    let load = |card: &str, change: &dyn Fn(&mut DetectorOptions)| {
+        let mut options = options(file(card).display().to_string());
+        change(&mut options);
+        Detector::load(&options)
+    };
+    let int8 = |options: &mut DetectorOptions| options.precision = Precision::Int8;
+    let float = load_with(&folder, &card_text("m.onnx")).expect("sound");
+    assert_contains(&message(load("card.toml", &int8)), &["card-int8.toml", "`framerail quantize"]);
+
+    let card = |from: &str| format!("precision = \"int8\"\nquantized_from = \"{from}\"\n{}", card_text("m-int8.onnx"));
+    fs::write(file("card-int8.toml"), card(&"0".repeat(64))).expect("writable");
+    assert_contains(&message(load("card.toml", &int8)), &["card-int8.toml", "was made from another file than", "m.onnx"]);
+    let made = {
+        let predictor = Predictor::load(&options(file("card.toml").display().to_string())).expect("sound");
+        predictor.quantised_card(Path::new("m-int8.onnx"), &fs::read(file("m-int8.onnx")).expect("readable"), "made here").expect("a card")
+    };
+    fs::write(file("card-int8.toml"), made).expect("writable");
+    let found = load("card.toml", &int8).expect("the quantised model");
+    assert_eq!((found.card().file.to_str(), found.card().is_quantised()), (Some("m-int8.onnx"), true));
+    assert!(!float.card().is_quantised() && found.card().thresholds == float.card().thresholds);
+
+    let fp32 = |options: &mut DetectorOptions| options.precision = Precision::Fp32;
+    assert_contains(&message(load("card-int8.toml", &fp32)), &["precision=fp32", "is quantised to int8"]);
+    for precision in [Precision::Auto, Precision::Int8] {
+        let on_gpu = |options: &mut DetectorOptions| (options.precision, options.device) = (precision, Device::Cuda(0));
+        assert_contains(&message(load("card-int8.toml", &on_gpu)), &["precision=int8", "device=cpu"]);
+    }
+}
+
+/// What quantisation is given: the values that a session would be given, in an array with the image's shape.
+#[test]
+fn inputs_are_arrays_of_the_models_shape() {
+    let (_folder, options) = common::placed(&common::mean_color_model(8), &common::mean_color_card(8));
+    let predictor = Predictor::load(&options).expect("sound");
+    let frame = common::rgb_frame(8, 8, &[255, 0, 51].repeat(64));
+    let arrays = predictor.input_arrays(&View::whole(&frame)).expect("an image");
+    let [image] = &arrays[..] else { unreachable!("one input") };
+    let header = String::from_utf8_lossy(&image.npy[10..128]);
+    assert!(image.name == "image" && header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (1,3,8,8,), }"), "{header}");
+    let values: Vec<f32> = image.npy[128..].as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let planes: Vec<f32> = values.chunks(64).map(|plane| plane.iter().sum::<f32>() / 64.0).collect();
+    let near = |(found, expected): (&f32, f32)| (found - expected).abs() < 1e-3;
+    assert!(planes.len() == 3 && planes.iter().zip([1.0, 0.0, 0.2]).all(near), "{planes:?}");
 }
 
 #[test]

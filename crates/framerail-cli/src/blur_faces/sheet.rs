@@ -58,6 +58,8 @@ pub struct ContactSheet {
     overwrite: bool,
     files: RunFiles,
     format: ImageFormat,
+    /// Caption of the second picture of a pair.
+    second: &'static str,
     candidates: Arc<Mutex<Candidates>>,
 }
 
@@ -71,7 +73,19 @@ impl ContactSheet {
             .map_err(|_| Failure::new(USAGE, format_args!("--contact-sheet {}: name a file that ends in .png or .jpg", path.display())))?;
         outputs::check(path, overwrite, files)?;
         let candidates = Candidates { seen: 0, stride: 1, kept: BTreeMap::new(), pool: FramePool::new(2 * KEPT) };
-        Ok(Self { path: path.to_owned(), overwrite, files: files.clone(), format, candidates: Arc::new(Mutex::new(candidates)) })
+        Ok(Self {
+            path: path.to_owned(),
+            overwrite,
+            files: files.clone(),
+            format,
+            second: "after",
+            candidates: Arc::new(Mutex::new(candidates)),
+        })
+    }
+
+    /// The same with another caption for the second picture of a pair.
+    pub fn with_second(self, second: &'static str) -> Self {
+        Self { second, ..self }
     }
 
     /// Callback for the edge into the stage that covers faces.
@@ -100,7 +114,7 @@ impl ContactSheet {
     /// `OUTPUT`.
     pub fn write(&self) -> Result<Option<&Path>, Failure> {
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-        let pictures = candidates.choose();
+        let pictures = candidates.choose(self.second);
         if pictures.is_empty() {
             return Ok(None);
         }
@@ -143,7 +157,7 @@ impl Candidates {
     }
 
     /// The thumbnails of up to [`FRAMES`] frames, spread evenly over the kept ones, alternating before and after.
-    fn choose(&mut self) -> Vec<SheetPicture> {
+    fn choose(&mut self, second: &str) -> Vec<SheetPicture> {
         let complete: Vec<(Key, Candidate)> =
             std::mem::take(&mut self.kept).into_iter().filter(|(_, candidate)| candidate.after.is_some()).collect();
         let wanted = spread(complete.len(), FRAMES);
@@ -151,7 +165,7 @@ impl Candidates {
         let pictures = chosen.flat_map(|(_, ((_, index), candidate))| {
             let caption = format!("frame {index}, {:.2} s", candidate.seconds);
             let before = SheetPicture { picture: candidate.before, caption };
-            [Some(before), candidate.after.map(|picture| SheetPicture { picture, caption: "after".into() })]
+            [Some(before), candidate.after.map(|picture| SheetPicture { picture, caption: second.to_owned() })]
         });
         pictures.flatten().collect()
     }

@@ -45,8 +45,9 @@ impl Kept {
 ///
 /// # Errors
 /// As a run of the clip; `INPUT` for one without a frame.
-pub fn frames_of(clip: &str, number: u32, wanted: usize, args: &RunArgs, shows_progress: bool) -> Result<Vec<Frame>, Failure> {
-    let text = format!("read {} device=cpu ! null", super::quoted(clip));
+pub fn frames_of(clip: &str, number: u32, wanted: usize, shows_progress: bool) -> Result<Vec<Frame>, Failure> {
+    let args = &RunArgs::internal();
+    let text = format!("read {} ! null", super::quoted(clip));
     let description = Description::parse(&text).map_err(|diagnostic| Failure::from(Diagnostics::from(diagnostic)))?;
     let mut planned = runner::link(&description, args, false, RunFiles::default())?.into_graph()?;
     let edge = planned.edges.first().map(|edge| edge.id);

@@ -26,7 +26,6 @@ use crate::{
     exit::{CommandResult, Failure, INPUT, INTERNAL, MODEL, OUTPUT, USAGE},
     interrupt, outputs,
     progress::Steps,
-    runner::RunArgs,
     terminal,
 };
 
@@ -40,8 +39,10 @@ Examples:
   framerail quantize centerface --clips day.mp4 -o models/centerface-int8.toml --min-recall 0.995
   framerail run 'read in.mp4 ! infer centerface precision=int8 ! save boxes.jsonl'
 
-Needs Python with `pip install onnxruntime onnx`. Half of the frames calibrate, the other half are compared, unless --check names clips
-for comparing. Choose footage like that which the model is to see: day and night, small and large objects.";
+Needs Python with `pip install onnxruntime onnx`. Half of the frames calibrate the model, the other half are compared,
+unless --check names other clips. Choose footage like that which the model will see: day and night, small and
+large objects. Meanwhile the model inputs of calibration take room in the folder for temporary files, TMPDIR:
+11 MB a frame at 1280x720.";
 
 /// Make an 8-bit integer model for the CPU, calibrated on your own footage
 ///
@@ -91,8 +92,9 @@ pub struct QuantizeCommand {
     /// Replace files that exist
     #[arg(long)]
     overwrite: bool,
-    #[command(flatten)]
-    run: RunArgs,
+    /// Show no progress bars
+    #[arg(long)]
+    no_progress: bool,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +167,12 @@ impl QuantizeCommand {
         let read = clips().flat_map(|clip| source_files(clip)).chain(float.files().map(Path::to_owned));
         read.into_iter().try_for_each(|file| files.read(&file)).map_err(|error| Failure::new(USAGE, error))?;
         [&card, &model].into_iter().try_for_each(|path| outputs::claim(path, self.overwrite, &files))?;
-        let sheet = self.contact_sheet.as_deref().map(|path| ContactSheet::new(path, self.overwrite, &files)).transpose()?;
+        let sheet = self
+            .contact_sheet
+            .as_deref()
+            .map(|path| ContactSheet::new(path, self.overwrite, &files))
+            .transpose()?
+            .map(|sheet| sheet.with_second("int8"));
 
         let mut work = Quantization::begin(self, float, messages)?;
         let candidate = work.search()?;
@@ -226,7 +233,7 @@ fn has_vnni() -> bool {
 impl<'a> Quantization<'a> {
     /// Reads the clips, runs the float32 model, and calibrates.
     fn begin(command: &'a QuantizeCommand, float: Predictor, messages: Messages) -> Result<Self, Failure> {
-        let shows_progress = !command.run.no_progress && !messages.quiet;
+        let shows_progress = !command.no_progress && !messages.quiet;
         let folder = tempfile::Builder::new().prefix("framerail-quantize-").tempdir();
         let folder = folder.map_err(|error| Failure::new(OUTPUT, format_args!("cannot create a temporary folder: {error}")))?;
         // Before hours of footage are read.
@@ -493,7 +500,7 @@ impl QuantizeCommand {
         let mut read = |clips: &[String]| {
             let mut frames = Vec::new();
             for clip in clips {
-                frames.push(footage::frames_of(clip, number, wanted, &self.run, shows_progress)?);
+                frames.push(footage::frames_of(clip, number, wanted, shows_progress)?);
                 number += 1;
             }
             Ok::<_, Failure>(frames)

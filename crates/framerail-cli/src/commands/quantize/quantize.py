@@ -45,7 +45,8 @@ class Quantizer:
     def __init__(self, folder: Path):
         self.folder = folder
         self.numpy, self.onnx, self.onnxruntime, self.tools, self.create_calibrator = load_tools()
-        self.inputs = json.loads((folder / "inputs.json").read_text())
+        self.inputs = []
+        self.layers = []
         self.float_model = folder / "float.onnx"
         self.ranges = None
 
@@ -60,6 +61,7 @@ class Quantizer:
 
     def prepare(self) -> dict:
         """Raises the operator set where scales for each channel need it, and folds batch norms into convolutions."""
+        self.inputs = json.loads((self.folder / "inputs.json").read_text())
         model = self.onnx.load(self.folder / "model.onnx")
         version = next((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), 0)
         if version < MIN_OPSET:

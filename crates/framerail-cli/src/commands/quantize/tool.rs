@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    fs::File,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
@@ -27,6 +28,8 @@ pub struct Tools {
     child: Child,
     questions: ChildStdin,
     answers: Receiver<String>,
+    /// What Python writes to standard error.
+    log: PathBuf,
 }
 
 impl Tools {
@@ -38,16 +41,12 @@ impl Tools {
         let program = python.map_or_else(usual_python, Path::to_owned);
         let script = folder.join("quantize.py");
         std::fs::write(&script, SCRIPT).map_err(|error| Failure::new(INTERNAL, format_args!("{}: {error}", script.display())))?;
-        let started = Command::new(&program)
-            .arg(&script)
-            .arg(folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| {
-                Failure::new(USAGE, format_args!("cannot start Python {}: {error}; name it with --python", program.display()))
-            });
+        let log = folder.join("python.log");
+        let errors = File::create(&log).map_err(|error| Failure::new(INTERNAL, format_args!("{}: {error}", log.display())))?;
+        let started =
+            Command::new(&program).arg(&script).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().map_err(
+                |error| Failure::new(USAGE, format_args!("cannot start Python {}: {error}; name it with --python", program.display())),
+            );
         let mut child = started?;
         let (Some(questions), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Failure::new(INTERNAL, "Python was started without pipes; please report it"));
@@ -59,7 +58,7 @@ impl Tools {
             .name("quantize".into())
             .spawn(read)
             .map_err(|error| Failure::new(INTERNAL, format_args!("cannot start a thread: {error}")))?;
-        let mut tools = Self { child, questions, answers };
+        let mut tools = Self { child, questions, answers, log };
         tools.answer(|| ()).map(|_| tools)
     }
 
@@ -83,8 +82,10 @@ impl Tools {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => {
                     let ended = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-                    let words = format!("Python ended without an answer ({ended}); is there enough memory? Try fewer --frames");
-                    return Err(Failure::new(MODEL, words));
+                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                    let last = log.lines().rfind(|line| !line.trim().is_empty());
+                    let last = last.unwrap_or("with too little memory, try fewer --frames");
+                    return Err(Failure::new(MODEL, format_args!("Python ended without an answer ({ended}): {last}")));
                 }
             };
             let mut answer: Value = serde_json::from_str(&line).unwrap_or_else(|_| json!({ "error": line }));
