@@ -1,16 +1,13 @@
 //! Batches filled by several threads and sent in order.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, mpsc::SyncSender},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use framerail_media::{MediaError, PageMemory, Slot, Slots};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
     Batch, FrameInfo, HostTensor, PictureShape, ReaderError, Tensor,
-    batches::{Made, Order},
+    batches::{Order, Outlet},
     host_memory::HostPool,
 };
 
@@ -25,7 +22,7 @@ pub(crate) struct Assembly {
     pool: HostPool,
     /// Number of batches, counted from the next one to send, whose memory may be in use.
     reach: usize,
-    sender: SyncSender<Made>,
+    outlet: Outlet,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -51,14 +48,14 @@ struct OpenBatch {
 }
 
 impl Assembly {
-    pub(crate) fn new(order: &Order, shape: PictureShape, pool: HostPool, reach: usize, sender: SyncSender<Made>) -> Self {
+    pub(crate) fn new(order: &Order, shape: PictureShape, pool: HostPool, reach: usize, outlet: Outlet) -> Self {
         Self {
             numbers: Arc::clone(&order.numbers),
             batch: order.batch.max(1),
             shape,
             pool,
             reach: reach.max(MIN_REACH),
-            sender,
+            outlet,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -146,7 +143,7 @@ impl Assembly {
             let turn = state.sent;
             let Some(batch) = state.complete.remove(&turn) else { break };
             drop(state);
-            let is_taken = self.sender.send(Ok(batch)).is_ok();
+            let is_taken = self.outlet.send(batch);
             state = self.state.lock();
             state.sent += 1;
             state.is_closed |= !is_taken;
@@ -178,7 +175,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::FrameStatus;
+    use crate::{FrameStatus, batches::Made};
 
     fn info(number: usize) -> FrameInfo {
         FrameInfo { number, pts: Pts(0), seconds: 0.0, duration_secs: 0.0, is_keyframe: false, status: FrameStatus::Ok }
@@ -188,7 +185,7 @@ mod tests {
         let (sender, receiver) = sync_channel(queue);
         let order = Order { numbers: numbers.into(), batch, queue };
         let shape = PictureShape { axes: [1, 1, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
-        (Assembly::new(&order, shape, HostPool::new(2), reach, sender), receiver)
+        (Assembly::new(&order, shape, HostPool::new(2), reach, Outlet::new(sender)), receiver)
     }
 
     proptest! {

@@ -12,12 +12,18 @@ use std::{
 use framerail_core::CancelToken;
 
 use crate::{
-    Batch, HostTensor, ReadMode, ReaderError, Tensor,
+    Batch, HostTensor, ReadMode, ReaderError, Selection, Tensor,
     frame_index::FrameIndex,
     host_cursor::adopt_first,
     host_engine::HostEngine,
+    plan, selection,
     streaming::{comes_in_pieces, stream},
-    video::{Fault, Target, Video},
+    video::{Fault, MAX_TRIES, Target, Video},
+};
+#[cfg(feature = "cuda")]
+use crate::{
+    device_engine::{CardMemory, DeviceEngine},
+    frame_index::Access,
 };
 
 /// Batch buffers that a reader keeps for reuse, in addition to those in its queue: one held by the caller and one being filled.
@@ -33,7 +39,6 @@ pub struct Batches {
     /// Dropped together with this value, which ends threads that wait for room in the queue.
     results: Option<Receiver<Made>>,
     taken: usize,
-    total: usize,
     queue: usize,
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
@@ -41,79 +46,241 @@ pub struct Batches {
     failure: Option<String>,
     /// Where batches made on the host are uploaded to.
     #[cfg(feature = "cuda")]
-    pub(crate) upload: Option<crate::device_engine::CardMemory>,
+    upload: Option<CardMemory>,
 }
 
-/// Progress of the threads, for error messages and cancellation.
+/// Progress of the threads, for the caller, for error messages and cancellation.
 #[derive(Default)]
-pub(crate) struct Progress {
+struct Progress {
     frame: AtomicUsize,
     is_stopped: AtomicBool,
+    /// Batches sent to the caller.
+    sent: AtomicUsize,
+    /// Batches that the selection makes, which changes with the index.
+    total: AtomicUsize,
 }
 
-impl Progress {
+/// Where a thread sends its batches.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    sender: SyncSender<Made>,
+    progress: Arc<Progress>,
+}
+
+impl Outlet {
+    pub(crate) fn new(sender: SyncSender<Made>) -> Self {
+        Self { sender, progress: Arc::default() }
+    }
+
+    /// Records the frame being decoded.
     pub(crate) fn at(&self, frame: usize) {
-        self.frame.store(frame, Ordering::Relaxed);
+        self.progress.frame.store(frame, Ordering::Relaxed);
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.progress.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Sends the next batch; returns whether the caller still takes batches.
+    pub(crate) fn send(&self, batch: Batch) -> bool {
+        let is_taken = self.sender.send(Ok(batch)).is_ok();
+        self.progress.sent.fetch_add(usize::from(is_taken), Ordering::Relaxed);
+        is_taken
     }
 }
 
-/// Which frames to put into batches, and how.
+/// Which frames to put into batches.
 pub(crate) struct Order {
     pub(crate) numbers: Arc<[usize]>,
     pub(crate) batch: usize,
     pub(crate) queue: usize,
 }
 
-impl Batches {
-    /// Batches decoded on the host, sequentially or GOP by GOP.
-    pub(crate) fn on_host(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, mode: ReadMode, order: Order) -> Self {
-        let video = &video.with_own_cancel();
+/// The caller's request, from which an [`Order`] follows once the frames are known.
+pub(crate) struct BatchRequest {
+    pub(crate) selection: Selection,
+    pub(crate) batch: usize,
+    pub(crate) drop_last: bool,
+    pub(crate) mode: ReadMode,
+    pub(crate) queue: usize,
+}
+
+impl BatchRequest {
+    fn numbers(&self, video: &Video, index: &FrameIndex) -> Result<Arc<[usize]>, ReaderError> {
+        let mut numbers = selection::of_video(&self.selection, index.times(), || video.source_name())?;
+        if self.drop_last {
+            numbers.truncate(numbers.len() / self.batch * self.batch);
+        }
+        Ok(numbers.into())
+    }
+}
+
+/// The GPU that receives the batches.
+#[cfg(feature = "cuda")]
+pub(crate) struct BatchCard {
+    pub(crate) memory: CardMemory,
+    /// Whether it decodes the video too.
+    pub(crate) decodes: bool,
+}
+
+/// There is none without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+pub(crate) type BatchCard = std::convert::Infallible;
+
+/// Makes the batches of a request on one thread, and begins again where it stands when the index turns out wrong.
+struct Maker {
+    video: Arc<Video>,
+    index: Arc<FrameIndex>,
+    target: Target,
+    request: BatchRequest,
+    numbers: Arc<[usize]>,
+    outlet: Outlet,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "there is none"))]
+    card: Option<BatchCard>,
+}
+
+impl Maker {
+    fn run(&mut self) -> Result<(), ReaderError> {
+        let mut fault = Fault::IndexWrong;
+        for _ in 0..=MAX_TRIES {
+            let sent = self.sent_frames();
+            let order = Order {
+                numbers: self.numbers.get(sent..).unwrap_or_default().into(),
+                batch: self.request.batch,
+                queue: self.request.queue,
+            };
+            let Err(found) = self.make(&order) else { return Ok(()) };
+            if self.outlet.is_stopped() {
+                return Ok(());
+            }
+            fault = match found {
+                Fault::OtherKind if !self.target.is_seen => {
+                    adopt_first(&self.video, &mut self.target).map_err(|fault| self.video.error_of(fault))?;
+                    Fault::OtherKind
+                }
+                found => {
+                    self.repair(found)?;
+                    Fault::IndexWrong
+                }
+            };
+        }
+        Err(self.video.error_of(fault))
+    }
+
+    /// Makes the batches of an order, on the GPU or on the host, GOP by GOP or from the first frame to the last.
+    fn make(&self, order: &Order) -> Result<(), Fault> {
+        let Self { video, index, target, outlet, .. } = self;
+        let mode = plan::mode(self.request.mode, index, &order.numbers);
+        #[cfg(feature = "cuda")]
+        if let Some(card) = self.card.as_ref().filter(|card| card.decodes && index.access == Access::ByTime) {
+            let mut engine = DeviceEngine::new(video, index, target, &card.memory)?;
+            if mode == ReadMode::Stream {
+                return engine.stream(order, outlet);
+            }
+            return each_alone(order, outlet, |numbers| engine.read(numbers));
+        }
         // Rising frames in pieces are decoded ahead, and GOPs without wanted frames are skipped.
         let is_stream =
             mode == ReadMode::Stream || (order.numbers.is_sorted() && comes_in_pieces(video, index, target, &order.numbers, order.batch));
-        let channel = sync_channel(order.queue.max(1));
-        let (of_video, index) = (Arc::clone(video), Arc::clone(index));
-        let make = move |target: &Target, sender: &SyncSender<Made>, order: &Order, progress: &Arc<Progress>| {
-            if is_stream {
-                stream(&of_video, &index, target, order, sender, progress)
-            } else {
-                seek(&of_video, &index, target, order, sender, progress)
-            }
-        };
-        Self::spawn(video, target, order, channel, make)
+        if is_stream {
+            return stream(video, index, target, order, outlet);
+        }
+        let mut engine = HostEngine::new(video, index, target, ReadMode::Seek);
+        let shape = target.shape();
+        each_alone(order, outlet, |numbers| {
+            let mut memory = video.memory.buffer(shape.bytes() * numbers.len())?;
+            let frames = engine.read(numbers, memory.as_mut_slice())?;
+            Ok(Batch { tensor: Tensor::Host(HostTensor::new(numbers.len(), shape.clone(), memory)), frames })
+        })
     }
 
-    /// Batches decoded on a GPU, GOP by GOP or sequentially.
-    #[cfg(feature = "cuda")]
-    pub(crate) fn on_card(
+    /// Replaces a wrong index, provided that the frames sent so far are the same by the new one.
+    fn repair(&mut self, fault: Fault) -> Result<(), ReaderError> {
+        let index = self.index.repaired(fault, &self.video.input, &self.video.frames).map_err(|fault| self.video.error_of(fault))?;
+        let index = Arc::new(index);
+        self.video.offer(&index);
+        let numbers = self.request.numbers(&self.video, &index)?;
+        let sent = self.numbers.get(..self.sent_frames()).unwrap_or_default();
+        let pts = |index: &FrameIndex, number: usize| index.frames.get(number).map(|frame| frame.pts);
+        let is_same = numbers.starts_with(sent) && sent.iter().all(|number| pts(&self.index, *number) == pts(&index, *number));
+        if !is_same {
+            let reason = "the packet index does not match the decoded frames, and frames that were already returned have other numbers; \
+                          read again: the frames are counted now";
+            return Err(self.video.failed(reason));
+        }
+        self.outlet.progress.total.store(numbers.len().div_ceil(self.request.batch), Ordering::Relaxed);
+        (self.index, self.numbers) = (index, numbers);
+        Ok(())
+    }
+
+    fn sent_frames(&self) -> usize {
+        (self.outlet.progress.sent.load(Ordering::Relaxed) * self.request.batch).min(self.numbers.len())
+    }
+}
+
+/// Makes each batch separately.
+fn each_alone(order: &Order, outlet: &Outlet, mut read: impl FnMut(&[usize]) -> Result<Batch, Fault>) -> Result<(), Fault> {
+    for numbers in order.numbers.chunks(order.batch) {
+        outlet.at(numbers.first().copied().unwrap_or(0));
+        if outlet.is_stopped() || !outlet.send(read(numbers)?) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Batches {
+    /// Starts a thread that makes the batches of a request. `request.batch` is at least 1.
+    ///
+    /// # Errors
+    /// `OutOfRange`, `BadOption`.
+    pub(crate) fn new(
         video: &Arc<Video>,
-        index: &Arc<FrameIndex>,
+        index: Arc<FrameIndex>,
         target: &Target,
-        mode: ReadMode,
-        order: Order,
-        memory: crate::device_engine::CardMemory,
-    ) -> Self {
-        let video = &video.with_own_cancel();
-        let channel = sync_channel(order.queue.max(1));
-        let (of_video, index) = (Arc::clone(video), Arc::clone(index));
-        let make = move |target: &Target, sender: &SyncSender<Made>, order: &Order, progress: &Arc<Progress>| {
-            let mut engine = crate::device_engine::DeviceEngine::new(&of_video, &index, target, &memory)?;
-            if mode == ReadMode::Stream {
-                return engine.stream(order, sender, progress);
-            }
-            for numbers in order.numbers.chunks(order.batch.max(1)) {
-                progress.at(numbers.first().copied().unwrap_or(0));
-                if progress.is_stopped() || sender.send(Ok(engine.read(numbers)?)).is_err() {
-                    return Ok(());
-                }
-            }
-            Ok(())
+        request: BatchRequest,
+        card: Option<BatchCard>,
+    ) -> Result<Self, ReaderError> {
+        let numbers = request.numbers(video, &index)?;
+        let video = video.with_own_cancel();
+        let (sender, results) = sync_channel(request.queue.max(1));
+        let outlet = Outlet::new(sender);
+        let (queue, progress) = (request.queue, Arc::clone(&outlet.progress));
+        progress.total.store(numbers.len().div_ceil(request.batch), Ordering::Relaxed);
+        #[cfg(feature = "cuda")]
+        let upload = card.as_ref().map(|card| card.memory.clone());
+        let mut maker = Maker {
+            video: Arc::clone(&video),
+            index,
+            target: target.clone(),
+            request,
+            numbers,
+            outlet,
+            card,
         };
-        Self::spawn(video, target, order, channel, make)
+        let spawned = std::thread::Builder::new().name("batches".into()).spawn(move || {
+            if let Err(error) = maker.run()
+                && !maker.outlet.is_stopped()
+            {
+                // The receiver may be gone.
+                let _ = maker.outlet.sender.send(Err(error));
+            }
+        });
+        let (thread, failure) = match spawned {
+            Ok(thread) => (Some(thread), None),
+            Err(error) => (None, Some(format!("{}: cannot start a thread: {error}; read fewer files at once", video.source_name()))),
+        };
+        Ok(Self {
+            video,
+            results: Some(results),
+            taken: 0,
+            queue,
+            progress,
+            thread,
+            failure,
+            #[cfg(feature = "cuda")]
+            upload,
+        })
     }
 
     /// Moves a batch made on the host to the reader's output device.
@@ -126,75 +293,32 @@ impl Batches {
         Ok(batch)
     }
 
-    /// Starts a thread that makes batches and sends them in order. If the first frame differs in size or format from the header, the thread
-    /// starts again with the values of the frame.
-    fn spawn(
-        video: &Arc<Video>,
-        target: &Target,
-        order: Order,
-        (sender, results): (SyncSender<Made>, Receiver<Made>),
-        mut make: impl FnMut(&Target, &SyncSender<Made>, &Order, &Arc<Progress>) -> Result<(), Fault> + Send + 'static,
-    ) -> Self {
-        let total = order.numbers.len().div_ceil(order.batch.max(1));
-        let (queue, progress) = (order.queue, Arc::new(Progress::default()));
-        let (of_thread, at, mut target) = (Arc::clone(video), Arc::clone(&progress), target.clone());
-        let spawned = std::thread::Builder::new().name("batches".into()).spawn(move || {
-            let mut made = make(&target, &sender, &order, &at);
-            if let Err(Fault::OtherKind) = made {
-                made = adopt_first(&of_thread, &mut target).and_then(|_| make(&target, &sender, &order, &at));
-            }
-            if let Err(fault) = made {
-                let error = of_thread.error_of(fault);
-                if !at.is_stopped() {
-                    // The receiver may be gone.
-                    let _ = sender.send(Err(error));
-                }
-            }
-        });
-        let (thread, failure) = match spawned {
-            Ok(thread) => (Some(thread), None),
-            Err(error) => (None, Some(format!("{}: cannot start a thread: {error}; read fewer files at once", video.source_name()))),
-        };
-        Self {
-            video: Arc::clone(video),
-            results: Some(results),
-            taken: 0,
-            total,
-            queue,
-            progress,
-            thread,
-            failure,
-            #[cfg(feature = "cuda")]
-            upload: None,
-        }
-    }
-
     /// Cancelling this token ends the threads. For callers that cannot drop this value because another thread waits on it.
     pub fn cancel_token(&self) -> CancelToken {
         self.video.input.cancel.clone()
     }
 
-    /// Number of batches not yet returned.
+    /// Number of batches not yet returned. It changes when reading shows that the index was wrong.
     pub fn remaining(&self) -> usize {
-        self.total - self.taken
+        self.total().saturating_sub(self.taken)
     }
 
-    /// The next batch; `None` on timeout.
-    fn wait(&self) -> Option<Made> {
-        let Some(results) = &self.results else { return Some(Err(ReaderError::Closed)) };
+    fn total(&self) -> usize {
+        self.progress.total.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next batch.
+    fn wait(&self) -> Result<Made, RecvTimeoutError> {
+        let Some(results) = &self.results else { return Err(RecvTimeoutError::Disconnected) };
         match self.video.timeout {
-            None => Some(results.recv().unwrap_or(Err(ReaderError::Closed))),
-            Some(timeout) => match results.recv_timeout(timeout) {
-                Ok(made) => Some(made),
-                Err(RecvTimeoutError::Disconnected) => Some(Err(ReaderError::Closed)),
-                Err(RecvTimeoutError::Timeout) => None,
-            },
+            None => results.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(timeout) => results.recv_timeout(timeout),
         }
     }
 
     fn timeout(&self) -> ReaderError {
         let at = self.progress.frame.load(Ordering::Relaxed);
-        let state = format!("waiting for batch {} of {}; decoding frame {at}", self.taken, self.total);
+        let state = format!("waiting for batch {} of {}; decoding frame {at}", self.taken, self.total());
         self.video.deadline().error(state)
     }
 }
@@ -203,22 +327,27 @@ impl Iterator for Batches {
     type Item = Result<Batch, ReaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.taken >= self.total {
+        if self.remaining() == 0 {
             return None;
         }
         if let Some(reason) = self.failure.take() {
-            self.taken = self.total;
+            self.taken = self.total();
             return Some(Err(ReaderError::Failed { reason }));
         }
-        // The batch may still arrive: the caller decides whether to wait again.
-        let Some(made) = self.wait() else { return Some(Err(self.timeout())) };
-        let made = made.and_then(|batch| self.placed(batch));
+        let made = match self.wait() {
+            Ok(made) => made.and_then(|batch| self.placed(batch)),
+            // A repaired index may hold fewer frames.
+            Err(RecvTimeoutError::Disconnected) if self.remaining() == 0 => return None,
+            Err(RecvTimeoutError::Disconnected) => Err(ReaderError::Closed),
+            // The batch may still arrive: the caller decides whether to wait again.
+            Err(RecvTimeoutError::Timeout) => return Some(Err(self.timeout())),
+        };
         match &made {
             Ok(batch) => {
                 self.taken += 1;
                 self.video.counters.deliver(&batch.frames);
             }
-            Err(_) => self.taken = self.total,
+            Err(_) => self.taken = self.total(),
         }
         Some(made)
     }
@@ -243,28 +372,77 @@ impl Drop for Batches {
     }
 }
 
-/// Makes each batch separately, by seeking.
-fn seek(
-    video: &Arc<Video>,
-    index: &Arc<FrameIndex>,
-    target: &Target,
-    order: &Order,
-    sender: &SyncSender<Made>,
-    progress: &Progress,
-) -> Result<(), Fault> {
-    let mut engine = HostEngine::new(video, index, target, ReadMode::Seek);
-    let shape = target.shape();
-    for numbers in order.numbers.chunks(order.batch.max(1)) {
-        progress.at(numbers.first().copied().unwrap_or(0));
-        if progress.is_stopped() {
-            return Ok(());
-        }
-        let mut memory = video.memory.buffer(shape.bytes() * numbers.len())?;
-        let frames = engine.read(numbers, memory.as_mut_slice())?;
-        let batch = Batch { tensor: Tensor::Host(HostTensor::new(numbers.len(), shape.clone(), memory)), frames };
-        if sender.send(Ok(batch)).is_err() {
-            return Ok(());
+#[cfg(test)]
+mod tests {
+    use framerail_testkit::{Clip, ClipSpec, Codec, Container};
+
+    use super::*;
+    use crate::{
+        IndexSource, ReaderOptions, VideoReader,
+        frame_index::{FramePlace, NOWHERE},
+    };
+
+    const FRAMES: usize = 32;
+
+    fn clip() -> Clip {
+        ClipSpec::new(Codec::H264, Container::Mkv).frames(FRAMES as u32).b_frames(2).gop(8).make()
+    }
+
+    /// A reader whose index was changed.
+    fn reader(clip: &Clip, mode: ReadMode, change: fn(&mut Vec<FramePlace>)) -> VideoReader {
+        let options = ReaderOptions { mode, threads: 2, ..ReaderOptions::new(clip.path().to_string_lossy()) };
+        let mut reader = VideoReader::open(options).expect("readable");
+        let index = reader.frame_index().expect("an index");
+        let mut frames = index.frames.clone();
+        change(&mut frames);
+        reader.adopt_kept(FrameIndex::new(IndexSource::Cache, index.access, index.packets.clone(), frames, index.starts.clone()));
+        reader
+    }
+
+    /// Adds a frame that no packet shows.
+    fn add(frames: &mut Vec<FramePlace>) {
+        let pts = frames[20].pts + 1;
+        frames.insert(21, FramePlace { pts, duration: 0, place: NOWHERE, is_keyframe: false });
+    }
+
+    fn leave_out(frames: &mut Vec<FramePlace>) {
+        frames.remove(20);
+    }
+
+    fn move_times(frames: &mut Vec<FramePlace>) {
+        frames.iter_mut().skip(20).for_each(|frame| frame.pts += 1);
+    }
+
+    #[test]
+    fn an_index_that_turns_out_wrong_is_repaired_while_batches_are_made() {
+        let clip = clip();
+        let truth: Vec<_> = reader(&clip, ReadMode::Auto, |_| {}).times().expect("an index").iter().map(|time| time.pts).collect();
+        assert_eq!(truth.len(), FRAMES);
+        for mode in [ReadMode::Auto, ReadMode::Seek, ReadMode::Stream] {
+            for (name, change) in [("added", add as fn(&mut Vec<FramePlace>)), ("left out", leave_out), ("moved", move_times)] {
+                let mut reader = reader(&clip, mode, change);
+                let mut found = Vec::new();
+                for made in reader.batches(Selection::All, 5, false).expect("batches") {
+                    let batch = made.unwrap_or_else(|error| panic!("{mode:?}, {name}: {error}"));
+                    found.extend(batch.frames.iter().map(|frame| (frame.number, frame.pts)));
+                }
+                let expected: Vec<_> = truth.iter().copied().enumerate().collect();
+                assert_eq!(found, expected, "{mode:?}, {name}");
+                assert_eq!(reader.num_frames().expect("an index"), FRAMES, "the reader takes the repaired index");
+            }
         }
     }
-    Ok(())
+
+    #[test]
+    fn frames_that_were_returned_under_other_numbers_are_an_error_and_the_next_read_is_right() {
+        let clip = clip();
+        let mut reader = reader(&clip, ReadMode::Auto, add);
+        let backward: Vec<usize> = (0..=FRAMES).rev().collect();
+        let made: Vec<_> = reader.batches(Selection::List(backward), 4, false).expect("batches").collect();
+        let error = made.into_iter().find_map(Result::err).expect("one of the frames does not exist");
+        assert!(matches!(error, ReaderError::OutOfRange { .. } | ReaderError::Failed { .. }), "{error}");
+        let backward: Vec<usize> = (0..FRAMES).rev().collect();
+        let made = reader.batches(Selection::List(backward), 4, false).expect("batches");
+        assert_eq!(made.map(|batch| batch.expect("a batch").frames.len()).sum::<usize>(), FRAMES);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, mpsc::SyncSender},
+    sync::Arc,
 };
 
 use framerail_core::DeviceSurface;
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
     batch::PictureShape,
-    batches::{Made, Order, Progress},
+    batches::{Order, Outlet},
     card_slots::{CardSlots, InPlace, Place, Places},
     device::{DecodingCard, check, in_turn, setups},
     device_pieces::{DevicePicture, DevicePieces, DeviceSetup},
@@ -290,13 +290,13 @@ impl DeviceEngine {
     }
 
     /// Sends batches of rising frames, decoded ahead as far as memory allows.
-    pub(crate) fn stream(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
-        let done = self.stream_batches(order, sender, progress);
+    pub(crate) fn stream(&mut self, order: &Order, outlet: &Outlet) -> Result<(), Fault> {
+        let done = self.stream_batches(order, outlet);
         self.slots.end();
         done
     }
 
-    fn stream_batches(&mut self, order: &Order, sender: &SyncSender<Made>, progress: &Progress) -> Result<(), Fault> {
+    fn stream_batches(&mut self, order: &Order, outlet: &Outlet) -> Result<(), Fault> {
         let mut unique = order.numbers.to_vec();
         unique.dedup();
         self.frames.frames.begin(&unique);
@@ -315,8 +315,8 @@ impl DeviceEngine {
             let mut gathering = self.gathering(batch, numbers.len())?;
             let mut frames = Vec::with_capacity(numbers.len());
             for (place, number) in numbers.iter().enumerate() {
-                progress.at(*number);
-                if progress.is_stopped() {
+                outlet.at(*number);
+                if outlet.is_stopped() {
                     return Ok(());
                 }
                 while last.as_ref().is_none_or(|(shown, ..)| shown < number) {
@@ -345,7 +345,7 @@ impl DeviceEngine {
                 frames.push(self.video.info(self.frames.index(), *number, *status)?);
             }
             self.count();
-            if sender.send(Ok(gathering.batch(frames))).is_err() {
+            if !outlet.send(gathering.batch(frames)) {
                 return Ok(());
             }
         }

@@ -8,7 +8,7 @@ use framerail_media::{
     facts::{FactsReader, PacketFacts, RandomAccess},
 };
 
-use crate::{FrameTime, IndexSource};
+use crate::{FrameTime, IndexSource, ReaderError, video::Fault};
 
 /// Number of packets within which the first displayed frame is found.
 const FIRST_PACKETS: usize = 16;
@@ -163,8 +163,24 @@ impl FrameIndex {
         Ok(Self::new(IndexSource::Decoded, access, scan.packets, frames, starts))
     }
 
+    /// A better index, after a fault has shown that this one is wrong; `Err` with the fault if it shows something else. A chain of such
+    /// repairs ends with [`FrameIndex::counted`].
+    pub(crate) fn repaired(self: &std::sync::Arc<Self>, fault: Fault, options: &InputOptions, pool: &FramePool) -> Result<Self, Fault> {
+        match fault {
+            // The container's tables or a cached index list packets that do not exist.
+            Fault::Error(ReaderError::Media(MediaError::Damaged { .. }))
+                if matches!(self.source, IndexSource::Container | IndexSource::Cache) =>
+            {
+                Ok(Self::scan(options, pool)?)
+            }
+            Fault::IndexWrong if self.source == IndexSource::Decoded => Ok(self.counted()),
+            Fault::IndexWrong => Ok(Self::decode(options, pool)?),
+            fault => Err(fault),
+        }
+    }
+
     /// The same frames, reached from the start only.
-    pub(crate) fn counted(self: &std::sync::Arc<Self>) -> Self {
+    fn counted(self: &std::sync::Arc<Self>) -> Self {
         Self::new(self.source, Access::Counted, self.packets.clone(), self.frames.clone(), vec![0])
     }
 

@@ -1,6 +1,9 @@
 //! Resolves selections to frame numbers.
 
-use crate::{FrameTime, Selection};
+use crate::{FrameTime, ReaderError, Selection};
+
+/// Tolerance in seconds when matching a time to a frame: sums of seconds are rounded.
+pub(crate) const ROUNDING_SECS: f64 = 1e-7;
 
 /// Maximum frames of one selection; larger selections are rejected as mistakes.
 const MAX_FRAMES: f64 = (1_u64 << 32) as f64;
@@ -14,8 +17,20 @@ pub(crate) enum Wrong {
     Range(String),
 }
 
+/// The frame numbers of a selection of a video.
+pub(crate) fn of_video(
+    selection: &Selection,
+    times: &[FrameTime],
+    source_name: impl FnOnce() -> String,
+) -> Result<Vec<usize>, ReaderError> {
+    numbers(selection, times, ROUNDING_SECS).map_err(|wrong| match wrong {
+        Wrong::Option(name, reason) => ReaderError::BadOption { name, reason },
+        Wrong::Range(reason) => ReaderError::OutOfRange { source_name: source_name(), reason },
+    })
+}
+
 /// The frame numbers of a selection, in its order.
-pub(crate) fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
+fn numbers(selection: &Selection, times: &[FrameTime], rounding: f64) -> Result<Vec<usize>, Wrong> {
     let frames = times.len();
     match selection {
         Selection::All => Ok((0..frames).collect()),

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use crate::{
     CpuPieces, FrameInfo, FrameStatus, IndexSource, MakeDecoder, ParallelDecoder, PieceCounts, PiecePlan, ReadMode, ReaderError,
     assembly::Assembly,
-    batches::{KEPT_BATCHES, Made, Order, Progress},
+    batches::{KEPT_BATCHES, Order, Outlet},
     frame_index::{Access, FrameIndex},
     host_cursor::{Found, HostCursor},
     host_engine::{HostEngine, check_kind, status_of},
@@ -45,14 +45,7 @@ struct Work {
 }
 
 /// Decodes from the first frame to the last.
-pub(crate) fn stream(
-    video: &Arc<Video>,
-    index: &Arc<FrameIndex>,
-    target: &Target,
-    order: &Order,
-    sender: &SyncSender<Made>,
-    progress: &Arc<Progress>,
-) -> Result<(), Fault> {
+pub(crate) fn stream(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, order: &Order, outlet: &Outlet) -> Result<(), Fault> {
     let mut unique = order.numbers.to_vec();
     unique.dedup();
     let plan = plan_of(video, index, target, &unique, order.batch);
@@ -62,7 +55,7 @@ pub(crate) fn stream(
         Err(_) => (0, (video.threads / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS)),
     };
     video.memory.set_keep(order.queue + KEPT_BATCHES + reach);
-    let assembly = Arc::new(Assembly::new(order, target.shape(), video.memory.clone(), reach, sender.clone()));
+    let assembly = Arc::new(Assembly::new(order, target.shape(), video.memory.clone(), reach, outlet.clone()));
     let supply = match plan {
         Ok(plan) => {
             let (pieces, name) = (plan.pieces, video.source_name());
@@ -74,7 +67,7 @@ pub(crate) fn stream(
             Supply::Cursor(HostCursor::new(video, index, plan::threads_alone(video.threads))?)
         }
     };
-    let mut decoding = Streaming { video, index, target: target.clone(), order, progress, supply, unique, at: 0, last: None };
+    let mut decoding = Streaming { video, index, target: target.clone(), order, outlet, supply, unique, at: 0, last: None };
     let outcome = std::thread::scope(|scope| {
         let (work, orders) = sync_channel(converters * FRAMES_AHEAD);
         let orders = Arc::new(Mutex::new(orders));
@@ -94,7 +87,7 @@ struct Streaming<'a> {
     index: &'a Arc<FrameIndex>,
     target: Target,
     order: &'a Order,
-    progress: &'a Progress,
+    outlet: &'a Outlet,
     supply: Supply,
     /// The wanted frames, without duplicates.
     unique: Vec<usize>,
@@ -127,8 +120,8 @@ impl<'a> Streaming<'a> {
             }
             for same in numbers.chunk_by(|a, b| a == b) {
                 let number = same.first().copied().unwrap_or(0);
-                self.progress.at(number);
-                if self.progress.is_stopped() {
+                self.outlet.at(number);
+                if self.outlet.is_stopped() {
                     return Ok(());
                 }
                 let shown = match self.last.take() {

@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use framerail_core::{Frame, FramePool};
 use framerail_media::{DecoderSetup, Input, InputOptions, MediaError};
+use parking_lot::Mutex;
 
 use crate::{
     FrameInfo, FrameStatus, IndexSource, OnError, OutputOptions, ReaderError,
@@ -19,6 +20,9 @@ use crate::{
     host_memory::HostPool,
     host_pictures::{FrameKind, picture_shape},
 };
+
+/// Number of attempts when the file does not match its header or index.
+pub(crate) const MAX_TRIES: usize = 4;
 
 /// Why a read failed.
 pub(crate) enum Fault {
@@ -58,8 +62,8 @@ pub(crate) struct Video {
     /// For frames that must be copied (rotated or converted frames).
     pub(crate) frames: FramePool,
     pub(crate) memory: HostPool,
-    /// A thread found that the index is wrong.
-    pub(crate) is_index_wrong: Arc<AtomicBool>,
+    /// A better index, built by a thread that found the reader's index wrong, until the reader takes it.
+    pub(crate) repaired: Arc<Mutex<Option<Arc<FrameIndex>>>>,
     /// Incremented whenever the index of the video changes.
     pub(crate) version: Arc<AtomicU64>,
 }
@@ -114,16 +118,18 @@ impl Video {
         Ok(FrameInfo { pts: frame.pts, seconds: frame.seconds(), duration_secs, is_keyframe: frame.is_keyframe, ..info })
     }
 
-    /// Converts a fault to an error, for threads that cannot recover; a wrong index is rebuilt by the next call.
+    /// Passes a better index on to the reader.
+    pub(crate) fn offer(&self, index: &Arc<FrameIndex>) {
+        *self.repaired.lock() = Some(Arc::clone(index));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Converts a fault that nothing repairs to an error.
     pub(crate) fn error_of(&self, fault: Fault) -> ReaderError {
         match fault {
             Fault::Error(error) => error,
             Fault::OtherKind => self.failed("the size or format changes before the first frame"),
-            Fault::IndexWrong => {
-                self.is_index_wrong.store(true, Ordering::Relaxed);
-                self.version.fetch_add(1, Ordering::Release);
-                self.failed("the packet index does not match the decoded frames; read again, and frames will be counted")
-            }
+            Fault::IndexWrong => self.failed("the packet index does not match the decoded frames"),
         }
     }
 
@@ -140,7 +146,7 @@ impl Video {
         Ok(crate::Tensor::Cuda(uploaded))
     }
 
-    fn failed(&self, reason: &str) -> ReaderError {
+    pub(crate) fn failed(&self, reason: &str) -> ReaderError {
         ReaderError::Failed { reason: format!("{}: {reason}", self.source_name()) }
     }
 

@@ -11,7 +11,7 @@ use framerail_media::{Decoded, Decoder, Input, InputOptions, MediaError, PacketK
 use crate::{
     Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape,
     ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
-    batches::{KEPT_BATCHES, Order},
+    batches::{BatchRequest, KEPT_BATCHES},
     frame_index::{self, Access, FrameIndex},
     host_cursor::adopt_first,
     host_engine::{HostEngine, check_kind, status_of},
@@ -19,19 +19,15 @@ use crate::{
     host_pictures::{FrameKind, HostPictures, check_output},
     index_cache::CacheEntry,
     plan, selection,
-    video::{Fault, Target, Video},
+    video::{Fault, MAX_TRIES, Target, Video},
 };
 #[cfg(feature = "cuda")]
 use crate::{
     ReadDevice,
+    batches::BatchCard,
     device::may_work_on_cpu,
     device_engine::{self, CardMemory, DeviceEngine},
 };
-
-/// Number of attempts when the file does not match its header or index.
-const MAX_TRIES: usize = 4;
-/// Tolerance in seconds when matching a time to a frame: sums of seconds are rounded.
-const ROUNDING_SECS: f64 = 1e-7;
 
 /// Reads frames of one video stream by number, by time or in sequence, as dense batches.
 ///
@@ -49,8 +45,6 @@ pub struct VideoReader {
     fresh: Option<Input>,
     index: Option<Arc<FrameIndex>>,
     engine: Option<HostEngine>,
-    /// Whether the index was built by decoding because the packets do not identify their frames.
-    is_decoded: bool,
     #[cfg(feature = "cuda")]
     card: Option<Card>,
 }
@@ -108,7 +102,7 @@ impl VideoReader {
             counters: Default::default(),
             frames: FramePool::new(threads + 2),
             memory: HostPool::new(options.queue + KEPT_BATCHES),
-            is_index_wrong: Default::default(),
+            repaired: Default::default(),
             version: Default::default(),
         };
         let target = Target { output: options.output.clone(), kind, is_seen: false };
@@ -124,7 +118,6 @@ impl VideoReader {
             fresh: Some(input),
             index: None,
             engine: None,
-            is_decoded: false,
             #[cfg(feature = "cuda")]
             card,
         })
@@ -218,7 +211,7 @@ impl VideoReader {
     /// `OutOfRange`, and as [`VideoReader::times`].
     pub fn frame_at(&mut self, secs: f64) -> Result<usize, ReaderError> {
         let index = self.index()?;
-        selection::frame_at(index.times(), secs, ROUNDING_SECS).map_err(|reason| self.out_of_range(reason))
+        selection::frame_at(index.times(), secs, selection::ROUNDING_SECS).map_err(|reason| self.out_of_range(reason))
     }
 
     /// Reads frames by number, in the order requested; duplicates are allowed.
@@ -282,24 +275,13 @@ impl VideoReader {
         if batch == 0 {
             return Err(ReaderError::BadOption { name: "batch", reason: "give at least 1".into() });
         }
-        let mut numbers = self.select(&selection)?;
-        if drop_last {
-            numbers.truncate(numbers.len() / batch * batch);
-        }
         let index = self.index()?;
-        let mode = plan::mode(self.options.mode, &index, &numbers);
-        let order = Order { numbers: numbers.into(), batch, queue: self.options.queue };
+        let request = BatchRequest { selection, batch, drop_last, mode: self.options.mode, queue: self.options.queue };
         #[cfg(feature = "cuda")]
-        if let Some(card) = &self.card {
-            let memory = card.memory.clone();
-            if self.metadata.fallback.is_none() && index.access == Access::ByTime {
-                return Ok(Batches::on_card(&self.video, &index, &self.target, mode, order, memory));
-            }
-            let mut batches = Batches::on_host(&self.video, &index, &self.target, mode, order);
-            batches.upload = Some(memory);
-            return Ok(batches);
-        }
-        Ok(Batches::on_host(&self.video, &index, &self.target, mode, order))
+        let card = self.card.as_ref().map(|card| BatchCard { memory: card.memory.clone(), decodes: self.metadata.fallback.is_none() });
+        #[cfg(not(feature = "cuda"))]
+        let card = None;
+        Batches::new(&self.video, index, &self.target, request, card)
     }
 
     /// Reads frames decoded on the GPU; `None` when the host must decode, with the reason recorded.
@@ -346,10 +328,7 @@ impl VideoReader {
     /// `OutOfRange`, `BadOption`, and as [`VideoReader::times`].
     pub fn select(&mut self, selection: &Selection) -> Result<Vec<usize>, ReaderError> {
         let index = self.index()?;
-        selection::numbers(selection, index.times(), ROUNDING_SECS).map_err(|wrong| match wrong {
-            selection::Wrong::Option(name, reason) => ReaderError::BadOption { name, reason },
-            selection::Wrong::Range(reason) => self.out_of_range(reason),
-        })
+        selection::of_video(selection, index.times(), || self.video.source_name())
     }
 
     /// Statistics so far of this reader and its batches.
@@ -434,13 +413,14 @@ impl VideoReader {
     /// Retries a read after fixing what can be fixed: a wrong header or a wrong index.
     fn retried<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Fault>) -> Result<T, ReaderError> {
         for _ in 0..MAX_TRIES {
-            match read(self) {
-                Ok(done) => return Ok(done),
-                // The container's tables or a cached index list packets that do not exist: scan the packets instead.
-                Err(Fault::Error(ReaderError::Media(MediaError::Damaged { .. }))) if self.trusts_tables() => self.scan_packets()?,
-                Err(Fault::Error(error)) => return Err(error),
-                Err(Fault::OtherKind) => self.look_at_first()?,
-                Err(Fault::IndexWrong) => self.count_frames()?,
+            match (read(self), &self.index) {
+                (Ok(done), _) => return Ok(done),
+                (Err(Fault::OtherKind), _) => self.look_at_first()?,
+                (Err(fault), Some(index)) => {
+                    let repaired = index.repaired(fault, &self.video.input, &self.video.frames);
+                    self.adopt_repaired(Arc::new(repaired.map_err(|fault| self.video.error_of(fault))?));
+                }
+                (Err(fault), None) => return Err(self.video.error_of(fault)),
             }
         }
         Err(self.video.error_of(Fault::IndexWrong))
@@ -464,26 +444,9 @@ impl VideoReader {
         Ok(())
     }
 
-    fn trusts_tables(&self) -> bool {
-        self.index.as_ref().is_some_and(|index| matches!(index.source, IndexSource::Container | IndexSource::Cache))
-    }
-
-    fn scan_packets(&mut self) -> Result<(), ReaderError> {
-        let index = FrameIndex::scan(&self.video.input, &self.video.frames)?;
+    fn adopt_repaired(&mut self, index: Arc<FrameIndex>) {
         self.keep(CacheEntry::of(&self.options.cache, &self.video.input), &index);
         self.adopt(index);
-        Ok(())
-    }
-
-    /// Replaces the index by one built by decoding; if that was wrong too, counts frames from the start.
-    fn count_frames(&mut self) -> Result<(), ReaderError> {
-        let index = match self.index.take() {
-            Some(index) if self.is_decoded => index.counted(),
-            _ => FrameIndex::decode(&self.video.input, &self.video.frames)?,
-        };
-        self.keep(CacheEntry::of(&self.options.cache, &self.video.input), &index);
-        self.adopt(index);
-        Ok(())
     }
 
     fn forget_engines(&mut self) {
@@ -501,7 +464,7 @@ impl VideoReader {
 
     /// Uses a stored index.
     pub(crate) fn adopt_kept(&mut self, index: FrameIndex) {
-        self.adopt(index);
+        self.adopt(Arc::new(index));
     }
 
     /// A newly opened input at its first packet.
@@ -510,7 +473,7 @@ impl VideoReader {
         self.fresh.take().map_or_else(|| self.video.open(), Ok)
     }
 
-    fn adopt(&mut self, index: FrameIndex) {
+    fn adopt(&mut self, index: Arc<FrameIndex>) {
         let times = index.times();
         self.metadata.num_frames = Some(index.len());
         self.metadata.index_source = index.source;
@@ -521,14 +484,14 @@ impl VideoReader {
             self.metadata.end_secs = end;
         }
         self.forget_engines();
-        self.is_decoded |= index.source == IndexSource::Decoded;
-        self.index = Some(Arc::new(index));
+        self.index = Some(index);
         self.video.version.fetch_add(1, Ordering::Release);
     }
 
     fn index(&mut self) -> Result<Arc<FrameIndex>, ReaderError> {
-        if self.video.is_index_wrong.swap(false, Ordering::Relaxed) {
-            self.count_frames()?;
+        let repaired = self.video.repaired.lock().take();
+        if let Some(index) = repaired {
+            self.adopt_repaired(index);
         }
         if let Some(index) = &self.index {
             return Ok(Arc::clone(index));
@@ -545,7 +508,7 @@ impl VideoReader {
             Some(index) => index,
             None => self.exact_index(input)?,
         };
-        self.adopt(index);
+        self.adopt(Arc::new(index));
         self.index.clone().ok_or(ReaderError::Closed)
     }
 
