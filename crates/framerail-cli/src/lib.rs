@@ -11,6 +11,7 @@ mod logging;
 mod outputs;
 mod progress;
 mod runner;
+mod source_argument;
 mod summary;
 mod terminal;
 mod watch;

@@ -2,9 +2,13 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    ffi::OsStr,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::symlink},
+};
 
-use common::Place;
+use common::{Place, SMALL};
 use framerail_testkit::{Cli, CliOutput, Clip, ClipSpec, Codec, Container, damage, ffprobe_frames, real_clip};
 
 fn clip() -> Clip {
@@ -73,6 +77,19 @@ fn bad_inputs_end_with_3() {
         refused(&place, run(&place, &format!("read {name} ! write out.mp4")), 3, &[name, words]);
         refused(&place, place.framerail().args(["blur-faces", "-q", name, "-o", "out.mp4"]), 3, &[name, words]);
     }
+}
+
+#[test]
+fn names_that_are_not_utf8_are_taken_as_arguments() {
+    let place = Place::new();
+    let name = OsStr::from_bytes(b"not \xff utf-8.mp4");
+    fs::copy(ClipSpec::default().frames(2).make().path(), place.path("a.mp4")).expect("copied");
+    fs::rename(place.path("a.mp4"), place.path("").join(name)).expect("renamed");
+    place.framerail().args([OsStr::new("probe"), name]).run().assert_success();
+    let output = OsStr::from_bytes(b"\xfe.mp4");
+    let options = ["blur-faces", "-q", SMALL[0], SMALL[1], "-o"].map(OsStr::new);
+    place.framerail().args(options.into_iter().chain([output, name])).run().assert_success();
+    assert!(place.path("").join(output).is_file());
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::{fs, io::Read, net::TcpListener, thread};
 
 use common::{Place, carphone, wait_until};
-use framerail_testkit::{ClipSpec, damage, ffprobe_packets};
+use framerail_testkit::{AudioCodec, ClipSpec, Codec, Container, damage, damage::Kind, ffprobe_packets};
 use serde_json::Value;
 
 #[test]
@@ -185,6 +185,88 @@ fn damage_fails_only_when_strict() {
     let place = Place::new();
     place.framerail().args(["run", &text]).run().assert_success();
     place.framerail().args(["run", "--strict", &text]).run().assert_code(7).assert_stderr_contains("the input was damaged: ");
+}
+
+/// Counters of `read` that mean that something was lost or repaired.
+const DAMAGE: [&str; 11] = [
+    "container_errors",
+    "decode_errors",
+    "frames_dropped",
+    "frames_lost",
+    "frames_repaired",
+    "images_missing",
+    "packets_corrupt",
+    "packets_dropped",
+    "packets_lost",
+    "sources_ended_early",
+    "timestamps_repaired",
+];
+
+/// A sample; `FRAMERAIL_DAMAGE_SEEDS` tries every kind of damage with that many seeds on each clip.
+#[test]
+fn strict_fails_exactly_when_something_was_lost() {
+    let seeds: Option<u64> = std::env::var("FRAMERAIL_DAMAGE_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let place = Place::new();
+    let strict = |name: &str| {
+        let text = format!("read {name} ! null");
+        let output = place.framerail().args(["run", "-q", "--strict", &text, "--stats", "stats.json", "--overwrite"]).run();
+        let code = output.code.expect("an exit code");
+        let read = fs::read(place.path("stats.json")).ok().filter(|_| code == 0 || code == 7).map(|bytes| {
+            let stats: Value = serde_json::from_slice(&bytes).expect("JSON");
+            let counters = &stats["stages"][0]["counters"];
+            let is_damaged = DAMAGE.iter().any(|name| counters[*name].as_u64().expect(name) > 0);
+            (stats["stages"][0]["frames_out"].as_u64().expect("a count"), is_damaged)
+        });
+        (code, read)
+    };
+    let clips =
+        [(Codec::H264, Container::Mp4), (Codec::Mpeg4, Container::Avi), (Codec::Mjpeg, Container::Mkv), (Codec::H264, Container::Ts)];
+    for (at, (codec, container)) in clips.into_iter().enumerate() {
+        let clip = ClipSpec::new(codec, container).frames(20).gop(5).make();
+        let intact = fs::read(clip.path()).expect("made");
+        let name = format!("clip.{}", clip.path().extension().expect("an ending").display());
+        fs::write(place.path(&name), &intact).expect("written");
+        assert_eq!(strict(&name), (0, Some((20, false))), "{name} is intact");
+        let kinds = Kind::ALL.into_iter().skip(at).step_by(if seeds.is_some() { 1 } else { 4 });
+        for (kind, seed) in kinds.flat_map(|kind| (0..seeds.unwrap_or(1)).map(move |seed| (kind, seed))) {
+            fs::write(place.path(&name), kind.applied(&intact, seed)).expect("written");
+            let (code, read) = strict(&name);
+            let Some((frames, is_damaged)) = read else {
+                assert_eq!(code, 3, "{name}, {kind:?} {seed}");
+                continue;
+            };
+            assert_eq!(code == 7, is_damaged, "{name}, {kind:?} {seed}");
+            // A broadcast has no end, so frames that are cut off are not missed.
+            let counts_frames = container != Container::Ts || kind != Kind::Half;
+            assert!(code == 7 || frames == 20 || !counts_frames, "{name}, {kind:?} {seed}: {frames} frames and no word");
+        }
+    }
+}
+
+/// Encoders delay audio by a few milliseconds: this is the usual case, and nobody has to know.
+#[test]
+fn streams_that_start_a_few_milliseconds_apart_are_no_notice() {
+    let place = Place::new();
+    let clip = ClipSpec::default().frames(25).audio(AudioCodec::Aac).make();
+    for (offset, name) in [("0.023", "late.mp4"), ("-0.023", "early.mkv"), ("0", "plain.ts")] {
+        let output = std::process::Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-y", "-i"])
+            .arg(clip.path())
+            .args(["-itsoffset", offset, "-i"])
+            .arg(clip.path())
+            .args(["-map", "0:v", "-map", "1:a", "-c", "copy"])
+            .arg(place.path(name))
+            .status();
+        assert!(output.expect("ffmpeg is installed").success());
+        let text = format!("read {name} ! tee ( write {name}.mp4 preset=ultrafast ) ( write {name}.mkv preset=ultrafast )");
+        let output = place.framerail().args(["run", "-q", "--strict", &text, "--stats", "stats.json", "--overwrite"]).run();
+        output.assert_success();
+        assert_eq!(output.stderr, "", "{name}");
+        let stats: Value = serde_json::from_slice(&fs::read(place.path("stats.json")).expect("written")).expect("JSON");
+        for stage in stats["stages"].as_array().expect("stages") {
+            assert!(stage["notices"].as_array().expect("notices").is_empty(), "{name}: {stage}");
+        }
+    }
 }
 
 #[test]

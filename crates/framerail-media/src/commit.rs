@@ -157,7 +157,11 @@ pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
         Ok(found) if found.is_dir() => Err(MediaError::Io { path: shown(), reason: "is a folder; name a file in it".into() }),
         Ok(found) if found.is_file() && !rules.overwrite => Err(MediaError::Exists { path: shown() }),
         Ok(_) => Ok(()),
-        Err(_) => check_folder(path, folder_of(&resolved(path))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            check_folder(path, folder_of(&resolved(path)))
+        }
+        // No file can have this name: it is too long, or links to itself.
+        Err(error) => Err(MediaError::io(path, &error)),
     }
 }
 

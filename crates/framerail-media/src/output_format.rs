@@ -18,7 +18,8 @@ impl OutputFormat {
             let wanted = av::c_string(name);
             // SAFETY: a zero-terminated name; formats are static.
             let format = unsafe { ffi::av_guess_format(wanted.as_ptr(), ptr::null(), ptr::null()).as_ref() };
-            return format.map(Self).ok_or_else(|| {
+            // Such as `mkv` for `matroska`.
+            return format.map(Self).or_else(|| Self::of_ending(name)).ok_or_else(|| {
                 let names = version::muxers();
                 let nearest = nearest(name, names.iter().map(String::as_str));
                 MediaError::BadOption { name: name.to_owned(), reason: "FFmpeg writes no container of this name".into(), nearest }
@@ -31,14 +32,18 @@ impl OutputFormat {
             };
             return Err(MediaError::BadOption { name: shown, reason, nearest: None });
         };
-        let file = av::c_string(&format!("x.{}", extension.to_string_lossy().to_ascii_lowercase()));
-        // SAFETY: a zero-terminated name; formats are static.
-        let format = unsafe { ffi::av_guess_format(ptr::null(), file.as_ptr(), ptr::null()).as_ref() };
-        format.map(Self).ok_or_else(|| {
+        Self::of_ending(&extension.to_string_lossy()).ok_or_else(|| {
             let reason =
                 format!("FFmpeg knows no container for .{}; use .mp4, .mkv or another, or give the format", extension.to_string_lossy());
             MediaError::BadOption { name: shown, reason, nearest: None }
         })
+    }
+
+    /// The container of files with this ending.
+    fn of_ending(ending: &str) -> Option<Self> {
+        let file = av::c_string(&format!("x.{}", ending.to_ascii_lowercase()));
+        // SAFETY: a zero-terminated name; formats are static.
+        unsafe { ffi::av_guess_format(ptr::null(), file.as_ptr(), ptr::null()).as_ref() }.map(Self)
     }
 
     /// For FFmpeg's calls.

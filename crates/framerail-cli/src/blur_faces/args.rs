@@ -9,7 +9,7 @@ use framerail::{
     presets::{Cover, CoverShape, HoldFor},
 };
 
-use crate::runner::RunArgs;
+use crate::{runner::RunArgs, source_argument::source_argument};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +40,7 @@ Ctrl-C finishes the output file up to that point; a second Ctrl-C discards it.
 #[command(after_help = EXAMPLES)]
 pub struct BlurFacesCommand {
     /// Files, folders (all videos and images in them, without subfolders), patterns, URLs
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required = true, value_name = "INPUT", value_parser = source_argument())]
     pub inputs: Vec<String>,
     /// Output file; for several inputs a folder, which is created if it is missing [default: beside the input]
     #[arg(short, long, value_name = "OUT")]

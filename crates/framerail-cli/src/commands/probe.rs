@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use crate::{
     exit::{CommandResult, Failure, INPUT, RESOURCE},
-    interrupt, outputs, terminal,
+    interrupt, outputs,
+    source_argument::source_argument,
+    terminal,
 };
 
 /// Show the container, streams, colour and rotation of files
@@ -20,7 +22,7 @@ use crate::{
 #[command(after_help = "Examples:\n  framerail probe in.mp4\n  framerail probe --count --json clips/*.mp4")]
 pub struct ProbeCommand {
     /// Video, audio or image files, or URLs
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_parser = source_argument())]
     files: Vec<String>,
     /// Print JSON: an object for one file, a list for several
     #[arg(long)]

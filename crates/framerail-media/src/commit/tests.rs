@@ -141,6 +141,19 @@ fn names_up_to_255_bytes_of_any_kind_are_written() {
 }
 
 #[test]
+fn names_that_no_file_can_have_are_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    symlink("loop.mp4", folder.path().join("loop.mp4")).expect("linked");
+    for (name, words) in [(format!("{}.mp4", "n".repeat(252)), "name too long"), ("loop.mp4".into(), "symbolic links")] {
+        let path = folder.path().join(name);
+        let error = check(&path, &rules(true)).expect_err("refused").to_string();
+        assert!(error.to_lowercase().contains(words), "{error}");
+        assert!(OutputFile::create(&path, &rules(true)).is_err());
+    }
+    assert_eq!(file_names(folder.path()), ["loop.mp4"]);
+}
+
+#[test]
 fn folders_are_made_and_go_again_when_nothing_comes() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("a/b/c.mp4");
