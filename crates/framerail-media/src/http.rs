@@ -26,7 +26,7 @@ mod flow;
 mod reach;
 
 pub use client::HttpOptions;
-use flow::Flow;
+use flow::{Flow, WholeBody};
 
 /// Bytes that are fetched and cached together.
 const BLOCK_BYTES: u64 = 1024 * 1024;
@@ -107,7 +107,7 @@ impl SourceFactory for HttpSource {
         let response = self.shared.ask(Some((0, BLOCK_BYTES)))?;
         let Some(range) = client::range(&response).filter(|range| range.start == 0) else {
             let whole = if client::is_part(&response) { self.shared.ask(None)? } else { response };
-            return Ok(OpenSource::Stream(Box::new(whole.into_body().into_reader())));
+            return Ok(OpenSource::Stream(Box::new(WholeBody::new(whole))));
         };
         let facts = Facts { size_bytes: range.size_bytes, entity_tag: client::entity_tag(&response) };
         let size_bytes = facts.size_bytes;
@@ -152,7 +152,7 @@ impl SourceFactory for Nested {
     fn open(&self) -> io::Result<OpenSource> {
         let response = self.file.shared.ask(self.range)?;
         let is_part = client::is_part(&response);
-        let mut body = response.into_body().into_reader();
+        let mut body = WholeBody::new(response);
         if let Some((start, end)) = self.range {
             if !is_part {
                 // The server does not support ranges.

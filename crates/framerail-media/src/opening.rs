@@ -9,6 +9,7 @@
 use std::{
     ffi::CStr,
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
     ptr,
     sync::OnceLock,
@@ -52,6 +53,8 @@ const PLAYLIST_ENDINGS: [(&str, &str); 6] =
 const SCHEMES: [(&str, &str); 6] =
     [("rtp", "rtp"), ("rtsp", "rtsp"), ("rtsps", "rtsp"), ("sap", "sap"), ("satip", "rtsp"), ("srtp", "rtp")];
 
+/// First bytes of a concat script.
+const SCRIPT_START: &[u8; 8] = b"ffconcat";
 /// Largest concat script that is read.
 const MAX_SCRIPT_BYTES: u64 = 4 << 20;
 
@@ -260,8 +263,19 @@ fn check_script(path: &Path, options: &InputOptions) -> Result<(), MediaError> {
         if !is_inside && !options.allow.outside {
             return refuse(format!("it names {shown}, which is outside its folder; allow=outside permits that"));
         }
+        if is_script(&folder.join(&name)) {
+            return refuse(format!("it names {shown}, another concat script; name that script's files"));
+        }
     }
     Ok(())
+}
+
+/// Whether FFmpeg would take a file for a concat script: a script inside a script may name itself, or files that nobody has checked.
+fn is_script(path: &Path) -> bool {
+    let mut start = [0; SCRIPT_START.len()];
+    let mut is_read = || fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    // Opening a named pipe would wait for its writer.
+    fs::metadata(path).is_ok_and(|found| found.is_file()) && is_read() && start == *SCRIPT_START
 }
 
 /// Options that make FFmpeg verify a server's certificate; none for URLs without certificates.

@@ -130,6 +130,13 @@ fn concat_scripts_open_their_folder_alone() {
         let error = refused(&options(&script));
         assert!(error.contains("it names"), "{outside}: {error}");
     }
+    // A script that names itself would be opened without end; one inside another names files that are not checked.
+    fs::write(at(&public, "inner.ts"), "ffconcat version 1.0\nfile link.ts\n").expect("written");
+    for inner in ["inner.ts", "all.ffconcat"] {
+        fs::write(&script, format!("ffconcat version 1.0\nfile {inner}\n")).expect("written");
+        let error = refused(&options(&script));
+        assert!(error.contains("another concat script"), "{error}");
+    }
     // A disguised playlist inside a script.
     fs::write(&script, "ffconcat version 1.0\nfile list.mp4\n").expect("written");
     assert!(MediaReader::open(&options(&script), &FramePool::new(2)).is_err());

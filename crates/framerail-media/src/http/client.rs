@@ -153,6 +153,9 @@ impl Failure {
         match error {
             Error::Io(error) => match error.downcast::<rustls::Error>() {
                 Ok(error) => Self::of_tls(&error),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Self::transient(io::Error::new(error.kind(), "the server closed the connection early"))
+                }
                 Err(error) => Self::transient(error),
             },
             Error::Rustls(error) => Self::of_tls(&error),

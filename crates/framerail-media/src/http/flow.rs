@@ -6,6 +6,21 @@ use ureq::{Body, BodyReader, http::Response};
 
 use super::client::Failure;
 
+/// The body of a response, from start to end; its errors are worded for users.
+pub(super) struct WholeBody(BodyReader<'static>);
+
+impl WholeBody {
+    pub(super) fn new(response: Response<Body>) -> Self {
+        Self(response.into_body().into_reader())
+    }
+}
+
+impl Read for WholeBody {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| Failure::of_io(error).error)
+    }
+}
+
 /// Bytes of a file as they arrive.
 pub(super) struct Flow {
     body: BodyReader<'static>,
