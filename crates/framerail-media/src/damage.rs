@@ -22,10 +22,10 @@ pub struct Damage {
     pub frames_lost: u64,
     /// Frames that could not be used (out of memory, size out of range, unknown format).
     pub frames_dropped: u64,
-    /// Frames whose timestamp was missing, a duplicate or backward, and was repaired.
+    /// Frames whose timestamp was a duplicate or backward, and was repaired.
     pub timestamps_repaired: u64,
-    /// Frames of a stream without timestamps, such as raw H.264, which are timed by the frame rate, and the last frame of MPEG-PS. Not
-    /// damage.
+    /// Frames without a timestamp, which follow the frame before: all of raw H.264, and some of MPEG-PS, which FFmpeg cannot derive from
+    /// their neighbours. Not damage.
     pub timestamps_absent: u64,
     /// Errors that the decoder returned, and packets with errors that produced no frame.
     pub decode_errors: u64,

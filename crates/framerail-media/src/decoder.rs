@@ -165,8 +165,6 @@ pub struct Decoder {
     /// Where the stream can be decoded from: errors of earlier packets are not counted as damage.
     starts_at: StartsAt,
     breaks: Vec<Option<i64>>,
-    /// A frame had a timestamp.
-    is_timed: bool,
     threads: usize,
     pictures: Option<PicturePool>,
     /// Of the current context; dropped after it.
@@ -189,8 +187,6 @@ pub struct Decoder {
     /// Parameters of the next codec, which takes over when the current decoder is drained.
     successor: Option<(Parameters, av::AvPacket)>,
     facts: Option<FactsReader>,
-    skips_nonreference: bool,
-    packets_skipped: u64,
 }
 
 impl Decoder {
@@ -216,7 +212,6 @@ impl Decoder {
             under_way: VecDeque::new(),
             starts_at: StartsAt::Unknown,
             breaks: Vec::new(),
-            is_timed: false,
             threads: setup.threads,
             pictures: setup.pictures.clone(),
             pool_use,
@@ -234,8 +229,6 @@ impl Decoder {
             has_exif: false,
             successor: None,
             facts: FactsReader::new(&setup.parameters),
-            skips_nonreference: false,
-            packets_skipped: 0,
         })
     }
 
@@ -256,17 +249,6 @@ impl Decoder {
         self.under_way.clear();
         self.log.take_up_to(self.sent);
         self.starts_at = StartsAt::Unknown;
-    }
-
-    /// Skips packets from now on whose frames no other frame refers to: use it on the way to a wanted frame. The remaining frames
-    /// are unchanged. [`FactsReader`] finds these packets; nothing is skipped for codecs that it does not support.
-    pub fn set_skip_nonreference(&mut self, is_on: bool) {
-        self.skips_nonreference = is_on;
-    }
-
-    /// Packets skipped because of [`Decoder::set_skip_nonreference`].
-    pub fn packets_skipped(&self) -> u64 {
-        self.packets_skipped
     }
 
     /// Sends a packet, or the end (`None`), after which [`Decoder::receive`] drains the remaining frames.
@@ -290,10 +272,6 @@ impl Decoder {
         let facts = self.facts.as_mut().map(|facts| facts.read(packet));
         if std::mem::take(&mut self.is_at_start) {
             self.begin_at(packet, facts);
-        }
-        if self.skips_nonreference && facts.is_some_and(|facts| facts.is_disposable()) {
-            self.packets_skipped += 1;
-            return Ok(());
         }
         self.send_raw(Some(&packet.packet));
         Ok(())
@@ -455,10 +433,7 @@ impl Decoder {
         let surface = self.turned(surface, turn, &color)?;
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
-        self.is_timed |= pts.is_some();
-        // If only some packets have timestamps (MPEG-PS), FFmpeg derives the ones in between, but not the last frame's.
-        let is_absent = !self.is_timed || (pts.is_none() && self.is_draining);
-        let count = if is_absent { &mut self.damage.timestamps_absent } else { &mut self.damage.timestamps_repaired };
+        let count = if pts.is_none() { &mut self.damage.timestamps_absent } else { &mut self.damage.timestamps_repaired };
         *count += u64::from(stamp.is_repaired);
         self.next_index += 1;
         Ok(Some(Frame {

@@ -37,6 +37,8 @@ const MAX_FAILED_READS: u32 = 64;
 const MAX_SEARCH_READS: u32 = 1_000_000;
 /// A step back of the DTS, in seconds, that means that a transport stream's clock was reset.
 const CLOCK_STEP_SECS: f64 = 1.0;
+/// Fewer bytes than this behind the last packet are not media, such as the closing boundary of a multipart stream.
+const TAIL_BYTES: u64 = 64;
 /// Tolerance for seconds that were rounded to microseconds.
 const SECONDS_TOLERANCE: f64 = 2e-6;
 
@@ -68,7 +70,7 @@ pub struct Input {
 
 enum Source {
     Container {
-        container: Container,
+        container: Box<Container>,
         video: usize,
         /// Container stream of each side stream; `None` for chapters.
         sides: Vec<Option<usize>>,
@@ -126,6 +128,28 @@ impl Input {
         }
     }
 
+    /// An input of which nothing was read.
+    fn new(source: Source, options: &InputOptions, interrupt: Arc<Interrupt>, info: StreamInfo, parameters: Parameters) -> Self {
+        Self {
+            source,
+            options: options.clone(),
+            interrupt,
+            info,
+            parameters,
+            coded_rotation: Rotation::None,
+            damage: Damage::default(),
+            start: None,
+            end: None,
+            progress: Progress::default(),
+            pending: VecDeque::new(),
+            is_at_end: false,
+            unplaced: DemuxerNotes::default(),
+            breaks: Vec::new(),
+            stated_frames: None,
+            still: None,
+        }
+    }
+
     fn open_webp(options: &InputOptions, interrupt: Arc<Interrupt>) -> Result<Self, MediaError> {
         let animation = match &options.custom {
             Some(custom) => {
@@ -134,24 +158,11 @@ impl Input {
             }
             None => WebpAnimation::open_file(options)?,
         };
-        let mut input = Self {
-            info: animation.info(options),
-            parameters: animation.parameters()?,
-            stated_frames: Some(animation.frames()),
-            damage: Damage { container_errors: u64::from(animation.is_damaged()), ..Damage::default() },
-            source: Source::Webp(Box::new(animation)),
-            options: options.clone(),
-            interrupt,
-            coded_rotation: Rotation::None,
-            start: None,
-            end: None,
-            progress: Progress::default(),
-            pending: VecDeque::new(),
-            is_at_end: false,
-            unplaced: DemuxerNotes::default(),
-            breaks: Vec::new(),
-            still: None,
-        };
+        let (info, parameters) = (animation.info(options), animation.parameters()?);
+        let (frames, is_damaged) = (animation.frames(), animation.is_damaged());
+        let mut input = Self::new(Source::Webp(Box::new(animation)), options, interrupt, info, parameters);
+        input.stated_frames = Some(frames);
+        input.damage.container_errors = u64::from(is_damaged);
         input.set_selection(0.0);
         Ok(input)
     }
@@ -203,24 +214,10 @@ impl Input {
         let stated_frames = container.stream(video).and_then(|stream| stated_frames(&container, stream, is_header_only));
         let unplaced = container.take_opening_notes();
         let still = container.still_head().map(|head| StillTags::of_bytes(&head));
-        let mut input = Self {
-            source: Source::Container { container, video, sides },
-            options: options.clone(),
-            interrupt,
-            info,
-            parameters,
-            coded_rotation,
-            damage: Damage::default(),
-            start: None,
-            end: None,
-            progress: Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() },
-            pending: VecDeque::new(),
-            is_at_end: false,
-            unplaced,
-            breaks: Vec::new(),
-            still,
-            stated_frames,
-        };
+        let progress = Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() };
+        let source = Source::Container { container: Box::new(container), video, sides };
+        let input = Self::new(source, options, interrupt, info, parameters);
+        let mut input = Self { coded_rotation, progress, unplaced, still, stated_frames, ..input };
         input.set_selection(origin);
         input.seek_to_start()?;
         Ok(input)
@@ -253,24 +250,11 @@ impl Input {
         info.duration_secs = Some(list.paths.len() as f64 / rate.as_f64());
         info.frames_estimate = Some(list.paths.len() as u64);
         info.bit_rate = None;
-        let mut input = Self {
-            damage: Damage { images_missing: list.missing, ..Damage::default() },
-            stated_frames: Some(list.paths.len() as u64),
-            unplaced: DemuxerNotes::default(),
-            breaks: Vec::new(),
-            still: None,
-            source: Source::Images { list, codec: parameters.get().codec_id },
-            options: options.clone(),
-            interrupt,
-            info,
-            parameters,
-            coded_rotation,
-            start: None,
-            end: None,
-            progress: Progress::default(),
-            pending: VecDeque::new(),
-            is_at_end: false,
-        };
+        let (missing, frames) = (list.missing, list.paths.len() as u64);
+        let source = Source::Images { list, codec: parameters.get().codec_id };
+        let mut input = Self { coded_rotation, ..Self::new(source, options, interrupt, info, parameters) };
+        input.damage.images_missing = missing;
+        input.stated_frames = Some(frames);
         input.set_selection(0.0);
         Ok(input)
     }
@@ -415,7 +399,8 @@ impl Input {
 
     fn next_of_container(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Source::Container { container, video, sides } = &mut self.source else { return Ok(None) };
-        let (mut failed, mut position) = (0, container.position());
+        let began = container.position();
+        let (mut failed, mut position, mut is_silent) = (0, began, false);
         log::take_last_error();
         loop {
             let mut packet = AvPacket::new();
@@ -439,13 +424,21 @@ impl Input {
                 if may_go_on && failed < limit {
                     if code == ffi::AVERROR_INVALIDDATA && self.unplaced.errors == 0 {
                         self.unplaced.errors = 1;
+                        is_silent = true;
                     }
                     continue;
                 }
                 if let Some(error) = container.source_error() {
                     return Err(error);
                 }
-                let unplaced = std::mem::take(&mut self.unplaced);
+                let mut unplaced = std::mem::take(&mut self.unplaced);
+                let left = container.position().saturating_sub(began);
+                if is_silent && left < TAIL_BYTES {
+                    unplaced.errors = 0;
+                }
+                // Some demuxers report that they cannot read where nothing is left to be read.
+                let is_at_end = left == 0 && container.io_error().is_none() && container.size_bytes() == Some(began);
+                let code = if is_at_end { ffi::AVERROR_EOF } else { code };
                 let is_cut = ["prematurely", "runcating"].iter().any(|words| unplaced.first.contains(words));
                 self.stated_frames = self.stated_frames.or_else(|| ending::stated_frames(container));
                 self.progress.fragments = if self.progress.was_sought { None } else { ending::fragments(container, *video) };
@@ -472,7 +465,8 @@ impl Input {
             };
             let base = container.stream(index).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
             self.progress.note(&packet, kind, base);
-            self.progress.last_is_corrupt = packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0;
+            let is_marked = packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0;
+            self.progress.last_is_corrupt = self.unplaced.corrupt_streams.remove(&index) || is_marked;
             self.damage.packets_corrupt += u64::from(self.progress.last_is_corrupt);
             if let Some(count) = self.progress.packets.get_mut(index) {
                 *count += 1;
@@ -486,7 +480,8 @@ impl Input {
                 self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
             }
             if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt) {
-                self.damage.container_errors += std::mem::take(&mut self.unplaced).errors;
+                self.damage.container_errors += std::mem::take(&mut self.unplaced.errors);
+                self.unplaced.first.clear();
                 packet.set_break();
             }
             return Ok(Some(InputPacket { kind, packet, new_parameters: None }));

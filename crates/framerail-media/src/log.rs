@@ -24,14 +24,31 @@ static SECRETS: ForkSafe<Vec<String>> = ForkSafe::new(Vec::new());
 const DECODER_WARNINGS: &[&str] = &["EOI missing", "did not contain a complete image", "Found EOI before any SOF"];
 /// Decoder errors that also occur in intact streams: after a cut, at an open GOP, or with a missing reference frame.
 const HARMLESS_DECODER_ERRORS: &[&str] = &["co located POCs unavailable", "mmco: unref short failure", "get_buffer() failed"];
-/// Demuxer warnings that mean that media was skipped.
+/// Demuxer warnings, and messages below, that mean that media was skipped.
 const DEMUXER_WARNINGS: &[&str] = &[
     "Failed to open segment",
     "failed too many times, skipping",
     "expired from playlists",
     "Failed to open fragment",
     "PES packet size mismatch",
+    // MXF, GXF, NSV.
+    "sync lost",
+    // WTV.
+    "broken chunk",
+    // GXF.
+    "packet missing",
+    // Tables of MP4.
+    "reached eof, corrupted",
+    // ASF.
+    "freeing incomplete packet",
+    // NUT.
+    "syncing from",
 ];
+/// Beginnings of the formats of those messages that FFmpeg logs for debugging only. Others of that level are too many to be formatted.
+#[cfg(target_arch = "x86_64")]
+const DEMUXER_DEBUGGING: &[&[u8]] = &[b"syncing from"];
+/// Demuxer warning for a packet with missing bytes. FFmpeg's parsers do not pass the packet's own mark on in every case.
+const PACKET_CORRUPT: &str = "Packet corrupt (stream = ";
 /// FFmpeg's HTTP message when a server closes a connection without having stated a length, which is a normal end.
 const END_WITHOUT_LENGTH: &str = "should be 18446744073709551615";
 
@@ -51,6 +68,8 @@ pub(crate) struct DemuxerNotes {
     pub(crate) errors: u64,
     /// Packets that a network transport reported missing.
     pub(crate) packets_lost: u64,
+    /// Streams with packets that lack bytes.
+    pub(crate) corrupt_streams: BTreeSet<usize>,
     /// The first error's text.
     pub(crate) first: String,
     /// A server closed a connection without having stated a length.
@@ -62,6 +81,7 @@ impl DemuxerNotes {
     pub(crate) fn add(&mut self, later: DemuxerNotes) {
         self.errors += later.errors;
         self.packets_lost += later.packets_lost;
+        self.corrupt_streams.extend(later.corrupt_streams);
         self.ended_without_length |= later.ended_without_length;
         if self.first.is_empty() {
             self.first = later.first;
@@ -82,6 +102,7 @@ impl DemuxerNotes {
             self.packets_lost += count;
             return;
         }
+        self.corrupt_streams.extend(text.strip_prefix(PACKET_CORRUPT).and_then(|rest| rest.split(',').next()?.parse::<usize>().ok()));
         if level <= ffi::AV_LOG_ERROR || is_among(text, DEMUXER_WARNINGS) {
             self.errors += 1;
             if self.first.is_empty() {
@@ -290,7 +311,10 @@ fn note(hear: impl FnOnce(&mut DemuxerNotes)) {
 unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *const libc::c_char, arguments: *mut ffi::__va_list_tag) {
     let is_error = level <= ffi::AV_LOG_ERROR;
     let is_wanted = level <= ffi::AV_LOG_VERBOSE && log::log_enabled!(target: "ffmpeg", log::Level::Debug);
-    if level > ffi::AV_LOG_WARNING && !is_wanted {
+    // SAFETY: FFmpeg's formats are zero-terminated.
+    let format_text = unsafe { std::ffi::CStr::from_ptr(format) }.to_bytes();
+    let may_mean_loss = level <= ffi::AV_LOG_INFO || DEMUXER_DEBUGGING.iter().any(|start| format_text.starts_with(start));
+    if !may_mean_loss && !is_wanted {
         return;
     }
     let mut line = [0 as libc::c_char; 512];
@@ -304,7 +328,7 @@ unsafe extern "C" fn receive(object: *mut libc::c_void, level: i32, format: *con
     if is_wanted {
         log::debug!(target: "ffmpeg", "{text}");
     }
-    if level > ffi::AV_LOG_WARNING || text.is_empty() {
+    if !may_mean_loss || text.is_empty() {
         return;
     }
     let words = text.rsplit("] ").next().unwrap_or(&text);
@@ -340,7 +364,9 @@ mod tests {
         assert_eq!((notes.packets_lost, notes.errors), (12, 0));
         notes.hear(ffi::AV_LOG_WARNING, "Failed to open segment 3 of playlist 0");
         notes.hear(ffi::AV_LOG_ERROR, "File ended prematurely");
+        notes.hear(ffi::AV_LOG_WARNING, "Packet corrupt (stream = 2, dts = 5400)");
         assert_eq!((notes.errors, notes.first.as_str()), (2, "Failed to open segment 3 of playlist 0"));
+        assert!(notes.corrupt_streams.into_iter().eq([2]));
     }
 
     #[test]

@@ -132,10 +132,11 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
     }
     let context = container.get();
     let is_from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
-    let own = av::timestamp(stream.duration).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
+    let in_secs = |ticks| av::timestamp(ticks).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
+    let own = in_secs(stream.duration);
     let whole = || av::timestamp(context.duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6);
-    // These durations count from zero, wherever the first frame lies.
-    let first = av::timestamp(context.start_time).filter(|micros| *micros > 0).map_or(0.0, |micros| micros as f64 / 1e6);
+    // These durations count from zero, wherever the first frame lies: often a little after the audio's first sample.
+    let first = in_secs(stream.start_time).unwrap_or(0.0);
     let by_tag = tag("DURATION").and_then(|text| clock_secs(text)).map(|secs| secs - first);
     let by_container = || whole().filter(|_| container.stream_count() == 1).map(|secs| secs - first);
     let secs = match format.as_str() {

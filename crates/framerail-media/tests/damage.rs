@@ -131,6 +131,49 @@ fn loss_without_a_word_is_counted_in_every_container() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+#[test]
+fn frames_that_start_a_little_after_the_audio_are_counted_from_their_own_start() {
+    let folder = folder();
+    ffmpeg(folder.path(), &format!("{SOURCE} -f lavfi -i sine=duration=1.2 -pix_fmt yuv420p -c:v libx264 -g 10 -c:a aac whole.mkv"));
+    ffmpeg(folder.path(), "-itsoffset 0.023 -i whole.mkv -i whole.mkv -map 0:v -map 1:a -c copy later.mkv");
+    for name in ["whole.mkv", "later.mkv"] {
+        let bytes = fs::read(at(&folder, name)).expect("made");
+        fs::write(at(&folder, "half.mkv"), &bytes[..bytes.len() / 2]).expect("written");
+        let contents = common::read(&options(&at(&folder, "half.mkv")));
+        assert_eq!(contents.frames.len() as u64 + contents.damage.frames_lost, FRAMES as u64, "{name}: {:?}", contents.damage);
+    }
+}
+
+/// Demuxers that skip damage and log it as a warning, as information or for debugging only.
+#[test]
+fn loss_that_a_demuxer_reports_quietly_is_counted() {
+    let folder = folder();
+    for (name, arguments) in [
+        ("a.nut", "-c:v mpeg4 -g 10"),
+        ("a.wmv", "-c:v wmv2 -g 10"),
+        ("a.wtv", "-c:v mpeg2video -g 10 -f wtv"),
+        ("a.mxf", "-c:v mpeg2video -g 10"),
+        ("a.m2ts", "-pix_fmt yuv420p -c:v libx264 -g 10 -f mpegts -mpegts_m2ts_mode 1"),
+    ] {
+        ffmpeg(folder.path(), &format!("{SOURCE} -b:v 1M {arguments} {name}"));
+        let intact = fs::read(at(&folder, name)).expect("made");
+        assert!(!common::read(&options(&at(&folder, name))).damage.is_any(), "{name} is intact");
+        let broken = at(&folder, &format!("broken-{name}"));
+        let mut lost = 0;
+        for tenth in 3..8 {
+            let mut bytes = intact.clone();
+            let start = bytes.len() * tenth / 10;
+            bytes[start..start + 4_096].fill(0);
+            fs::write(&broken, &bytes).expect("written");
+            let contents = common::read(&options(&broken));
+            let is_whole = contents.frames.len() == FRAMES;
+            assert!(is_whole || contents.damage.is_any(), "{name}, {tenth} tenths: {} frames and no word", contents.frames.len());
+            lost += usize::from(!is_whole);
+        }
+        assert!(lost > 0, "{name}: some of this damage costs frames");
+    }
+}
+
 /// Positions and lengths of the boxes of this kind in a file.
 fn boxes(bytes: &[u8], kind: &[u8; 4]) -> Vec<(usize, usize)> {
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes")) as usize;
@@ -216,6 +259,9 @@ fn intact_files_of_rare_formats_are_not_called_damaged() {
         ("a.mxf", "-c:v mpeg2video"),
         ("a.wtv", "-c:v mpeg2video -f wtv"),
         ("a.ismv", "-pix_fmt yuv420p -c:v libx264 -f ismv"),
+        ("a.mpg", "-pix_fmt yuv420p -c:v libx264 -bf 2 -f mpeg"),
+        ("a.mpjpeg", "-c:v mjpeg -f mpjpeg"),
+        ("a.roq", "-s 256x256 -r 25 -c:v roqvideo"),
     ] {
         ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
         let contents = common::read(&options(&at(&folder, name)));

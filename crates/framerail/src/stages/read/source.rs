@@ -241,7 +241,7 @@ fn describe(damage: &Damage) -> Option<String> {
     let mut parts: Vec<String> = losses.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
     parts.extend(damage.ended_early.as_ref().map(|why| format!("ended early: {why}")));
     if parts.is_empty() && damage.timestamps_repaired > 0 {
-        return Some(format!("timestamps corrected because they were missing or out of order: {}", damage.timestamps_repaired));
+        return Some(format!("timestamps corrected because they repeat or are out of order: {}", damage.timestamps_repaired));
     }
     (!parts.is_empty()).then(|| format!("decoded as far as possible: {}", parts.join(", ")))
 }
