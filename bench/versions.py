@@ -2,9 +2,10 @@
 
     python3 bench/versions.py OLD NEW [--rounds 7] [--clip FILE]
 
-OLD and NEW are folders with `framerail` and, for random frames, `framerail/` (the Python package with its compiled part). Prints the
-median and the least of wall and CPU seconds of each job, and their ratios, new to old. CPU time is what holds on a machine that others
-use. Writes bench/results/DATE-versions.json.
+OLD and NEW are folders with the program `framerail` and, for random frames, `python/framerail` (the Python package with its compiled
+part). Each round runs both builds one after the other, in turns the old and the new first, and gives one ratio, new to old, of wall and
+of CPU seconds. Prints their medians and quartiles over all rounds: what others do on the machine meets both runs of a round alike, and CPU
+time least of all. Writes bench/results/DATE-versions.json.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def timed(folder: Path, command: list[str]) -> tuple[float, float]:
     environment = dict(os.environ)
     if command[0] == "python":
         command = [sys.executable, "-c", RANDOM_FRAMES, *command[1:]]
-        environment["PYTHONPATH"] = str(folder)
+        environment["PYTHONPATH"] = str(folder / "python")
     else:
         command = [str(folder / command[0]), *command[1:]]
     began = time.monotonic()
@@ -89,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--only", nargs="*", help="jobs by the beginning of their names")
     arguments = parser.parse_args()
@@ -98,20 +99,19 @@ def main() -> None:
         if arguments.only and not name.startswith(tuple(arguments.only)):
             continue
         runs: dict[str, list[tuple[float, float]]] = {"old": [], "new": []}
-        for number in range(2 * arguments.rounds):
-            # Old, new, new, old: what changes over time meets both alike.
-            which = "old" if number % 4 in (0, 3) else "new"
-            runs[which].append(timed(getattr(arguments, which).resolve(), command))
-        of = {which: {kind: [run[place] for run in runs[which]] for place, kind in enumerate(("wall", "cpu"))} for which in runs}
-        record = {
-            f"{which}_{kind}_{what}": round(function(of[which][kind]), 3)
-            for which in of
-            for kind in ("wall", "cpu")
-            for what, function in (("median", statistics.median), ("least", min))
-        }
+        for number in range(arguments.rounds):
+            for which in ("old", "new") if number % 2 == 0 else ("new", "old"):
+                runs[which].append(timed(getattr(arguments, which).resolve(), command))
+        record: dict[str, object] = {"rounds": arguments.rounds}
+        ratios = []
+        for place, kind in enumerate(("wall", "cpu")):
+            old, new = ([run[place] for run in runs[which]] for which in ("old", "new"))
+            low, middle, high = statistics.quantiles([b / a for a, b in zip(old, new)], n=4)
+            record |= {f"old_{kind}_secs": round(statistics.median(old), 3), f"new_{kind}_secs": round(statistics.median(new), 3)}
+            record[f"{kind}_ratio"] = [round(value, 3) for value in (low, middle, high)]
+            ratios.append(f"{kind} {middle:.2f} ({low:.2f} to {high:.2f})")
         results[name] = record
-        ratios = ", ".join(f"{kind} {record[f'new_{kind}_{what}'] / record[f'old_{kind}_{what}']:.2f} ({what})" for kind in ("wall", "cpu") for what in ("median", "least"))
-        print(f"{name}: old {record['old_wall_median']} s, {record['old_cpu_median']} s CPU; new to old: {ratios}", flush=True)
+        print(f"{name}: old {record['old_wall_secs']} s, {record['old_cpu_secs']} s CPU; new to old: {', '.join(ratios)}", flush=True)
     result = ROOT / "bench" / "results" / f"{datetime.date.today()}-versions.json"
     result.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {result.relative_to(ROOT)}")
