@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use ffmpeg_the_third::ffi;
-use framerail_core::{Rational, TimeBase};
+use framerail_core::{Rational, StreamInfo, TimeBase};
 
 use crate::{av, container::Container};
 
@@ -15,13 +15,18 @@ const BREAK_FRAMES: u32 = 64;
 const MAX_BREAKS: usize = 1_000;
 /// Maximum relative difference between a constant rate and the measured one.
 const RATE_TOLERANCE: f64 = 0.1;
+/// Gap in seconds up to which frames are missing, not paused, where the demuxer skips damage silently.
+const MAX_SILENT_SECS: f64 = 1.0;
+/// Frames per gap from which on such gaps are rare enough to be losses.
+const FRAMES_PER_HOLE: u64 = 50;
 /// Gap in frames beyond which the timestamps are considered damaged.
 const MAX_GAP_FRAMES: i64 = 100_000;
 
 /// Counts missing frames of a stream, provided that its frames follow each other without gaps where nothing is wrong.
 ///
 /// A gap in the timeline alone is not a loss, since recordings may pause. A gap next to a position where the demuxer lost
-/// synchronisation or the decoder failed is one.
+/// synchronisation or the decoder failed is one. So is a short and rare gap in MPEG-PS, whose demuxer searches for the next start code
+/// without reporting it.
 pub struct LossMeter {
     /// Frame duration in ticks.
     nominal: i64,
@@ -33,6 +38,10 @@ pub struct LossMeter {
     /// Gaps without a break next to them: a stream with many of them has no regular timeline.
     holes: u64,
     lost: u64,
+    /// Longest gap without a break that may be a loss, in ticks; 0 if none is.
+    max_silent: i64,
+    /// Frames missing in such gaps.
+    lost_silently: u64,
 }
 
 /// A position in a stream's packets where times may be discontinuous.
@@ -56,7 +65,14 @@ impl LossMeter {
     /// Creates a meter for a stream with this time base and frame rate.
     pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(0, |rate| time_base.ticks(1.0 / rate.as_f64()));
-        Self { nominal, last: None, breaks: VecDeque::new(), joints: VecDeque::new(), frames: 0, holes: 0, lost: 0 }
+        let (breaks, joints) = (VecDeque::new(), VecDeque::new());
+        Self { nominal, last: None, breaks, joints, frames: 0, holes: 0, lost: 0, max_silent: 0, lost_silently: 0 }
+    }
+
+    /// Creates a meter for a source's video.
+    pub fn of(info: &StreamInfo) -> Self {
+        let max_silent = if info.container == "mpeg" { info.time_base.ticks(MAX_SILENT_SECS) } else { 0 };
+        Self { max_silent, ..Self::new(info.time_base, info.frame_rate) }
     }
 
     /// Records a break, before the frames around it.
@@ -80,6 +96,7 @@ impl LossMeter {
                 let is_beside = |at: i64| before.saturating_sub(reach) <= at && at <= pts.saturating_add(reach);
                 if !self.breaks.iter().any(|found| found.pts.is_none_or(is_beside)) {
                     self.holes += 1;
+                    self.lost_silently += if pts.saturating_sub(end) <= self.max_silent { missing.unsigned_abs() } else { 0 };
                 } else if self.holes * 4 <= self.frames {
                     self.lost += missing.unsigned_abs();
                 }
@@ -98,7 +115,8 @@ impl LossMeter {
 
     /// Number of missing frames so far.
     pub fn lost(&self) -> u64 {
-        self.lost
+        let is_rare = self.holes <= 1 + self.frames / FRAMES_PER_HOLE;
+        self.lost + if is_rare { self.lost_silently } else { 0 }
     }
 }
 
@@ -174,6 +192,20 @@ mod tests {
         assert_eq!(lost(&[Some(90_000)], gap()), 0);
         assert_eq!(lost(&[Some(40)], [0, 40, 81, 120]), 0, "rounded times");
         assert_eq!(lost(&[Some(40), None], (0..70).map(|n| n * 40).chain([3200])), 0, "long ago");
+    }
+
+    #[test]
+    fn a_short_gap_in_mpeg_ps_is_loss_unless_there_are_many() {
+        let lost = |pts: Vec<i64>| {
+            let base = TimeBase::new(1, 1000).expect("valid");
+            let mut meter = LossMeter { max_silent: 1_000, ..LossMeter::new(base, Rational::new(25, 1)) };
+            pts.into_iter().for_each(|pts| meter.frame(pts, None));
+            meter.lost()
+        };
+        let grid = |frames: std::ops::Range<i64>| frames.map(|frame| frame * 40);
+        assert_eq!(lost(grid(0..10).chain(grid(13..20)).collect()), 3);
+        assert_eq!(lost(grid(0..10).chain(grid(90..100)).collect()), 0, "a pause");
+        assert_eq!(lost(grid(0..300).filter(|pts| pts % 280 != 0).collect()), 0, "no regular timeline");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl MediaReader {
         let info = input.info().clone();
         let sides = SidePackets::new(&input);
         Ok(Self {
-            losses: LossMeter::new(info.time_base, info.frame_rate),
+            losses: LossMeter::of(&info),
             is_over: false,
             waits_for_keyframe: input.options().waits_for_keyframe,
             input,

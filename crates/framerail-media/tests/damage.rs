@@ -144,7 +144,7 @@ fn frames_that_start_a_little_after_the_audio_are_counted_from_their_own_start()
     }
 }
 
-/// Demuxers that skip damage and log it as a warning, as information or for debugging only.
+/// Demuxers that skip damage and log it as a warning, as information, for debugging only, or not at all.
 #[test]
 fn loss_that_a_demuxer_reports_quietly_is_counted() {
     let folder = folder();
@@ -154,6 +154,8 @@ fn loss_that_a_demuxer_reports_quietly_is_counted() {
         ("a.wtv", "-c:v mpeg2video -g 10 -f wtv"),
         ("a.mxf", "-c:v mpeg2video -g 10"),
         ("a.m2ts", "-pix_fmt yuv420p -c:v libx264 -g 10 -f mpegts -mpegts_m2ts_mode 1"),
+        ("a.mpg", "-c:v mpeg2video -g 10 -bf 2"),
+        ("b.mpg", "-pix_fmt yuv420p -c:v libx264 -g 10 -f mpeg"),
     ] {
         ffmpeg(folder.path(), &format!("{SOURCE} -b:v 1M {arguments} {name}"));
         let intact = fs::read(at(&folder, name)).expect("made");

@@ -165,7 +165,7 @@ impl DeviceReader {
             selection: packets.input().selection(),
             plan: PiecePlan { decoders, threads: 1, frames },
             clock: Clock::new(info.time_base, info.frame_rate),
-            losses: LossMeter::new(info.time_base, info.frame_rate),
+            losses: LossMeter::of(&info),
             has_turn: turn(packets.input(), policy) != Rotation::None,
             setups,
             info,

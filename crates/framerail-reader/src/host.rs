@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::{Frame, FramePool, StreamInfo};
 use framerail_media::{
-    Conversion, Damage, FactsReader, Input, InputOptions, MediaError, MediaItem, MediaReader, PacketKind, PicturePool,
+    Conversion, Damage, FactsReader, Input, InputOptions, LossMeter, MediaError, MediaItem, MediaReader, PacketKind, PicturePool,
     facts::PacketFacts,
     reader::{adopt, no_frame},
 };
@@ -74,6 +74,8 @@ pub struct HostReader {
     counts: PieceCounts,
     /// Statistics of the pieces, once they have ended.
     stats: SourceStats,
+    /// Of the pieces' frames: gaps in sources that report no damage.
+    losses: LossMeter,
 }
 
 impl HostReader {
@@ -97,7 +99,6 @@ impl HostReader {
     fn new(mode: Mode, info: StreamInfo, pool: &FramePool) -> Self {
         Self {
             mode,
-            info,
             pool: pool.clone(),
             ready: VecDeque::new(),
             next_index: 0,
@@ -106,6 +107,8 @@ impl HostReader {
             is_over: false,
             counts: PieceCounts::default(),
             stats: SourceStats::default(),
+            losses: LossMeter::of(&info),
+            info,
         }
     }
 
@@ -164,6 +167,7 @@ impl HostReader {
         }
         frame.index = self.next_index;
         self.next_index += 1;
+        self.losses.frame(frame.pts.0, frame.duration);
         Ok(Some(frame))
     }
 
@@ -221,11 +225,17 @@ impl FrameSource for HostReader {
 
     fn damage(&self) -> Damage {
         match &self.mode {
-            Mode::Sequential(reader, _) => reader.damage(),
+            Mode::Sequential(reader, _) => {
+                let mut damage = reader.damage();
+                if reader.input().stated_frames().is_none() {
+                    damage.frames_lost += self.losses.lost();
+                }
+                damage
+            }
             Mode::Pieces(stream, _) => {
                 let input = stream.packets().input();
                 let stated = input.stated_frames().filter(|_| self.is_over);
-                input.damage().clone().with_frames_lost(stated, self.next_index, 0)
+                input.damage().clone().with_frames_lost(stated, self.next_index, self.losses.lost())
             }
             Mode::Changing => Damage::default(),
         }

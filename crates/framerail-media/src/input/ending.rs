@@ -190,6 +190,12 @@ pub(super) fn reason(
             return Some(format!("{packets} of {entries} packets of stream {index} are present"));
         }
     }
+    // MXF states the number of edit units, each of which is a frame.
+    let read_units = progress.packets.get(video).copied().unwrap_or(0);
+    let units = u64::try_from(stream.duration).ok().filter(|_| container.format_name() == "mxf" && !progress.was_sought);
+    if let Some(units) = units.filter(|units| read_units < *units) {
+        return Some(format!("{read_units} of {units} frames are there"));
+    }
     let context = container.get();
     let from_header = progress.is_header_only || context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
     let duration = av::timestamp(context.duration).filter(|micros| *micros > 0 && from_header)? as f64 / 1e6;
