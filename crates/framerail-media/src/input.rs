@@ -479,7 +479,8 @@ impl Input {
                 }
                 self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
             }
-            if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt) {
+            let has_gap = container.stream(index).is_some_and(|stream| self.unplaced.gaps.remove(&stream.id));
+            if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt || has_gap) {
                 self.damage.container_errors += std::mem::take(&mut self.unplaced.errors);
                 self.unplaced.first.clear();
                 packet.set_break();

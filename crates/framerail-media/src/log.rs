@@ -44,9 +44,12 @@ const DEMUXER_WARNINGS: &[&str] = &[
     // NUT.
     "syncing from",
 ];
+/// Start of the message about missing packets of a transport stream, by their numbers. Joined recordings give it too, so it is a loss only
+/// where frames are missing.
+const DISCONTINUITY: &str = "Continuity check failed for pid ";
 /// Beginnings of the formats of those messages that FFmpeg logs for debugging only. Others of that level are too many to be formatted.
 #[cfg(target_arch = "x86_64")]
-const DEMUXER_DEBUGGING: &[&[u8]] = &[b"syncing from"];
+const DEMUXER_DEBUGGING: &[&[u8]] = &[b"syncing from", DISCONTINUITY.as_bytes()];
 /// Demuxer warning for a packet with missing bytes. FFmpeg's parsers do not pass the packet's own mark on in every case.
 const PACKET_CORRUPT: &str = "Packet corrupt (stream = ";
 /// FFmpeg's HTTP message when a server closes a connection without having stated a length, which is a normal end.
@@ -70,6 +73,8 @@ pub(crate) struct DemuxerNotes {
     pub(crate) packets_lost: u64,
     /// Streams with packets that lack bytes.
     pub(crate) corrupt_streams: BTreeSet<usize>,
+    /// Packet identifiers of a transport stream's streams that lack packets, or are joined.
+    pub(crate) gaps: BTreeSet<i32>,
     /// The first error's text.
     pub(crate) first: String,
     /// A server closed a connection without having stated a length.
@@ -82,6 +87,7 @@ impl DemuxerNotes {
         self.errors += later.errors;
         self.packets_lost += later.packets_lost;
         self.corrupt_streams.extend(later.corrupt_streams);
+        self.gaps.extend(later.gaps);
         self.ended_without_length |= later.ended_without_length;
         if self.first.is_empty() {
             self.first = later.first;
@@ -102,6 +108,7 @@ impl DemuxerNotes {
             self.packets_lost += count;
             return;
         }
+        self.gaps.extend(text.strip_prefix(DISCONTINUITY).and_then(|rest| rest.split(' ').next()?.parse::<i32>().ok()));
         self.corrupt_streams.extend(text.strip_prefix(PACKET_CORRUPT).and_then(|rest| rest.split(',').next()?.parse::<usize>().ok()));
         if level <= ffi::AV_LOG_ERROR || is_among(text, DEMUXER_WARNINGS) {
             self.errors += 1;
@@ -366,7 +373,8 @@ mod tests {
         notes.hear(ffi::AV_LOG_ERROR, "File ended prematurely");
         notes.hear(ffi::AV_LOG_WARNING, "Packet corrupt (stream = 2, dts = 5400)");
         assert_eq!((notes.errors, notes.first.as_str()), (2, "Failed to open segment 3 of playlist 0"));
-        assert!(notes.corrupt_streams.into_iter().eq([2]));
+        notes.hear(ffi::AV_LOG_DEBUG, "Continuity check failed for pid 256 expected 14 got 6");
+        assert!(notes.corrupt_streams.into_iter().eq([2]) && notes.gaps.into_iter().eq([256]) && notes.errors == 2);
     }
 
     #[test]

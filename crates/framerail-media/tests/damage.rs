@@ -132,6 +132,28 @@ fn loss_without_a_word_is_counted_in_every_container() {
 }
 
 #[test]
+fn a_whole_frame_that_a_broadcast_lacks_is_counted() {
+    let folder = folder();
+    ffmpeg(folder.path(), &format!("{SOURCE} -c:v mpeg2video -g 10 -bf 0 -b:v 1M a.ts"));
+    let bytes = fs::read(at(&folder, "a.ts")).expect("made");
+    let packets: Vec<&[u8]> = bytes.chunks_exact(188).collect();
+    let is_video = |packet: &[u8]| u16::from_be_bytes([packet[1] & 0x1f, packet[2]]) == 256;
+    let starts: Vec<usize> = (0..packets.len()).filter(|at| is_video(packets[*at]) && packets[*at][1] & 0x40 != 0).collect();
+    assert_eq!(starts.len(), FRAMES);
+    // A count of packets that their numbers, modulo 16, do not hide.
+    let count = |frame: usize| packets[starts[frame]..starts[frame + 1]].iter().filter(|packet| is_video(packet)).count();
+    let missing = (12..19).find(|frame| count(*frame) % 16 != 0).expect("one of them");
+    let range = starts[missing]..starts[missing + 1];
+    let kept: Vec<&[u8]> = (0..packets.len()).filter(|at| !range.contains(at) || !is_video(packets[*at])).map(|at| packets[at]).collect();
+    fs::write(at(&folder, "b.ts"), kept.concat()).expect("written");
+    let contents = common::read(&options(&at(&folder, "b.ts")));
+    assert_eq!((contents.frames.len(), contents.damage.frames_lost), (FRAMES - 1, 1), "{:?}", contents.damage);
+    // Joined recordings break the numbers too, and lack nothing.
+    fs::write(at(&folder, "joined.ts"), [&bytes[..], &bytes].concat()).expect("written");
+    assert_eq!(common::read(&options(&at(&folder, "joined.ts"))).damage.frames_lost, 0);
+}
+
+#[test]
 fn frames_that_start_a_little_after_the_audio_are_counted_from_their_own_start() {
     let folder = folder();
     ffmpeg(folder.path(), &format!("{SOURCE} -f lavfi -i sine=duration=1.2 -pix_fmt yuv420p -c:v libx264 -g 10 -c:a aac whole.mkv"));
