@@ -63,7 +63,7 @@ def jobs(video: Path) -> dict[str, list[str]]:
     return {
         "read": ["framerail", "--quiet", "run", f"read '{video}' ! null"],
         "read, one thread": ["framerail", "--quiet", "run", f"read '{video}' threads=1 ! null"],
-        "blur and write": ["framerail", "--quiet", "blur-faces", str(video), "-o", str(WORK / "versions-out.mp4"), "--overwrite", "--every", "5"],
+        "blur and write": ["framerail", "--quiet", "blur-faces", str(video), "-o", str(WORK / "versions-out.mp4"), "--overwrite", "--detect-every", "5"],
         "write": ["framerail", "--quiet", "run", f"read '{video}' ! write '{WORK}/versions-out.mp4' overwrite=yes codec=mpeg4"],
         "open 100 short files": ["framerail", "--quiet", "run", f"read {short} ! null"],
         "120 random frames in Python": ["python", str(video)],
