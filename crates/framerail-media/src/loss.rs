@@ -17,7 +17,8 @@ const MAX_BREAKS: usize = 1_000;
 const RATE_TOLERANCE: f64 = 0.1;
 /// Gap in seconds up to which frames are missing, not paused, where the demuxer skips damage silently.
 const MAX_SILENT_SECS: f64 = 1.0;
-/// Frames per gap from which on such gaps are rare enough to be losses.
+/// Number of such gaps that are losses in any stream, and number of frames for each further one.
+const RARE_HOLES: u64 = 3;
 const FRAMES_PER_HOLE: u64 = 50;
 /// Gap in frames beyond which the timestamps are considered damaged.
 const MAX_GAP_FRAMES: i64 = 100_000;
@@ -115,7 +116,7 @@ impl LossMeter {
 
     /// Number of missing frames so far.
     pub fn lost(&self) -> u64 {
-        let is_rare = self.holes <= 1 + self.frames / FRAMES_PER_HOLE;
+        let is_rare = self.holes <= RARE_HOLES + self.frames / FRAMES_PER_HOLE;
         self.lost + if is_rare { self.lost_silently } else { 0 }
     }
 }
