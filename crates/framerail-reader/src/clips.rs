@@ -417,11 +417,11 @@ mod tests {
     fn a_clip_that_is_too_long_says_what_is_missing() {
         let long = sampling(REGULAR_3, 16, frames(2, 0, None), ClipEdge::Error);
         let words = refusal(&long, &ClipVideo::of_frames(20));
-        assert!(words.starts_with("a clip from frame 0 on has 10 of its 16 frames before the video ends at 20; "), "{words}");
+        assert!(words.starts_with("a clip that starts at frame 0 has only 10 of 16 frames before the video ends at 20; "), "{words}");
         let by_time = sampling(REGULAR_3, 3, seconds(Some(1.0), None, None), ClipEdge::Error);
         let times = at_rate(10.0, 15, 0.5);
         let words = refusal(&by_time, &ClipVideo::of_times(&times, 2.0));
-        assert!(words.starts_with("a clip from 0.5 s on has 2 of its 3 frames before the video ends at 2 s; "), "{words}");
+        assert!(words.starts_with("a clip that starts at 0.5 s has only 2 of 3 frames before the video ends at 2 s; "), "{words}");
     }
 
     #[test]
