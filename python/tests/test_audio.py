@@ -119,6 +119,45 @@ def test_a_clap_stays_with_its_flash(claps, name):
             assert abs(clap - batch.seconds[flash]) <= 1.5 / RATE
 
 
+@pytest.mark.parametrize("seek", ["exact", "near"])
+def test_a_clap_stays_with_its_flash_through_clips_of_a_data_set(claps, seek):
+    pytest.importorskip("torch")
+    sources = [str(claps / name) for name in ("a.mov", "a.mkv", "a.mp4")]
+    # Clips of 30 frames have one flash or two, a second apart like their claps.
+    audio = fr.torch.ClipAudio(sample_rate=RATE, seconds=30 / 25, seek=seek)
+    clips = fr.torch.ClipDataset(sources, frames_per_clip=30, num_clips=4, audio=audio)
+    places = set()
+    for item in [clips[number] for number in range(len(clips))]:
+        flash = int(item["frames"].float().mean(dim=(1, 2, 3)).argmax())
+        clap = int(item["audio"][0].abs().argmax())
+        apart = clap / RATE - float(item["seconds"][flash] - item["seconds"][0])
+        assert abs(apart - round(apart)) <= 1 / RATE, item["source"]
+        places.add(flash)
+    assert len(places) > 5
+
+
+@pytest.mark.parametrize(("name", "codec"), [("o.mov", "pcm_f32le"), ("o.mkv", None), ("o.mp4", None)])
+@pytest.mark.parametrize("way", ["samples", "track"])
+def test_a_clap_stays_with_its_flash_through_the_writer(claps, tmp_path, name, codec, way):
+    frames = np.zeros((100, 64, 64, 3), np.uint8)
+    frames[::25] = 255
+    samples = np.zeros((1, 4 * RATE), np.float32)
+    samples[0, ::RATE] = 0.9
+    given = {"audio_rate": RATE, "audio_channels": 1, "audio_codec": codec} if way == "samples" else {"audio": claps / "a.mov"}
+    with fr.VideoWriter(tmp_path / name, fps=25, **given) as writer:
+        for at in range(0, 100, 20):
+            writer.write(frames[at : at + 20])
+            if way == "samples":
+                writer.write_audio(samples[:, at * RATE // 25 : (at + 20) * RATE // 25])
+    with fr.VideoReader(tmp_path / name, output="numpy") as video:
+        assert len(video) == 100
+        for second in (1, 2, 3):
+            flash = 25 * second - 2 + int(np.argmax(video.read(range(25 * second - 2, 25 * second + 3)).data.mean(axis=(1, 2, 3))))
+            sound = video.audio(second - 0.1, second + 0.2).data[0]
+            clap = second - 0.1 + int(np.argmax(np.abs(sound))) / RATE
+            assert flash == 25 * second and abs(clap - float(video.read([flash]).seconds[0])) <= 1.5 / RATE
+
+
 def test_audio_of_a_clip_is_filled_up_and_says_so(claps):
     with fr.VideoReader(claps / "a.mov", output="numpy") as video:
         sound = video.audio(3.5, 5.0, sample_rate=16_000)

@@ -7,7 +7,7 @@ import subprocess
 import framerail as fr
 import numpy as np
 import pytest
-from clips import make_clip, numbers_of
+from clips import make_clip, numbers_of, require
 from framerail.jobs import Manifest, Task, Template, folder, list_inputs, run_task
 from framerail.jobs.manifest import note
 from framerail.jobs.pieces import divide, join_task, piece_task, why_not
@@ -191,6 +191,27 @@ def test_pieces_joined_equal_a_run_in_one_piece(with_audio, tmp_path, ending, se
         whole = fr.VideoReader(tmp_path / f"whole.{ending}", output="numpy")
         assert np.array_equal(reader.times.pts, whole.times.pts)
     assert not list((tmp_path / ".framerail").glob("pieces/*"))
+
+
+def test_faces_held_across_the_joints_are_covered_as_in_one_run(tmp_path):
+    """`hold` fills frames between sightings on both sides of a joint; pixels are compared, lossless."""
+    faces = os.path.join(os.environ.get("FRAMERAIL_HOME", ""), "clips/carphone_pristine.mp4")
+    model = fr.doctor(quiet=True)["centerface"].get("file")
+    require("carphone", os.path.exists(faces) and model, "run make setup")
+    source = tmp_path / "in.mp4"
+    sound = ["-f", "lavfi", "-i", "sine=d=8", "-map", "0:v", "-map", "1:a", "-c:a", "aac"]
+    coding = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-shortest", source]
+    subprocess.run(["ffmpeg", "-v", "error", "-stream_loop", "1", "-i", faces, *sound, *coding], check=True)
+    # With a model every third frame alone, most frames are covered by `hold`.
+    text = "read {path} ! infer centerface every=3 size=192x160 ! hold time=200ms ! blur ! write {out}/{name}.mp4 preset=ultrafast crf=0"
+    fr.Pipeline(Template(text).filled(path=str(source), name="whole", out=str(tmp_path))).run()
+    work = task(text, source, tmp_path / "out")
+    division = divide(work, 1.4)
+    assert len(division.pieces) >= 5
+    row = join_task(work, division, [piece_task(work, piece) for piece in division.pieces])
+    assert row.status == "done", row
+    assert frames_and_audio(tmp_path / "whole.mp4") == frames_and_audio(tmp_path / "out/in.mp4")
+    assert frames_and_audio(tmp_path / "whole.mp4") != frames_and_audio(source), "something is covered"
 
 
 def test_pieces_of_an_earlier_run_are_taken(with_audio, tmp_path):
