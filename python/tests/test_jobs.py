@@ -110,6 +110,25 @@ def test_what_fails_is_one_line_and_leaves_nothing(tmp_path):
     assert ".framerail" not in row.error and [one.name for one in (tmp_path / "out").iterdir()] == [".framerail"]
 
 
+def test_an_output_that_another_run_made_meanwhile_is_kept(clip, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/numbers.mp4").write_bytes(b"another run's")
+    monkeypatch.setattr("framerail.jobs.folders.LocalFolder.size", lambda *_: None)
+    row = run_task(task("read {path} ! write {out}/{name}.mp4 preset=ultrafast", clip, tmp_path / "out"))
+    assert (row.status, row.kind) == ("failed", "output") and "numbers.mp4 exists" in row.error
+    assert (tmp_path / "out/numbers.mp4").read_bytes() == b"another run's"
+    assert run_task(task("read {path} ! write {out}/{name}.mp4 preset=ultrafast", clip, tmp_path / "out", overwrite=True)).status == "done"
+
+
+def test_a_link_that_leads_nowhere_is_one_failed_row(clip, tmp_path):
+    copy(clip, tmp_path / "in/a.mp4")
+    (tmp_path / "in/gone.mp4").symlink_to("nowhere.mp4")
+    found = list_inputs(tmp_path / "in")
+    assert [(one.name, bool(one.size)) for one in found] == [("a", True), ("gone", False)]
+    row = run_task(task("read {path} ! null", tmp_path / "in", None)._replace(input=found[1], folder=None))
+    assert (row.status, row.kind) == ("failed", "input") and "gone.mp4" in row.error
+
+
 def test_a_torn_record_is_not_one(clip, tmp_path):
     manifest = Manifest(folder(str(tmp_path)))
     found = list_inputs(clip)[0]

@@ -21,8 +21,8 @@ class Folder(Protocol):
         """A new folder of this machine for a job's outputs."""
         ...
 
-    def put(self, file: str, name: str) -> None:
-        """Moves a local file here; it replaces an existing one atomically."""
+    def put(self, file: str, name: str, replaces: bool = True) -> None:
+        """Moves a local file here atomically; an existing one is replaced, or raises ``FileExistsError``."""
         ...
 
     def get(self, name: str, file: str) -> str:
@@ -69,9 +69,20 @@ class LocalFolder:
         os.makedirs(made)
         return made
 
-    def put(self, file: str, name: str) -> None:
+    def put(self, file: str, name: str, replaces: bool = True) -> None:
         target = self._at(name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
+        if not replaces:
+            try:
+                # Another run may have made a file of that name just now.
+                os.link(file, target)
+                os.unlink(file)
+                return
+            except FileExistsError:
+                raise FileExistsError(f"{name} exists in {self.url}; give overwrite=True, or another folder") from None
+            except OSError:
+                # The file system has no hard links; the caller has checked that there is no such file.
+                pass
         os.replace(file, target)
 
     def get(self, name: str, file: str) -> str:
@@ -142,7 +153,8 @@ class RemoteFolder:
     def staging(self, key: str) -> str:
         return tempfile.mkdtemp(prefix=f"framerail-{key}-")
 
-    def put(self, file: str, name: str) -> None:
+    def put(self, file: str, name: str, replaces: bool = True) -> None:
+        # Storages differ in how they refuse to replace: the caller has checked that there is no such file.
         target = self._at(name)
         if self._shows_whole:
             self._system.put_file(file, target)

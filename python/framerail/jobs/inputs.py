@@ -81,8 +81,12 @@ def _local(path: str) -> List[Tuple[str, int, str]]:
             raise FileNotFoundError(f"{path}: no such file or folder, and no file matches")
     rows = []
     for one in paths:
-        stat = os.stat(one)
-        rows.append((os.path.abspath(one), stat.st_size, str(stat.st_mtime_ns)))
+        try:
+            stat = os.stat(one)
+            rows.append((os.path.abspath(one), stat.st_size, str(stat.st_mtime_ns)))
+        except OSError:
+            # A dangling link, or a file that was removed just now: its job fails, and the others run.
+            rows.append((os.path.abspath(one), 0, ""))
     return rows
 
 
@@ -90,6 +94,8 @@ def _remote(address: str, options: Dict[str, Any]) -> List[Tuple[str, int, str]]
     import fsspec
 
     system, path = fsspec.core.url_to_fs(address, **options)
+    if not path and system.protocol != "memory":
+        raise FileNotFoundError(f"{address}: names no bucket or folder")
     if glob.has_magic(path) and not system.exists(path):
         entries = list(system.glob(path, detail=True).values())
     elif system.isfile(path):

@@ -109,7 +109,7 @@ def commit(task: Task, entry: Dict[str, Any], staging: str) -> List[str]:
     outputs = [{"name": name, "bytes": os.path.getsize(os.path.join(staging, name))} for name in found]
     note(folder, task.input, {**entry, "state": "committing", "outputs": outputs})
     for name in found:
-        folder.put(os.path.join(staging, name), name)
+        folder.put(os.path.join(staging, name), name, task.overwrite or name in may_replace)
     note(folder, task.input, {**entry, "state": "done", "outputs": outputs})
     return found
 
