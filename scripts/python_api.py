@@ -19,7 +19,7 @@ CHAPTERS = [
     ("Reading", [("reader", ["VideoReader"]), ("batches", ["BatchIterator"]), ("remote", ["RemoteFile"]), ("frames", ["FrameBatch", "Frame", "VideoMetadata", "FrameTimes", "Planes"])]),
     ("Audio", [("audio", ["AudioReader", "AudioSamples", "AudioMetadata"])]),
     ("Writing", [("writer", ["VideoWriter", "WriteReport"]), ("audio_writer", ["AudioWriter", "AudioWriteReport"])]),
-    ("Live streams", [("live", ["live", "LiveFrames", "LiveBatch"])]),
+    ("Live streams", [("live", ["live", "LiveFrames", "LiveBatch"]), ("frame_input", ["FrameInput"])]),
     ("Normalisation", [("options", ["Normalize", "Preprocess"])]),
     ("Frames for models", [("sampling", ["sample_frames", "sampled_numbers", "fitting_size"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),

@@ -23,6 +23,7 @@ from .batches import BatchIterator
 from .clips import Clips, clip_numbers, sample_clips
 from .doctor import doctor
 from .errors import CudaError, DecodeError, PipelineError, PipelineUsageError, UnsupportedError
+from .frame_input import FrameInput
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
 from .functions import stage
 from .interop import to_pandas, to_supervision
@@ -56,6 +57,7 @@ __all__ = [
     "Detection",
     "Frame",
     "FrameBatch",
+    "FrameInput",
     "FrameItem",
     "FrameTimes",
     "InstanceMask",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Deque, List, Optional, Type, Union
 
 from .batch import ItemBatch
+from .frame_input import FrameInput
 from .functions import stage
 from .options import Preprocess, bad, choice, real, whole
 from .pipeline import Pipeline
@@ -139,7 +141,7 @@ class LiveFrames(Iterator[LiveBatch]):
 
 
 def live(
-    sources: Union[Path, Sequence[Path]],
+    sources: Union[Path, FrameInput, Iterable[object]],
     preprocess: Optional[Preprocess] = None,
     *,
     fps: Optional[float] = None,
@@ -157,9 +159,10 @@ def live(
 
     Parameters
     ----------
-    sources : str, os.PathLike, or a sequence of these
+    sources : str, os.PathLike or FrameInput, a list of these, or an iterable of frames
         Addresses, cameras or files. Files come as fast as they are taken; ``read={"realtime": True}`` paces them like cameras, and
-        ``read={"loop": "yes"}`` plays them again.
+        ``read={"loop": "yes"}`` plays them again. Frames of the program come from a ``FrameInput``, or from a generator, a list or an array of
+        what that takes; values are kept as they are, in RGB.
     preprocess : Preprocess, optional
         Size, normalisation, type, layout; by default float32 from 0 to 1 at the frames' own size. Streams of several sizes need a size.
     fps : float, optional
@@ -199,18 +202,28 @@ def live(
     ...     for batch in frames:
     ...         print(batch.seconds, batch.data.shape)
     """
-    given: Any = sources
-    many: List[Any] = [given] if isinstance(given, str) or hasattr(given, "__fspath__") else list(given)
+    many = _listed(sources)
     if not many:
         raise bad("sources", sources, "at least one address or file")
+    inputs = {f"given:{number}": one for number, one in enumerate(many) if isinstance(one, FrameInput)}
+    named = [f"given:{number}" if isinstance(one, FrameInput) else str(one) for number, one in enumerate(many)]
     options = {"batch": min(whole("batch", batch, 1), 256), "max_wait": real("max_wait", max_wait, "seconds above 0", above=0.0)}
-    words = " ".join([_quoted(str(source)) for source in many] + [f"{name}={_value(value)}" for name, value in (read or {}).items()])
+    words = " ".join([_quoted(name) for name in named] + [f"{name}={_value(value)}" for name, value in (read or {}).items()])
     if len(many) > 1 and not (read or {}).get("streams"):
         words += " streams=all"
     sampled = "" if fps is None else f" ! sample fps={real('fps', fps, 'frames per second above 0', above=0.0)}"
-    pipeline = Pipeline(f"read {words}{sampled} ! null", device=device)
+    pipeline = Pipeline(f"read {words}{sampled} ! null", device=device, sources=inputs)
     waits = choice("drop", drop, ("oldest", "none")) == "none"
     return LiveFrames(pipeline, options, preprocess or Preprocess(), output, whole("buffer", buffer, 1), waits)
+
+
+def _listed(sources: Any) -> List[Any]:
+    """Addresses and inputs of frames."""
+    if isinstance(sources, (str, os.PathLike, FrameInput)):
+        return [sources]
+    if isinstance(sources, (list, tuple)) and all(isinstance(one, (str, os.PathLike, FrameInput)) for one in sources):
+        return list(sources)
+    return [FrameInput(sources, pixel_format="rgb24")]
 
 
 def _quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Union
 
 from . import _framerail, remote, resources
+from .frame_input import as_input
 from .functions import StageFunction
 from .models import ModelRunner
 from .options import Preprocess, bad, listed, numbered_device, real, sides, whole
@@ -35,8 +36,9 @@ class Pipeline:
     device : str, optional
         "auto", "cpu", "cuda" or "cuda:N" for all stages without a device; default: the file's, else "auto".
     sources : mapping, optional
-        Sources that `read` uses instead of files, by their names in the pipeline: bytes of a whole file, or an object with
-        ``read(n)`` and ``seek(offset, whence)``. A name needs a colon, such as "given:clip.mp4", to distinguish it from a file. Addresses
+        Sources that `read` uses instead of files, by their names in the pipeline: bytes of a whole file, an object with
+        ``read(n)`` and ``seek(offset, whence)``, or frames: a ``FrameInput``, or any iterable that it takes, such as a generator of arrays.
+        A name needs a colon, such as "given:clip.mp4", to distinguish it from a file. Addresses
         that fsspec opens, such as "s3://bucket/clip.mp4", need no entry. Outputs at such addresses are uploaded at the end of a run and
         appear when they are complete.
 
@@ -66,7 +68,11 @@ class Pipeline:
         for name, source in (sources or {}).items():
             if ":" not in name:
                 raise bad("sources", name, f"a name with a colon, such as 'given:{name}'")
-            self._compiled.set_source(name, bytes(source) if isinstance(source, (bytearray, memoryview)) else source)
+            frames = as_input(source)
+            if frames is not None:
+                self._compiled.set_frames(name, frames, frames.is_live)
+            else:
+                self._compiled.set_source(name, bytes(source) if isinstance(source, (bytearray, memoryview)) else source)
 
     @property
     def remote_stats(self) -> Dict[str, Dict[str, int]]:

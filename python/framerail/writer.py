@@ -232,10 +232,10 @@ class VideoWriter:
         if torch is not None and isinstance(data, torch.Tensor) and data.is_cuda:
             self._write_from_card(data, times)
         else:
-            self._write(_as_numpy(data), times)
+            self._write(as_numpy(data), times)
 
     def _write(self, data: np.ndarray, times: Optional[List[float]]) -> None:
-        dense, count, height, width, channels, is_planar = _shaped(data, self._layout)
+        dense, count, height, width, channels, is_planar = shaped(data, self._layout)
         flat = dense.reshape(-1).view(np.uint8)
         if not flat.flags.writeable:
             # Read-only arrays cannot be passed by DLPack.
@@ -264,7 +264,7 @@ class VideoWriter:
                     copied.append(event)
                 if at > 0:
                     copied[at - 1].synchronize()
-                    self._write(_as_numpy(self._stages[(at - 1) % _STAGES]), None if times is None else [times[at - 1]])
+                    self._write(as_numpy(self._stages[(at - 1) % _STAGES]), None if times is None else [times[at - 1]])
 
     def write_audio(self, samples: Sound) -> None:
         """Appends samples.
@@ -357,7 +357,7 @@ def frame_rate(fps: Union[int, float, Fraction]) -> Fraction:
 def as_samples(samples: Sound, channels: int) -> np.ndarray:
     """The bytes of samples as 32-bit floats, one channel after the other."""
     data = samples.data if isinstance(samples, AudioSamples) else samples
-    host = _as_numpy(data).astype("<f4", order="C", copy=True)
+    host = as_numpy(data).astype("<f4", order="C", copy=True)
     host = host[None] if host.ndim == 1 else host
     if host.ndim != 2 or host.shape[0] != channels:
         raise ValueError(f"option 'samples': shape {tuple(host.shape)}; give [{channels}, samples]")
@@ -385,7 +385,8 @@ def _listed(times: Any) -> Sequence[float]:
     return [values] if not isinstance(values, Iterable) else list(values)
 
 
-def _as_numpy(data: Any) -> np.ndarray:
+def as_numpy(data: Any) -> np.ndarray:
+    """Frames of any library in host memory."""
     if isinstance(data, _framerail.Tensor):
         return arrays.to_numpy(data)
     return arrays.to_host(data)
@@ -397,7 +398,7 @@ def _check_type(name: str) -> None:
         raise ValueError(f"option 'frames': elements of {name}; give uint8 or uint16{hint}")
 
 
-def _shaped(data: np.ndarray, layout: str) -> Tuple[np.ndarray, int, int, int, int, bool]:
+def shaped(data: np.ndarray, layout: str) -> Tuple[np.ndarray, int, int, int, int, bool]:
     """Dense frames; their number, height, width, channels, and whether channels are planar."""
     _check_type(data.dtype.name)
     shape = tuple(data.shape)

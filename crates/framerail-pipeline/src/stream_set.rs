@@ -17,6 +17,8 @@ pub struct StreamRequest {
     pub name: String,
     /// Whether it produces frames in real time, so that it cannot wait to be read.
     pub is_live: bool,
+    /// Whether it can be opened again after a failure or its end.
+    pub can_reopen: bool,
 }
 
 /// The connection of a stream's thread to the run.
@@ -190,8 +192,11 @@ impl StreamPolicy {
         self.buffer.unwrap_or(if self.is_timed(request) { LIVE_BUFFER } else { FILE_BUFFER }).max(1)
     }
 
-    pub(crate) fn on_error_of(&self, request: &StreamRequest) -> OnStreamError {
-        self.on_error.unwrap_or(if request.is_live { OnStreamError::Retry } else { OnStreamError::Fail })
+    /// What happens when this stream fails.
+    pub fn on_error_of(&self, request: &StreamRequest) -> OnStreamError {
+        let default = if request.is_live { OnStreamError::Retry } else { OnStreamError::Fail };
+        let chosen = self.on_error.unwrap_or(default);
+        if chosen == OnStreamError::Retry && !request.can_reopen { OnStreamError::Fail } else { chosen }
     }
 }
 

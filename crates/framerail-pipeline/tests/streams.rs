@@ -58,7 +58,13 @@ impl Scripted {
         let scripts = self.scripts.lock();
         let requests = scripts.iter().map(|(source, script)| {
             let number = source[1..].parse().expect("a number");
-            StreamRequest { id: StreamId(number), source: source.as_str().into(), name: source.clone(), is_live: script.is_live }
+            StreamRequest {
+                id: StreamId(number),
+                source: source.as_str().into(),
+                name: source.clone(),
+                is_live: script.is_live,
+                can_reopen: true,
+            }
         });
         let mut requests: Vec<_> = requests.collect();
         requests.sort_by_key(|request| request.id);
@@ -70,7 +76,7 @@ impl StreamOpener for Scripted {
     fn admit(&self, source: &str, id: StreamId) -> Result<StreamRequest, StageError> {
         let scripts = self.scripts.lock();
         let script = scripts.get(source).ok_or_else(|| StageError::new(ErrorKind::Input, format!("{source}: no such source")))?;
-        Ok(StreamRequest { id, source: source.into(), name: format!("{source}-{id}"), is_live: script.is_live })
+        Ok(StreamRequest { id, source: source.into(), name: format!("{source}-{id}"), is_live: script.is_live, can_reopen: true })
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {

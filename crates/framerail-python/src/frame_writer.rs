@@ -201,12 +201,12 @@ impl Writer {
     }
 }
 
-fn pixel_format(name: &str) -> PyResult<PixelFormat> {
+pub fn pixel_format(name: &str) -> PyResult<PixelFormat> {
     name.parse().map_err(|()| PyValueError::new_err(format!("option 'pixel_format': {name:?}; use a name of FFmpeg's such as 'yuv420p'")))
 }
 
 /// Matrix, primaries and transfer by one name; `none` leaves the file untagged and uses BT.601's matrix.
-fn color(name: &str, is_full_range: bool) -> PyResult<ColorDescription> {
+pub fn color(name: &str, is_full_range: bool) -> PyResult<ColorDescription> {
     let (matrix, primaries, transfer) = match name {
         "bt709" => (ColorMatrix::Bt709, 1, 1),
         "bt601" => (ColorMatrix::Bt601, 6, 6),

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use framerail::{
     core::Device,
+    frame_input::GiveFrames,
     media::CustomSource,
     pipeline::{DeviceChoice, ErrorKind, LinkMismatch, PlanError, Registry, StageError, StagePlan},
     registry_with_python,
@@ -15,6 +16,7 @@ use pyo3::prelude::*;
 
 use crate::{
     background,
+    frame_input::PythonFrames,
     function_stage::FunctionPlan,
     model_stage::ModelPlan,
     source::{PythonSource, Raised},
@@ -30,6 +32,8 @@ pub struct Hosted {
     functions: Mutex<ByName>,
     /// Sources by their addresses in the pipeline.
     sources: Mutex<BTreeMap<String, CustomSource>>,
+    /// Those whose frames are handed in, and whether they are live.
+    frames: Mutex<BTreeMap<String, (Arc<Py<PyAny>>, bool)>>,
     /// Finds the opener of any other address: a function that returns a function, or `None`.
     find_source: Mutex<Option<Arc<Py<PyAny>>>>,
 }
@@ -45,6 +49,10 @@ impl Hosted {
 
     pub fn set_source(&self, address: &str, source: CustomSource) {
         self.sources.lock().insert(address.to_owned(), source);
+    }
+
+    pub fn set_frames(&self, address: &str, giver: Py<PyAny>, is_live: bool) {
+        self.frames.lock().insert(address.to_owned(), (Arc::new(giver), is_live));
     }
 
     pub fn set_find_source(&self, find: Py<PyAny>) {
@@ -82,8 +90,18 @@ impl Hosted {
             let plan = FunctionPlan::new(options, &functions, &of_functions)?;
             Ok(Box::new(plan) as Box<dyn StagePlan>)
         };
-        let sources = self.find_source();
-        registry_with_python(device, PythonStages { torch: Some(Arc::new(torch)), python: Some(Arc::new(python)), sources })
+        let given = self.frames.lock().clone().into_iter();
+        let frames = given.map(|(address, (giver, is_live))| {
+            let frames = PythonFrames { giver, is_live, raised: Arc::clone(raised) };
+            (address, Arc::new(frames) as Arc<dyn GiveFrames>)
+        });
+        let stages = PythonStages {
+            torch: Some(Arc::new(torch)),
+            python: Some(Arc::new(python)),
+            sources: self.find_source(),
+            frames: frames.collect(),
+        };
+        registry_with_python(device, stages)
     }
 }
 

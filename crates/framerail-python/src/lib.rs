@@ -16,6 +16,7 @@ mod detection;
 mod dlpack;
 mod errors;
 mod fork;
+mod frame_input;
 mod frame_item;
 mod frame_writer;
 mod function_stage;
@@ -55,6 +56,7 @@ mod _framerail {
         clip_loader::ClipLoader,
         clips::{mixed_seed, sample},
         detection::Detection,
+        frame_input::FrameInput,
         frame_item::FrameItem,
         frame_writer::Writer,
         info::{blur_faces_pipeline, cuda_devices, ffmpeg, models, onnxruntime, release_cuda_memory, stages, version},

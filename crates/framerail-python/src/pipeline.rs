@@ -149,6 +149,11 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Gives the `framerail.FrameInput` that hands in the frames of this address.
+    fn set_frames(&self, address: &str, giver: Py<PyAny>, is_live: bool) {
+        self.hosted.set_frames(address, giver, is_live);
+    }
+
     /// Sets a function that returns the opener of an address, or None to leave it to FFmpeg.
     fn set_find_source(&self, find: Py<PyAny>) {
         self.hosted.set_find_source(find);

@@ -98,6 +98,14 @@ pub enum ReaderError {
         /// Which option, range or clip is impossible, and what is available instead.
         error: crate::ClipError,
     },
+    /// A failure of the program that hands in frames.
+    #[error("{source_name}: {reason}")]
+    Program {
+        /// The source as given.
+        source_name: String,
+        /// What the program says.
+        reason: String,
+    },
     /// Background reading ended; an earlier call returned the full error.
     #[error("{reason}")]
     Failed {

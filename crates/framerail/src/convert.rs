@@ -33,6 +33,7 @@ pub(crate) fn reader_error(error: ReaderError) -> StageError {
             let error = cuda_error(error);
             StageError::new(error.kind, format!("{source_name}: {}", error.message))
         }
+        error @ ReaderError::Program { .. } => StageError::new(ErrorKind::Internal, error),
         other => StageError::new(ErrorKind::Input, other),
     }
 }

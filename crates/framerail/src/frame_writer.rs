@@ -8,13 +8,14 @@ use std::{
 };
 
 use framerail_core::{
-    ColorDescription, ColorRange, Frame, FramePool, HdrMetadata, HostSurface, Packet, PixelFormat, Pts, Rational, SideStream, SourceUrl,
-    StreamId, StreamInfo, TimeBase, frame::Rotation,
+    ColorDescription, ColorRange, Frame, FramePool, Packet, PixelFormat, Pts, Rational, SideStream, StreamInfo, TimeBase,
 };
 use framerail_media::{
     AudioMode, AudioTrack, IMAGE_ENDINGS, InputOptions, MediaError, MediaWriter, SamplePackets, WriteReport, WriterOptions, commit,
 };
 use framerail_vision::{PixelArray, ToYuv, VisionError};
+
+use crate::arrays::{array_format, array_stream, array_surface};
 
 /// Maximum number of converted frames that wait for the encoder.
 const QUEUED: usize = 4;
@@ -93,8 +94,8 @@ struct Worker {
 /// Converts frames to the encoder's format.
 enum Converter {
     Yuv(Box<ToYuv>),
-    /// The encoder's own conversion, from RGB.
-    Rgb(PixelFormat),
+    /// The encoder's own conversion, from the array as it stands.
+    Rgb,
 }
 
 /// State known after the first frame.
@@ -195,7 +196,7 @@ impl FrameWriter {
             let pool = self.pool.clone();
             running.converter = match &running.converter {
                 Converter::Yuv(converter) => Converter::Yuv(Box::new(ToYuv::new(array, converter.format(), &color, pool)?)),
-                Converter::Rgb(_) => Converter::Rgb(rgb_format(array)),
+                Converter::Rgb => Converter::Rgb,
             };
             running.array = array;
         }
@@ -212,7 +213,7 @@ impl FrameWriter {
         }
         let surface = match &mut running.converter {
             Converter::Yuv(converter) => converter.convert(picture)?,
-            Converter::Rgb(format) => rgb_surface(&self.pool, *format, array, picture)?,
+            Converter::Rgb => array_surface(&self.pool, array, picture).map_err(MediaError::from)?,
         };
         running.last = Some(pts);
         let mut frame = Frame::of(surface);
@@ -288,11 +289,16 @@ impl FrameWriter {
         };
         let (format, converter) = match chosen.filter(|format| is_even(*format)) {
             Some(format) => (format, Converter::Yuv(Box::new(ToYuv::new(array, format, &self.options.color, self.pool.clone())?))),
-            None => (rgb_format(array), Converter::Rgb(rgb_format(array))),
+            None => (array_format(array), Converter::Rgb),
         };
         let side_streams: Vec<SideStream> =
             self.samples.iter().map(SamplePackets::side_stream).chain(self.track.iter().map(AudioTrack::side_stream)).collect();
-        let info = stream_info(&self.options, array, format, time_base, side_streams);
+        let mut color = self.options.color;
+        if color.range == ColorRange::Unspecified {
+            color.range = ColorRange::Limited;
+        }
+        let info = array_stream((array.width, array.height), format, color, time_base, Some(self.options.frame_rate));
+        let info = StreamInfo { side_streams, ..info };
         // The converted format is the encoded format.
         let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format);
         let writer = WriterOptions { pixel_format, ..writer.clone() };
@@ -390,84 +396,4 @@ fn work(mut writer: MediaWriter, queue: &Receiver<Job>, ending: &Receiver<bool>)
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     IMAGE_ENDINGS.contains(&ending.as_str()) && !matches!(ending.as_str(), "gif" | "apng" | "webp")
-}
-
-fn rgb_format(array: PixelArray) -> PixelFormat {
-    match (array.channels, array.sample_bytes, array.is_planar) {
-        (1, 1, _) => PixelFormat::Gray8,
-        (1, ..) => PixelFormat::Gray16,
-        (_, 1, true) => PixelFormat::Gbrp,
-        (_, 1, false) => PixelFormat::Rgb24,
-        _ => PixelFormat::Rgb48,
-    }
-}
-
-/// A copy of a frame, for the encoder's own conversion.
-fn rgb_surface(pool: &FramePool, format: PixelFormat, array: PixelArray, picture: &[u8]) -> Result<HostSurface, FrameWriterError> {
-    let mut surface = pool.surface(format, array.width, array.height).map_err(MediaError::from)?;
-    let row_bytes = array.width as usize * array.sample_bytes as usize;
-    let Some(mut planes) = surface.planes_mut() else { return Err(FrameWriterError::Usage("frames cannot be copied".into())) };
-    let rows = array.height as usize;
-    let row_of = |plane: usize, row: usize| picture.get((plane * rows + row) * row_bytes..(plane * rows + row + 1) * row_bytes);
-    for row in 0..rows {
-        match (format, array.is_planar) {
-            (PixelFormat::Gbrp, _) => {
-                for (plane, channel) in [(0, 1), (1, 2), (2, 0)] {
-                    planes.row(plane, row)[..row_bytes].copy_from_slice(row_of(channel, row).unwrap_or_default());
-                }
-            }
-            (PixelFormat::Rgb48, true) => {
-                let out = planes.row(0, row);
-                for channel in 0..3 {
-                    let words = row_of(channel, row).unwrap_or_default().as_chunks::<2>().0;
-                    for (out, word) in out.as_chunks_mut::<6>().0.iter_mut().zip(words) {
-                        out[2 * channel..2 * channel + 2].copy_from_slice(word);
-                    }
-                }
-            }
-            _ => {
-                let bytes = row_bytes * array.channels as usize;
-                planes.row(0, row)[..bytes].copy_from_slice(picture.get(row * bytes..(row + 1) * bytes).unwrap_or_default());
-            }
-        }
-    }
-    Ok(surface)
-}
-
-fn stream_info(
-    options: &FrameWriterOptions,
-    array: PixelArray,
-    format: PixelFormat,
-    time_base: TimeBase,
-    side_streams: Vec<SideStream>,
-) -> StreamInfo {
-    let color = if options.color.range == ColorRange::Unspecified {
-        ColorDescription { range: ColorRange::Limited, ..options.color }
-    } else {
-        options.color
-    };
-    StreamInfo {
-        id: StreamId(0),
-        source: SourceUrl::new(""),
-        name: String::new(),
-        codec: "rawvideo".into(),
-        container: String::new(),
-        width: array.width,
-        height: array.height,
-        pixel_format: format,
-        sample_aspect_ratio: None,
-        color,
-        hdr: HdrMetadata::default(),
-        field_order: framerail_core::FieldOrder::Progressive,
-        rotation: Rotation::None,
-        time_base,
-        frame_rate: Some(options.frame_rate),
-        start_offset_micros: 0,
-        duration_secs: None,
-        frames_estimate: None,
-        bit_rate: None,
-        metadata: Vec::new(),
-        not_delivered: Vec::new(),
-        side_streams,
-    }
 }

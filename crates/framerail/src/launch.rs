@@ -1,10 +1,14 @@
 //! Runs a pipeline given as text or as a file.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, sync::Arc};
 
 use framerail_pipeline::{Description, Diagnostics, ErrorKind, Plan, RunError, RunOptions, RunOutcome, check};
 
-use crate::{registry, registry_for};
+use crate::{
+    frame_input::{FrameInput, GiveFrames},
+    registry, registry_for, registry_with_python,
+    stages::python::PythonStages,
+};
 
 /// Why a pipeline could not run to its end.
 #[derive(thiserror::Error)]
@@ -47,6 +51,17 @@ impl Error {
 /// Everything that is wrong with it, with its place in the text.
 pub fn plan(text: &str) -> Result<Plan, Diagnostics> {
     check(&Description::parse(text)?, &registry())
+}
+
+/// The same for a text in which `read` names frames that the program hands in, such as `read given:camera ! null`.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_with_frames<'a>(text: &str, inputs: impl IntoIterator<Item = (&'a str, FrameInput)>) -> Result<Plan, Diagnostics> {
+    let frames = inputs.into_iter().map(|(name, input)| (name.to_owned(), Arc::new(input) as Arc<dyn GiveFrames>)).collect();
+    let description = Description::parse(text)?;
+    let device = description.device.unwrap_or_default();
+    check(&description, &registry_with_python(device, PythonStages { frames, ..PythonStages::default() }))
 }
 
 /// The same for a TOML file.

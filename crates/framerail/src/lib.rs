@@ -18,10 +18,12 @@ pub use framerail_pipeline as pipeline;
 pub use framerail_reader as reader;
 pub use framerail_vision as vision;
 
+mod arrays;
 mod canvas;
 mod card_canvas;
 mod convert;
 pub mod devices;
+pub mod frame_input;
 pub mod frame_writer;
 pub mod inputs;
 pub mod joining;
@@ -37,6 +39,6 @@ pub mod table;
 mod typeface;
 mod uploader;
 
-pub use launch::{Error, plan, plan_file, run};
+pub use launch::{Error, plan, plan_file, plan_with_frames, run};
 pub use outputs::literal_name;
 pub use stages::{infer::keep_models, registry, registry_for, registry_with_python};

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use framerail_core::{ColorDescription, ColorMatrix, ColorRange, Frame, FramePool, HostSurface, PixelFormat, Surface, TensorLayout};
+use framerail_core::{ColorDescription, Frame, FramePool, HostSurface, PixelFormat, Surface, TensorLayout};
 use framerail_media::{Converter, ScaleOptions};
 use framerail_pipeline::StageError;
 use framerail_vision::{ChannelOrder, PixelArray, TensorConverter, TensorOptions, ToYuv, rgb_from_hsv};
 use parking_lot::Mutex;
 
-use crate::convert::{core_error, input_error, vision_error};
+use crate::{
+    arrays::{array_color, array_surface},
+    convert::{core_error, input_error, vision_error},
+};
 
 /// Buffers kept for results and pixels.
 const KEPT_BUFFERS: usize = 8;
@@ -105,12 +108,13 @@ impl PixelEdits {
 
     fn converted(&self, frame: &Frame, format: PixelFormat, pixels: &[u8]) -> Result<HostSurface, StageError> {
         let (width, height) = (frame.width, frame.height);
+        let array = PixelArray { width, height, channels: 3, sample_bytes: 1, is_planar: false };
         if !ToYuv::FORMATS.contains(&format) {
-            let rgb = self.rgb_surface((width, height), pixels)?;
+            let rgb = array_surface(&self.surfaces, array, pixels).map_err(core_error)?;
             if format == PixelFormat::Rgb24 {
                 return Ok(rgb);
             }
-            let from = ColorDescription { matrix: ColorMatrix::Rgb, range: ColorRange::Full, ..frame.color };
+            let from = array_color(array, &frame.color);
             let mut converter = Converter::new(ScaleOptions { accurate: true, ..ScaleOptions::default() });
             return converter.convert_to(&rgb, &from, format, (width, height), &frame.color, &self.surfaces).map_err(input_error);
         }
@@ -118,23 +122,10 @@ impl PixelEdits {
         let known = self.kept.lock().back.take_if(|(known, _)| *known == key);
         let mut back = match known {
             Some((_, back)) => back,
-            None => {
-                let array = PixelArray { width, height, channels: 3, sample_bytes: 1, is_planar: false };
-                ToYuv::new(array, format, &frame.color, self.surfaces.clone()).map_err(vision_error)?
-            }
+            None => ToYuv::new(array, format, &frame.color, self.surfaces.clone()).map_err(vision_error)?,
         };
         let surface = back.convert(pixels).map_err(vision_error)?;
         self.kept.lock().back = Some((key, back));
-        Ok(surface)
-    }
-
-    fn rgb_surface(&self, (width, height): (u32, u32), pixels: &[u8]) -> Result<HostSurface, StageError> {
-        let mut surface = self.surfaces.surface(PixelFormat::Rgb24, width, height).map_err(core_error)?;
-        if let Some(mut planes) = surface.planes_mut() {
-            for (y, row) in pixels.chunks_exact(3 * width as usize).enumerate() {
-                planes.row(0, y).iter_mut().zip(row).for_each(|(to, from)| *to = *from);
-            }
-        }
         Ok(surface)
     }
 }

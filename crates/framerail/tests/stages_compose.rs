@@ -320,6 +320,43 @@ fn each_shot_becomes_a_file_that_begins_with_its_first_frame() {
 }
 
 #[test]
+fn clips_hold_the_stretches_in_which_something_is_found() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // 4 s at 25 frames/s: a face on frames 10 to 19 and 30 to 34, and on 80; frames are 40 ms apart.
+    let has_face = |index: u64| (10..20).contains(&index) || (30..35).contains(&index) || index == 80;
+    let faces = |index| if has_face(index) { vec![face(0.9, None, Default::default())] } else { Vec::new() };
+    let items = || {
+        let frames = (0..100).map(|index| seen(0, index, faces(index)).into());
+        [Item::StreamStart(stream(0, "a"))].into_iter().chain(frames).chain([end(0)]).collect::<Vec<Item>>()
+    };
+    let cut = |name: &str, options: &str| {
+        let template = folder.path().join(format!("{name}-{{index}}.mkv"));
+        let ran = run(&format!("clips '{}' codec=ffv1 {options}", template.display()), items());
+        assert_eq!(ran.error(), "none");
+        let files = (1..=ran.counter("clips_written"))
+            .map(|number| packet_hashes(&folder.path().join(format!("{name}-{number}.mkv")), "v:0").len());
+        (files.collect::<Vec<usize>>(), ran.counter("frames_left_out"))
+    };
+    // To 0.2 s behind the last face; a gap of 0.4 s joins the first two stretches.
+    assert_eq!(cut("a", "on=detection gap=0.2"), (vec![15, 10, 6], 69));
+    assert_eq!(cut("b", "on=detection:face gap=0.44"), (vec![36, 12], 52));
+    // Every frame: up to the first face, and from each on.
+    assert_eq!(cut("c", "on=detection gap=0.2 keep=all"), (vec![10, 20, 50, 20], 0));
+    assert_eq!(cut("d", "on=detection confidence=0.95"), (vec![], 100));
+    for (options, why) in [
+        ("on=detection:cat", "the model has no class `cat`"),
+        ("on=zone", "there is no `zones` before this stage"),
+        ("on=call", "use detection, zone or line"),
+        ("on=detection at=3", "are both given"),
+        ("gap=2", "has no effect without on="),
+    ] {
+        let problem = try_run(&format!("clips x.mkv {options}"), items(), Some(1)).map(|ran| ran.error());
+        let problem = problem.unwrap_or_else(|problem| problem);
+        assert!(problem.contains(why), "{options}: {problem}");
+    }
+}
+
+#[test]
 fn a_file_is_played_again_with_times_that_go_on() {
     let folder = tempfile::tempdir().expect("temporary folder");
     // B frames, so the file ends with a packet that is not its last frame; the audio is a little longer.

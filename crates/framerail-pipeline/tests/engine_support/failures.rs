@@ -92,7 +92,7 @@ impl Source for Frames {
 
     fn produce(&mut self, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         if self.next == 0 {
-            let request = StreamRequest { id: StreamId(0), source: "clip".into(), name: "clip".into(), is_live: false };
+            let request = StreamRequest { id: StreamId(0), source: "clip".into(), name: "clip".into(), is_live: false, can_reopen: true };
             out.push(Item::StreamStart(info(&request)))?;
         }
         if self.next == self.count {

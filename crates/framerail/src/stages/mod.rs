@@ -9,6 +9,7 @@ use crate::{devices::Devices, sources::Sources};
 
 mod areas;
 mod blur;
+mod clip_files;
 mod clips;
 mod crop;
 mod download;
@@ -40,6 +41,7 @@ mod text;
 mod tiles;
 mod track;
 mod transform;
+mod trigger;
 mod upload;
 mod webhook;
 pub(crate) mod write;
@@ -59,7 +61,7 @@ pub fn registry_for(device: DeviceChoice) -> Registry {
 /// The same with Python for the stages `torch` and `python`.
 pub fn registry_with_python(device: DeviceChoice, stages: PythonStages) -> Registry {
     let mut registry = Registry::new();
-    let devices = Devices::new(device, Sources::new(stages.sources.clone()));
+    let devices = Devices::new(device, Sources::new(stages.sources.clone(), stages.frames.clone()));
     // The specifications are constants of this crate, checked by its tests.
     if let Err(error) = register_all(&mut registry, &devices).and_then(|()| python::register(&mut registry, stages)) {
         unreachable!("a built-in stage is wrongly specified: {error}");

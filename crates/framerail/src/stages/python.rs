@@ -9,7 +9,7 @@ use framerail_pipeline::{
     ArgumentSpec, ConfigError, DeviceChoice, OptionKind, OptionSpec, Options, Registry, RegistryError, StagePlan, StageSpec,
 };
 
-use crate::sources::FindSource;
+use crate::{frame_input::FrameGivers, sources::FindSource};
 
 /// Creates a stage from checked options.
 pub type Configure = Arc<dyn Fn(&Options) -> Result<Box<dyn StagePlan>, ConfigError> + Send + Sync>;
@@ -23,6 +23,8 @@ pub struct PythonStages {
     pub python: Option<Configure>,
     /// Opens sources: bytes in memory and Python file objects.
     pub sources: Option<FindSource>,
+    /// Sources whose frames the program hands in.
+    pub frames: FrameGivers,
 }
 
 pub(super) fn register(registry: &mut Registry, stages: PythonStages) -> Result<(), RegistryError> {

@@ -1,28 +1,19 @@
 //! The `record` stage: writes clips around events from the packets that were read.
 
 mod ring;
-mod trigger;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use framerail_core::{Device, MediaKind, StreamId, StreamInfo};
-use framerail_media::{Ending, Leftover, MediaWriter, OutputRules, PacketFile, PacketStream, PushPacket, Quality, WriterOptions};
+use framerail_media::{Ending, Leftover, OutputRules, PacketFile, PacketStream, PushPacket, Quality, WriterOptions};
 use framerail_pipeline::{
-    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionKind,
-    OptionSpec, Options, PlanError, Registry, RegistryError, Setting, SettingSpec, Stage, StageContext, StageError, StagePlan, StageSpec,
-    Work,
+    ArgumentSpec, ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionKind, OptionSpec,
+    Options, PlanError, Registry, RegistryError, Setting, SettingSpec, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::FrameZones;
 
-use self::{
-    ring::{Clip, Ring},
-    trigger::Triggers,
-};
-use super::link::{detections_of, input_of};
-use crate::{
-    convert::output_error,
-    outputs::{self, Misplaced, OneStreamGuard},
-};
+use self::ring::{Clip, Ring};
+use super::{clip_files::ClipFiles, link::input_of, trigger::Triggers};
+use crate::{convert::output_error, outputs};
 
 /// Keyframe interval of encoded clips: a clip can begin at any keyframe.
 const KEYFRAME_EVERY: Duration = Duration::from_secs(1);
@@ -79,7 +70,7 @@ fn spec() -> StageSpec {
 }
 
 struct RecordPlan {
-    template: PathBuf,
+    files: ClipFiles,
     triggers: Option<Triggers>,
     confidence: f32,
     before: f64,
@@ -89,7 +80,6 @@ struct RecordPlan {
     audio: bool,
     /// Encoding was requested.
     encodes: bool,
-    is_live: bool,
     writer: WriterOptions,
 }
 
@@ -99,8 +89,9 @@ impl RecordPlan {
         let triggers = options.optional_text("on").map(|text| Triggers::parse(text, confidence)).transpose();
         let quality = options.optional_float("crf").map_or(Quality::EncoderDefault, Quality::Crf);
         let text = |name| options.optional_text(name).map(str::to_owned);
+        let rules = OutputRules { overwrite: options.switch("overwrite"), leftover: Leftover::KeepPlayable, ..OutputRules::default() };
         Ok(Self {
-            template: outputs::numbered_path(options.path("file")),
+            files: ClipFiles::new(outputs::numbered_path(options.path("file")), rules),
             triggers: triggers.map_err(|problem| ConfigError::at("on", problem))?,
             confidence,
             before: options.time("before").as_secs_f64(),
@@ -109,7 +100,6 @@ impl RecordPlan {
             memory_bytes: options.count("memory").saturating_mul(1_000_000),
             audio: options.switch("audio"),
             encodes: options.is_given("codec") || options.is_given("crf") || options.is_given("preset"),
-            is_live: false,
             writer: WriterOptions {
                 codec: text("codec"),
                 quality,
@@ -120,11 +110,6 @@ impl RecordPlan {
             },
         })
     }
-
-    fn rules(&self) -> OutputRules {
-        let WriterOptions { overwrite, files, .. } = &self.writer;
-        OutputRules { overwrite: *overwrite, files: files.clone(), leftover: Leftover::KeepPlayable, syncs_later: false }
-    }
 }
 
 impl StagePlan for RecordPlan {
@@ -134,27 +119,12 @@ impl StagePlan for RecordPlan {
         if self.encodes && input.device != Device::Cpu {
             return Err(PlanError::NeedsDevice(Device::Cpu));
         }
-        OneStreamGuard::check_count(&self.template, input.streams)?;
         let default = if input.detections.is_some() { "detection,call" } else { "call" };
-        let usage = |problem| StageError::new(ErrorKind::Usage, problem);
-        let parsed = || Triggers::parse(default, self.confidence).map_err(usage);
+        let parsed = || Triggers::parse(default, self.confidence).map_err(|problem| StageError::new(ErrorKind::Usage, problem));
         let triggers = self.triggers.take().map_or_else(parsed, Ok)?;
-        if triggers.needs_detections() {
-            let format = detections_of(input)?;
-            if let Some(class) = triggers.stray_class(format) {
-                let known = format.labels.join(", ");
-                return Err(usage(format!("on=detection:{class}: the model has no class `{class}`; it has {known}")).into());
-            }
-        }
-        if triggers.needs_zones() && input.detections.is_none() {
-            let hint = "put `infer MODEL`, `track` and `zones FILE` before it".into();
-            return Err(PlanError::Link(LinkMismatch { needs: "zones, for on=".into(), hint }));
-        }
+        triggers.check(input)?;
         self.triggers = Some(triggers);
-        self.is_live = input.is_live;
-        self.writer.files = context.files.clone();
-        outputs::link_output(&self.template, &self.rules())?;
-        MediaWriter::check(&self.template, &self.writer).map_err(output_error)?;
+        self.files.link(input, context, &mut self.writer)?;
         Ok(None)
     }
 
@@ -184,25 +154,14 @@ impl StagePlan for RecordPlan {
 
     fn into_work(mut self: Box<Self>) -> Result<Work, StageError> {
         let triggers = self.triggers.take().ok_or_else(|| StageError::new(ErrorKind::Internal, "the stage was not linked"))?;
-        let record = Record {
-            plan: *self,
-            triggers,
-            streams: BTreeMap::new(),
-            trigger: None,
-            calls: 0,
-            misplaced: Misplaced::default(),
-            counters: None,
-        };
+        let record = Record { plan: *self, triggers, streams: BTreeMap::new(), trigger: None, calls: 0, counters: None };
         Ok(Work::Stages(vec![Box::new(record)]))
     }
 }
 
 struct Counters {
-    context: StageContext,
     events: Counter,
-    clips: Counter,
     packets: Counter,
-    bytes: Counter,
     short: Counter,
 }
 
@@ -233,7 +192,6 @@ struct Record {
     streams: BTreeMap<StreamId, Stream>,
     trigger: Option<Setting>,
     calls: u64,
-    misplaced: Misplaced,
     counters: Option<Counters>,
 }
 
@@ -242,13 +200,11 @@ impl Stage for Record {
         let spec = SettingSpec::new("trigger", 0.0..=MOST_CALLS).whole();
         self.trigger = Some(context.setting(spec.help("changing the number begins a clip"), 0.0));
         self.counters = Some(Counters {
-            context: context.clone(),
             events: context.counter("events"),
-            clips: context.counter("clips_written"),
             packets: context.counter("packets_written"),
-            bytes: context.counter("bytes_written"),
             short: context.counter("pre_rolls_short"),
         });
+        self.plan.files.start(context);
         Ok(())
     }
 
@@ -256,15 +212,12 @@ impl Stage for Record {
         if self.trigger.as_mut().and_then(Setting::take_change).is_some() {
             self.calls += 1;
         }
-        if self.triggers.needs_zones() && item.attachments.get::<FrameZones>().is_none() {
-            return Err(StageError::new(ErrorKind::Usage, "on= names zones or lines, but there is no `zones` before this stage"));
-        }
         let Some(stream) = self.streams.get_mut(&item.frame.stream) else { return Ok(Flow::More) };
         if self.plan.encodes {
             stream.packets.frame(&item.frame).map_err(output_error)?.into_iter().for_each(|packet| stream.ring.push(packet));
         }
         let is_called = std::mem::replace(&mut stream.calls, self.calls) != self.calls;
-        let fired = self.triggers.fired(&item, is_called);
+        let fired = self.triggers.fired(&item, is_called)?;
         let secs = item.frame.seconds();
         let is_new = fired.is_some() && !std::mem::replace(&mut stream.is_on, fired.is_some());
         stream.is_on = fired.is_some();
@@ -299,14 +252,14 @@ impl Stage for Record {
     fn finish(&mut self, _: &mut dyn Emitter) -> Result<(), StageError> {
         let open: Vec<StreamId> = self.streams.keys().copied().collect();
         open.into_iter().try_for_each(|id| self.end(id))?;
-        self.misplaced.end()
+        self.plan.files.end()
     }
 
     fn abandon(&mut self) {
         for clip in std::mem::take(&mut self.streams).into_values().flat_map(|stream| stream.clips) {
             let path = clip.path.clone();
             let kept = clip.into_file().and_then(PacketFile::keep_unfinished);
-            outputs::note_unfinished(&path, kept, self.counters.as_ref().map(|counters| &counters.context));
+            self.plan.files.unfinished(&path, kept);
         }
     }
 }
@@ -315,14 +268,12 @@ impl Record {
     fn begin(&mut self, info: &Arc<StreamInfo>) -> Result<(), StageError> {
         let plan = &self.plan;
         let packets = if plan.encodes {
-            PacketStream::encode(&plan.template, &plan.writer, info)
+            PacketStream::encode(plan.files.template(), &plan.writer, info)
         } else {
-            PacketStream::copy(&plan.template, &plan.writer, info)
+            PacketStream::copy(plan.files.template(), &plan.writer, info)
         };
         let packets = packets.map_err(output_error)?;
-        if let Some(counters) = &self.counters {
-            packets.warnings().iter().for_each(|warning| counters.context.notice(format_args!("{}: {warning}", info.source)));
-        }
+        packets.warnings().iter().for_each(|warning| plan.files.notice(format_args!("{}: {warning}", info.source)));
         let stream = Stream {
             info: Arc::clone(info),
             packets,
@@ -339,16 +290,15 @@ impl Record {
 
     /// Extends the current clip, or begins one.
     fn event(&mut self, id: StreamId, secs: f64, what: &str) -> Result<(), StageError> {
-        let (plan, rules) = (&self.plan, self.plan.rules());
+        let plan = &self.plan;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         if stream.clips.iter_mut().any(|clip| clip.extend(secs + plan.after, secs)) {
             return Ok(());
         }
         let number = stream.count + 1;
-        let path = outputs::indexed_path(&plan.template, &stream.info, number);
-        rules.files.write(&path).map_err(|error| output_error(error.into()))?;
-        if let Some(counters) = &self.counters {
-            log::info!("{}: {}: {what} at {secs:.3} s", counters.context.name(), path.display());
+        let path = plan.files.claim(&stream.info, number)?;
+        if let Some(context) = plan.files.context() {
+            log::info!("{}: {}: {what} at {secs:.3} s", context.name(), path.display());
         }
         stream.count = number;
         stream.clips.push(Clip::new(path, secs - plan.before, secs + plan.after, secs + plan.max));
@@ -392,11 +342,10 @@ impl Record {
             if !stream.ring.forget_group(unwritten) {
                 break;
             }
-            if !std::mem::replace(&mut stream.was_cut, true)
-                && let Some(counters) = &self.counters
-            {
+            if !std::mem::replace(&mut stream.was_cut, true) {
                 let (source, memory) = (&stream.info.source, self.plan.memory_bytes / 1_000_000);
-                counters.context.notice(format_args!("{source}: the pre-roll does not fit in {memory} MB and is shortened; raise memory="));
+                let files = &self.plan.files;
+                files.notice(format_args!("{source}: the pre-roll does not fit in {memory} MB and is shortened; raise memory="));
             }
         }
         Ok(())
@@ -409,8 +358,7 @@ impl Record {
         self.write(id, f64::INFINITY, true)?;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         let clips = std::mem::take(&mut stream.clips);
-        let ends_by_stop = outputs::ends_by_stop(self.plan.is_live, &stream.info);
-        let ending = outputs::ending(self.counters.as_ref().map(|counters| &counters.context), ends_by_stop);
+        let ending = self.plan.files.ending(&stream.info);
         self.streams.remove(&id);
         self.complete(clips, ending)
     }
@@ -420,13 +368,10 @@ impl Record {
             let (path, packets) = (clip.path.clone(), clip.packets);
             let Some(file) = clip.into_file() else { continue };
             let report = file.finish_as(ending).map_err(output_error)?;
-            let context = self.counters.as_ref().map(|counters| &counters.context);
-            self.misplaced.note(&path, &report.path, report.elsewhere.as_ref(), context);
+            self.plan.files.completed(&path, &report);
+            report.warnings.iter().for_each(|warning| self.plan.files.notice(format_args!("{}: {warning}", path.display())));
             if let Some(counters) = &self.counters {
-                counters.clips.add(1);
                 counters.packets.add(packets);
-                counters.bytes.add(report.bytes);
-                report.warnings.iter().for_each(|warning| counters.context.notice(format_args!("{}: {warning}", path.display())));
             }
         }
         Ok(())

@@ -179,11 +179,15 @@ impl ReadPlan {
         let sources = options.texts("source");
         let sources = expand_sources(&sources).map_err(|error| ConfigError::at("source", &error.message).kind(error.kind))?;
         let liveness = Liveness::of(options);
-        let requests = sources.into_iter().zip(0..).map(|(source, id)| StreamRequest {
-            id: StreamId(id),
-            is_live: liveness.is_live(source.source.reveal()),
-            source: source.source,
-            name: source.name,
+        let requests = sources.into_iter().zip(0..).map(|(source, id)| {
+            let frames = devices.sources.frames(source.source.reveal());
+            StreamRequest {
+                id: StreamId(id),
+                is_live: liveness.is_live(source.source.reveal(), frames),
+                can_reopen: frames.is_none(),
+                source: source.source,
+                name: source.name,
+            }
         });
         let requests: Vec<StreamRequest> = requests.collect();
         check_camera_options(options, &requests)?;
@@ -245,8 +249,7 @@ impl ReadPlan {
 
     /// Whether a failure of this source is a failure of the run.
     fn must_open(&self, request: &StreamRequest) -> bool {
-        let otherwise = if request.is_live { OnStreamError::Retry } else { OnStreamError::Fail };
-        self.policy.on_error.unwrap_or(otherwise) == OnStreamError::Fail
+        self.policy.on_error_of(request) == OnStreamError::Fail
     }
 
     /// Finds the GPU for decoding, if one is wanted.
@@ -385,10 +388,10 @@ fn rounds(options: &Options, requests: &[StreamRequest]) -> Result<Rounds, Confi
         Some(_) => Rounds::Times(1),
         None => Rounds::Times(options.optional_integer("loop").and_then(|times| u64::try_from(times).ok()).unwrap_or(1)),
     };
-    let once = |request: &&StreamRequest| request.is_live || request.source == STANDARD_INPUT;
+    let once = |request: &&StreamRequest| request.is_live || !request.can_reopen || request.source == STANDARD_INPUT;
     match requests.iter().find(once).filter(|_| rounds != Rounds::Times(1)) {
         Some(request) => {
-            let message = format!("{} cannot be played again: it is live, or standard input", request.source);
+            let message = format!("{} cannot be played again: it is live, standard input, or handed in", request.source);
             Err(ConfigError::at("loop", message).help("leave it out"))
         }
         None => Ok(rounds),
@@ -424,6 +427,9 @@ fn deinterlacing(options: &Options) -> Option<(DeinterlaceMethod, bool)> {
 impl StagePlan for ReadPlan {
     fn note(&self) -> Option<String> {
         let ((frames, placement), _) = self.first.as_ref()?;
+        if self.requests.first().is_some_and(|request| !request.can_reopen) {
+            return Some("frames are handed in by the program".into());
+        }
         let place = if matches!(placement, Placement::OnCard(_)) { "the GPU" } else { "the CPU" };
         let way = match frames.reading() {
             Reading::Pieces(PiecePlan { decoders, threads, frames }) => {

@@ -20,7 +20,7 @@ use super::{
     policy::{self, Liveness},
     source::{Placement, Source, naming},
 };
-use crate::{convert::reader_error, inputs::expand_sources, sources::Sources, stages::link::note_source};
+use crate::{convert::reader_error, frame_input::InputFrames, inputs::expand_sources, sources::Sources, stages::link::note_source};
 
 /// Stream names that are remembered. A run of weeks adds more; those get their number appended.
 const MAX_NAMES: usize = 4096;
@@ -119,6 +119,9 @@ impl SourceOpener {
         cancel: &CancelToken,
         decoders: Option<usize>,
     ) -> Result<Opened, OpenError> {
+        if self.sources.frames(request.source.reveal()).is_some() {
+            return Err(OpenError::NotOnCard("the program hands in frames in host memory".into()));
+        }
         if self.deinterlace.is_some() {
             return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
         }
@@ -140,6 +143,9 @@ impl SourceOpener {
         if let Some(bytes) = self.picture_bytes.filter(|_| self.card.is_none()) {
             options.picture_bytes = bytes;
         }
+        if let Some(frames) = self.sources.frames(request.source.reveal()) {
+            return Ok((Box::new(InputFrames::open(frames, &options)?), Placement::Host));
+        }
         let reader = HostReader::open(&options, &self.host);
         let reader = reader.map_err(|error| naming(&request.source.to_string(), reader_error(error)))?;
         Ok((Box::new(reader), Placement::Host))
@@ -147,12 +153,15 @@ impl SourceOpener {
 
     /// A source opened by its header only; `None` if that fails, which the full opening reports.
     pub(super) fn header(&self, request: &StreamRequest, cancel: &CancelToken) -> Option<Input> {
+        if self.sources.frames(request.source.reveal()).is_some() {
+            return None;
+        }
         Input::open(&InputOptions { probe: ProbeEffort::Header, ..self.options(request, cancel) }).ok()
     }
 
     /// The source as a stream.
     pub(super) fn stream(&self, (frames, placement): Opened, request: &StreamRequest, cancel: &CancelToken) -> Source {
-        let frames = if self.rounds == Rounds::Times(1) || request.is_live {
+        let frames = if self.rounds == Rounds::Times(1) || request.is_live || !request.can_reopen {
             frames
         } else {
             let reopen = self.reopening(&placement, self.options(request, cancel));
@@ -221,13 +230,14 @@ impl StreamOpener for SourceOpener {
         if one.source == STANDARD_INPUT {
             return Err(StageError::new(ErrorKind::Usage, "standard input cannot be added to a run; start the run with it"));
         }
-        let is_live = self.liveness.is_live(one.source.reveal());
+        let frames = self.sources.frames(one.source.reveal());
+        let is_live = self.liveness.is_live(one.source.reveal(), frames);
         let is_file = !is_live && !one.source.reveal().contains(['%', ':', '*', '?', '[']);
         if is_file && !Path::new(one.source.reveal()).exists() {
             return Err(StageError::new(ErrorKind::Input, format!("{}: no such file or stream; check the name", one.source)));
         }
         note_source(&self.files, &one.source)?;
-        Ok(StreamRequest { id, name: self.free_name(one.name, id), source: one.source, is_live })
+        Ok(StreamRequest { id, name: self.free_name(one.name, id), can_reopen: frames.is_none(), source: one.source, is_live })
     }
 
     fn open(&self, request: &StreamRequest, line: &StreamLine) -> Result<Box<dyn StreamReader>, StageError> {

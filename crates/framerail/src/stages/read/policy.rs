@@ -1,9 +1,11 @@
 //! How the sources of a `read` are read: concurrently or in turn, paced, dropped, reopened.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use framerail_core::SourceUrl;
 use framerail_pipeline::{ConfigError, DropPolicy, OnStreamError, OptionSpec, Options, RetryPolicy, StreamPolicy};
+
+use crate::frame_input::GiveFrames;
 
 /// URL schemes of live sources.
 const LIVE_SCHEMES: &[&str] = &["rtsp", "rtsps", "rtp", "srtp", "udp", "srt", "rtmp", "rtmps", "rtmpt"];
@@ -128,11 +130,13 @@ impl Liveness {
         }
     }
 
-    pub(super) fn is_live(&self, source: &str) -> bool {
-        match self {
-            Liveness::All => true,
-            Liveness::None => false,
-            Liveness::ByName => {
+    /// Whether a source is live; `frames` hands in its frames, where the program does.
+    pub(super) fn is_live(&self, source: &str, frames: Option<&Arc<dyn GiveFrames>>) -> bool {
+        match (self, frames) {
+            (Liveness::All, _) => true,
+            (Liveness::None, _) => false,
+            (Liveness::ByName, Some(frames)) => frames.is_live(),
+            (Liveness::ByName, None) => {
                 is_camera(source) || SourceUrl::new(source).scheme().is_some_and(|scheme| LIVE_SCHEMES.contains(&scheme.as_str()))
             }
         }
@@ -154,10 +158,10 @@ mod tests {
     #[test]
     fn cameras_are_recognised_by_their_names() {
         let live = ["rtsp://host/cam", "RTSP://host/cam", "udp://239.0.0.1:5000", "srt://host:9000", "/dev/video0"];
-        assert!(live.iter().all(|source| Liveness::ByName.is_live(source)));
+        assert!(live.iter().all(|source| Liveness::ByName.is_live(source, None)));
         let files = ["in.mp4", "https://host/clip.mp4", "/dev/stdin", "-", "video0.mp4", "folder/video/x.mkv"];
-        assert!(!files.iter().any(|source| Liveness::ByName.is_live(source)));
+        assert!(!files.iter().any(|source| Liveness::ByName.is_live(source, None)));
         assert!(is_camera("/dev/video0") && !is_camera("video0.mp4"));
-        assert!(Liveness::All.is_live("in.mp4") && !Liveness::None.is_live("rtsp://host"));
+        assert!(Liveness::All.is_live("in.mp4", None) && !Liveness::None.is_live("rtsp://host", None));
     }
 }

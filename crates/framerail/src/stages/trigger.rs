@@ -1,8 +1,12 @@
 //! Triggers of clips.
 
+use std::fmt;
+
 use framerail_core::Detection;
-use framerail_pipeline::{DetectionFormat, FrameItem};
+use framerail_pipeline::{DetectionFormat, EdgeFormat, ErrorKind, FrameItem, LinkMismatch, PlanError, StageError};
 use framerail_vision::{FrameZones, ZoneEvent};
+
+use super::link::detections_of;
 
 /// Words of `on=`, for messages.
 const KNOWN: &str = "detection, detection:CLASS, zone, zone:NAME, line, line:NAME, call";
@@ -42,22 +46,56 @@ impl Triggers {
         Ok(Self { list, confidence })
     }
 
-    pub(super) fn needs_detections(&self) -> bool {
+    /// Checks that the frames will have what is asked of them.
+    ///
+    /// # Errors
+    /// `Link` without a model, or zones, before the stage; `Usage` for a class that the model does not have.
+    pub(super) fn check(&self, input: &EdgeFormat) -> Result<(), PlanError> {
+        if self.needs_detections() {
+            let format = detections_of(input)?;
+            if let Some(class) = self.stray_class(format) {
+                let known = format.labels.join(", ");
+                return Err(usage(format!("on=detection:{class}: the model has no class `{class}`; it has {known}")).into());
+            }
+        }
+        if self.needs_zones() && input.detections.is_none() {
+            let hint = "put `infer MODEL`, `track` and `zones FILE` before it".into();
+            return Err(PlanError::Link(LinkMismatch { needs: "zones, for on=".into(), hint }));
+        }
+        Ok(())
+    }
+
+    fn needs_detections(&self) -> bool {
         self.list.iter().any(|trigger| matches!(trigger, Trigger::Detection(_)))
     }
 
-    pub(super) fn needs_zones(&self) -> bool {
+    fn needs_zones(&self) -> bool {
         self.list.iter().any(|trigger| matches!(trigger, Trigger::Zone(_) | Trigger::Line(_)))
     }
 
+    /// Whether the setting `trigger` begins clips.
+    pub(super) fn has_call(&self) -> bool {
+        self.list.contains(&Trigger::Call)
+    }
+
     /// A class that the model does not have.
-    pub(super) fn stray_class(&self, format: &DetectionFormat) -> Option<&str> {
+    fn stray_class(&self, format: &DetectionFormat) -> Option<&str> {
         let classes = self.list.iter().filter_map(|trigger| if let Trigger::Detection(Some(class)) = trigger { Some(class) } else { None });
         classes.map(String::as_str).find(|class| !format.labels.is_empty() && !format.labels.iter().any(|known| known == class))
     }
 
     /// The event of a frame in a few words; `None` if nothing triggers a clip.
-    pub(super) fn fired(&self, item: &FrameItem, is_called: bool) -> Option<String> {
+    ///
+    /// # Errors
+    /// `Usage` for frames that no stage `zones` has seen, where zones or lines are named.
+    pub(super) fn fired(&self, item: &FrameItem, is_called: bool) -> Result<Option<String>, StageError> {
+        if self.needs_zones() && item.attachments.get::<FrameZones>().is_none() {
+            return Err(usage("on= names zones or lines, but there is no `zones` before this stage"));
+        }
+        Ok(self.first_of(item, is_called))
+    }
+
+    fn first_of(&self, item: &FrameItem, is_called: bool) -> Option<String> {
         self.list.iter().find_map(|trigger| match trigger {
             Trigger::Call => is_called.then(|| "a call".to_owned()),
             Trigger::Detection(class) => {
@@ -75,6 +113,10 @@ impl Triggers {
             }),
         })
     }
+}
+
+fn usage(problem: impl fmt::Display) -> StageError {
+    StageError::new(ErrorKind::Usage, problem)
 }
 
 fn events(item: &FrameItem) -> impl Iterator<Item = &ZoneEvent> {
