@@ -6,7 +6,7 @@ import atexit
 import json
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Optional, Type, Union
@@ -206,6 +206,9 @@ def _feed(
             frame, seconds = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             for one in frame if isinstance(frame, FrameBatch) else (frame,):
                 if not _pushed(compiled, one, seconds, layout, is_bgr):
+                    if isinstance(frames, Generator):
+                        # Its ``finally`` blocks release the camera.
+                        frames.close()
                     return
     except BaseException as error:
         known = owner()
