@@ -341,7 +341,7 @@ fn clips_hold_the_stretches_in_which_something_is_found() {
     assert_eq!(cut("a", "on=detection gap=0.2"), (vec![15, 10, 6], 69));
     assert_eq!(cut("b", "on=detection:face gap=0.44"), (vec![36, 12], 52));
     // Every frame: up to the first face, and from each on.
-    assert_eq!(cut("c", "on=detection gap=0.2 keep=all"), (vec![10, 20, 50, 20], 0));
+    assert_eq!(cut("c", "on=detection gap=0.2 keep=all shortest=0.2"), (vec![10, 20, 50, 20], 0));
     assert_eq!(cut("d", "on=detection confidence=0.95"), (vec![], 100));
     for (options, why) in [
         ("on=detection:cat", "the model has no class `cat`"),
