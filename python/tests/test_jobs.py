@@ -53,7 +53,7 @@ def test_names_with_every_letter_are_filled_in():
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
-    [("read in.mp4 ! null", "must begin with"), ("null", "must begin"), ("read {path} 'x", "does not end"), ("", "must begin")],
+    [("read in.mp4 ! null", "must begin with"), ("null", "must begin"), ("read {path} 'x", "is not closed"), ("", "must begin")],
 )
 def test_texts_without_an_input_are_refused(text, wrong):
     with pytest.raises(ValueError, match=wrong):
