@@ -227,14 +227,15 @@ impl FrameInput {
         let (shared, came) = (&*self.0, Instant::now());
         let usage = |words: String| Err(FrameInputError::Usage(words));
         let (width, height) = (array.width, array.height);
-        if array.bytes() == 0 || pixels.len() != array.bytes() {
+        let is_known = matches!(array.channels, 1 | 3) && matches!(array.sample_bytes, 1 | 2);
+        if !is_known || array.bytes() == 0 || pixels.len() != array.bytes() {
             return usage(format!("{} bytes for a frame of {width}x{height} with {} channels", pixels.len(), array.channels));
         }
         if let Some((w, h)) = shared.options.size.filter(|size| *size != (width, height)) {
             return usage(format!("the frame is {width}x{height}, and size= says {w}x{h}; resize it, or leave size= out"));
         }
         // Ticks of times beyond have no room for arithmetic.
-        if let Some(seconds) = seconds.filter(|seconds| !(seconds.abs() < 1e11)) {
+        if let Some(seconds) = seconds.filter(|seconds| !seconds.is_finite() || seconds.abs() > 1e11) {
             return usage(format!("a frame at {seconds} s; give finite seconds"));
         }
         let mut making = shared.making.lock();
