@@ -2,8 +2,11 @@
 
 import gc
 import itertools
+import os
+import runpy
 import threading
 import weakref
+from pathlib import Path
 
 import framerail as fr
 import numpy as np
@@ -303,3 +306,13 @@ def test_a_stuck_source_does_not_hold_up_the_end():
         next(batches)
     assert not ended
     release.set()
+
+
+def test_the_example_with_frames_of_the_program_runs(tmp_path, capsys):
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    runpy.run_path(str(Path(sources) / "examples" / "python" / "own_frames.py"))["main"](tmp_path / "out.mp4")
+    assert capsys.readouterr().out.splitlines() == ["written: 60 frames", "pushed: 10 frames, 0 dropped", "live: 8 frames of 90x160"]
+    with fr.VideoReader(tmp_path / "out.mp4", output="numpy") as reader:
+        assert len(reader) == 60
