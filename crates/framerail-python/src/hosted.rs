@@ -25,6 +25,13 @@ use crate::{
 /// Functions and models by their names.
 type ByName = BTreeMap<String, Arc<Py<PyAny>>>;
 
+/// What hands in the frames of a source: a `framerail.FrameInput`.
+#[derive(Clone)]
+struct GivenFrames {
+    giver: Arc<Py<PyAny>>,
+    is_live: bool,
+}
+
 /// The models, functions and sources of a pipeline.
 #[derive(Default)]
 pub struct Hosted {
@@ -32,8 +39,8 @@ pub struct Hosted {
     functions: Mutex<ByName>,
     /// Sources by their addresses in the pipeline.
     sources: Mutex<BTreeMap<String, CustomSource>>,
-    /// Those whose frames are handed in, and whether they are live.
-    frames: Mutex<BTreeMap<String, (Arc<Py<PyAny>>, bool)>>,
+    /// Sources whose frames are handed in.
+    frames: Mutex<BTreeMap<String, GivenFrames>>,
     /// Finds the opener of any other address: a function that returns a function, or `None`.
     find_source: Mutex<Option<Arc<Py<PyAny>>>>,
 }
@@ -52,7 +59,7 @@ impl Hosted {
     }
 
     pub fn set_frames(&self, address: &str, giver: Py<PyAny>, is_live: bool) {
-        self.frames.lock().insert(address.to_owned(), (Arc::new(giver), is_live));
+        self.frames.lock().insert(address.to_owned(), GivenFrames { giver: Arc::new(giver), is_live });
     }
 
     pub fn set_find_source(&self, find: Py<PyAny>) {
@@ -91,7 +98,7 @@ impl Hosted {
             Ok(Box::new(plan) as Box<dyn StagePlan>)
         };
         let given = self.frames.lock().clone().into_iter();
-        let frames = given.map(|(address, (giver, is_live))| {
+        let frames = given.map(|(address, GivenFrames { giver, is_live })| {
             let frames = PythonFrames { giver, is_live, raised: Arc::clone(raised) };
             (address, Arc::new(frames) as Arc<dyn GiveFrames>)
         });
