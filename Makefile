@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel test test-torch test-scale test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
+.PHONY: help setup build static wheel wheel-gpl test test-torch test-scale test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -23,8 +23,11 @@ build: ## build the release program
 static: setup ## build a program with FFmpeg inside, for any host with glibc (FFmpeg takes minutes, once)
 	@scripts/build_static.sh
 
-wheel: setup ## build a Python wheel with FFmpeg inside and test it in a fresh environment (FFmpeg takes minutes, once)
+wheel: setup ## build a Python wheel with FFmpeg inside, without GPL parts, and test it in a fresh environment (FFmpeg takes minutes, once)
 	@scripts/build_wheel.sh
+
+wheel-gpl: setup ## the same with x264: framerail-gpl
+	@scripts/build_wheel.sh --gpl
 
 test: setup ## build and run every test
 	@scripts/test.sh

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds one release program with FFmpeg inside: beyond glibc and libgcc_s it needs nothing, and it finds CUDA,
-# NVDEC and ONNX Runtime at run time. FFmpeg, dav1d, x264 and their patches come from Debian's source packages,
-# zlib as Debian's static library. FFmpeg is built once for each set of versions and flags.
+# NVDEC and ONNX Runtime at run time. scripts/build_ffmpeg.sh builds FFmpeg, once for each set of versions and flags.
 #
 #   scripts/build_static.sh                   FFmpeg (cached), then the program `framerail`
 #   scripts/build_static.sh --also PACKAGE... the programs of further packages of the workspace with it
@@ -24,189 +23,18 @@ cache=${FRAMERAIL_CACHE:-$root/.framerail/static}
 jobs=${FRAMERAIL_JOBS:-$(nproc)}
 verbose=${V:-0}
 
-# What every build of FFmpeg here has in common. --disable-autodetect: nothing of this machine slips in.
-common=(
-    --disable-autodetect --disable-debug --disable-doc --disable-ffplay --disable-postproc
-    --enable-pic --enable-zlib --enable-libdav1d
-    --disable-indevs --enable-indev=lavfi --disable-outdevs
-)
-static_flags=("${common[@]}" --enable-gpl --enable-libx264)
-# Readers decode and filter; they do not encode. The peers find NVDEC themselves.
-shared_flags=("${common[@]}" --enable-shared --disable-static --disable-programs --disable-encoders --disable-muxers)
-
 say() { printf 'static: %s\n' "$*"; }
 die() { printf 'static: error: %s\n' "$*" >&2; exit 1; }
 
-# Runs a tool quietly; its output goes to the log, and its last lines to the terminal if it fails.
-run() {
-    if [[ $verbose == 1 ]]; then "$@"; return; fi
-    local status=0
-    "$@" >"$log" 2>&1 || status=$?
-    if ((status)); then tail -n 25 "$log" | sed 's/^/    /' >&2; fi
-    return "$status"
-}
-
-as_root() {
-    if ((EUID == 0)); then "$@"; else sudo "$@"; fi
-}
-
-install_packages() {
-    local package missing=()
-    command -v apt-get >/dev/null || die 'this script takes FFmpeg from Debian; run it on Debian 12 or in its container'
-    while read -r package; do
-        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true) == installed ]] || missing+=("$package")
-    done < <(sed 's/#.*//' "$root"/scripts/requirements/debian{,-static}.txt | xargs -n 1)
-    ((${#missing[@]})) || return 0
-    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
-    run as_root apt-get update -qq || die 'apt-get update failed; check the network and the package sources'
-    run as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
-        die "apt-get could not install: ${missing[*]}"
-}
-
-# The version of the source package that an installed package was built from.
-source_version() {
-    dpkg-query -W -f '${source:Version}' "$1" 2>/dev/null || die "the package $1 is not installed; run scripts/setup.sh first"
-}
-
-# fetch_source NAME VERSION FOLDER: unpacks a source package, Debian's patches applied. The list of sources is
-# private to this script; the system's own is not touched.
-fetch_source() {
-    local name=$1 version=$2 folder=$3 apt=$cache/apt codename
-    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mkdir -p "$apt/lists/partial" "$apt/parts" "$folder"
-    cat >"$apt/parts/source.sources" <<SOURCES
-Types: deb-src
-URIs: http://deb.debian.org/debian
-Suites: $codename $codename-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb-src
-URIs: http://deb.debian.org/debian-security
-Suites: $codename-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-SOURCES
-    local private=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/parts" -o "Dir::State::Lists=$apt/lists"
-        -o Dir::Cache::srcpkgcache= -o Dir::Cache::pkgcache=)
-    if [[ ! -e $apt/updated ]]; then
-        run apt-get "${private[@]}" update || die "Debian's list of source packages could not be fetched"
-        touch "$apt/updated"
-    fi
-    (cd "$folder" && run apt-get "${private[@]}" -q source "$name=$version") || {
-        rm -f "$apt/updated"
-        die "Debian's archive has no source of $name $version; where a newer one is out, upgrade the installed packages"
-    }
-    rm -f "$folder"/*.tar.* "$folder"/*.dsc
-}
-
-# The only folder below $1: an unpacked source.
-unpacked() { find "$1" -mindepth 1 -maxdepth 1 -type d | head -n 1; }
-
-build_dav1d() {
-    local prefix=$1 work=$2 source
-    say "building dav1d $dav1d_version"
-    fetch_source dav1d "$dav1d_version" "$work/dav1d"
-    source=$(unpacked "$work/dav1d")
-    run meson setup "$work/dav1d/build" "$source" --prefix "$prefix" --libdir lib --buildtype release \
-        --default-library static -Denable_tools=false -Denable_tests=false || die 'meson could not set up dav1d'
-    run nice ninja -C "$work/dav1d/build" -j "$jobs" install || die 'dav1d could not be built'
-}
-
-# Debian's own libx264.a cannot become part of a shared library, such as the Python package's.
-build_x264() {
-    local prefix=$1 work=$2 source
-    say "building x264 $x264_version"
-    fetch_source x264 "$x264_version" "$work/x264"
-    source=$(unpacked "$work/x264")
-    (cd "$source" && run ./configure --prefix="$prefix" --enable-static --enable-pic --disable-cli --disable-opencl &&
-        run nice make -j "$jobs" && run make install-lib-static) || die 'x264 could not be built'
-}
-
-# Copies a static library of Debian's, so that -L of our own folder finds it before the system's shared one.
-take_static() {
-    local archive
-    archive=$(gcc -print-file-name="$2")
-    [[ $archive == /* ]] || die "$2 is missing; is its -dev package installed?"
-    cp "$archive" "$1/lib/"
-}
-
-# build_ffmpeg PREFIX FLAGS...: everything into PREFIX, which appears only when complete.
-build_ffmpeg() {
-    local prefix=$1 work source
-    shift
-    work=$cache/work.$$
-    rm -rf "$work" "$prefix"
-    mkdir -p "$work" "$prefix/lib/pkgconfig"
-    build_dav1d "$prefix" "$work"
-    take_static "$prefix" libz.a
-    if [[ " $* " == *' --enable-libx264 '* ]]; then
-        build_x264 "$prefix" "$work"
-    fi
-    say "building FFmpeg $ffmpeg_version (minutes, once)"
-    fetch_source ffmpeg "$ffmpeg_version" "$work/ffmpeg"
-    source=$(unpacked "$work/ffmpeg")
-    cd "$source"
-    PKG_CONFIG_PATH=$prefix/lib/pkgconfig run ./configure --prefix="$prefix" "$@" --pkg-config-flags=--static \
-        --extra-cflags="-I$prefix/include" --extra-ldflags="-L$prefix/lib" || {
-        tail -n 15 ffbuild/config.log >&2
-        die "FFmpeg's configure failed"
-    }
-    run nice make -j "$jobs" || die 'FFmpeg could not be built'
-    run make install || die 'FFmpeg could not be installed'
-    cd "$root"
-    rm -rf "$work"
-}
-
-# The Rust binding links FFmpeg's own libraries only; what they lean on goes into the lowest of them.
-merge_archives() {
-    local lib=$1/lib
-    printf 'create %s\n' "$lib/merged.a" >"$lib/merge.mri"
-    printf 'addlib %s\n' "$lib"/lib{avcodec,x264,dav1d,z}.a >>"$lib/merge.mri"
-    printf 'save\nend\n' >>"$lib/merge.mri"
-    ar -M <"$lib/merge.mri" || die 'the static libraries could not be merged'
-    mv "$lib/merged.a" "$lib/libavcodec.a"
-    ranlib "$lib/libavcodec.a"
-    rm "$lib/merge.mri"
-}
-
-# Two builds at once must not write the same folder; who waited finds it complete.
-lock() {
-    exec 8>"$cache/lock-$(basename "$1")"
-    flock 8
-}
-
-# Names a build by all that goes into it. Prints the folder.
-prefix_for() {
-    local kind=$1 key
-    shift
-    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version from source" "$(gcc -dumpfullversion)" "$@" |
-        sha256sum | cut -c 1-12)
-    echo "$cache/ffmpeg-$kind-${ffmpeg_version#*:}-$key"
-}
-
-static_ffmpeg() {
-    prefix=$(prefix_for static "${static_flags[@]}")
-    [[ ! -e $prefix/complete ]] || return 0
-    lock "$prefix"
-    if [[ ! -e $prefix/complete ]]; then
-        build_ffmpeg "$prefix" "${static_flags[@]}"
-        merge_archives "$prefix"
-        strip "$prefix/bin/ffmpeg" "$prefix/bin/ffprobe"
-        only_glibc "$prefix/bin/ffmpeg"
-        touch "$prefix/complete"
-    fi
-    flock -u 8
+# ffmpeg_of KIND: FFmpeg from scripts/build_ffmpeg.sh, in `prefix`.
+ffmpeg_of() {
+    prefix=$(FRAMERAIL_CACHE=$cache FRAMERAIL_JOBS=$jobs V=$verbose "$root/scripts/build_ffmpeg.sh" "$1") ||
+        die 'FFmpeg could not be built (see above)'
 }
 
 shared_ffmpeg() {
     local out=$1 library
-    prefix=$(prefix_for shared "${shared_flags[@]}")
-    [[ -e $prefix/complete ]] || lock "$prefix"
-    if [[ ! -e $prefix/complete ]]; then
-        build_ffmpeg "$prefix" "${shared_flags[@]}"
-        touch "$prefix/complete"
-    fi
+    ffmpeg_of shared
     mkdir -p "$out"
     # One file for each soname: what programs load; the other names are for linkers.
     for library in "$prefix"/lib/lib{av,sw}*.so.*.*.*; do
@@ -216,7 +44,7 @@ shared_ffmpeg() {
         # They look for one another beside themselves.
         patchelf --set-rpath '$ORIGIN' "$out/$name"
     done
-    say "FFmpeg ${ffmpeg_version#*:} as shared libraries in $out ($(du -shL "$out" | cut -f 1)):"
+    say "FFmpeg's shared libraries in $out ($(du -shL "$out" | cut -f 1)):"
     (cd "$out" && ls -s --block-size=K lib*)
 }
 
@@ -344,15 +172,12 @@ main() {
     cache=$(cd "$cache" && pwd)
     target=${CARGO_TARGET_DIR:-$root/target}/static
     log=$cache/build.$$.log
-    trap 'rm -rf "$log" "$cache/work.$$"' EXIT
+    trap 'rm -f "$log"' EXIT
     # What is said goes to stderr; stdout is for what another script reads.
     exec 3>&1 1>&2
-    install_packages
-    ffmpeg_version=$(source_version libavcodec-dev)
-    dav1d_version=$(source_version libdav1d6)
-    x264_version=$(source_version libx264-dev)
     if [[ $mode == --shared ]]; then shared_ffmpeg "$out"; return; fi
-    static_ffmpeg
+    ffmpeg_of static
+    only_glibc "$prefix/bin/ffmpeg"
     case $mode in
     --ffmpeg-only) echo "$prefix" >&3 ;;
     --tests) build_tests "$@" ;;

@@ -1,34 +1,55 @@
 #!/usr/bin/env bash
-# Builds the Python package as a wheel with FFmpeg inside, installs it into a fresh environment and runs the Python tests
-# there. The wheel serves CPython 3.9 and all later ones (abi3) and needs no package of the system; CUDA, NVDEC and ONNX
-# Runtime are found at run time.
+# Builds the Python package as a wheel with FFmpeg inside and tests it in a fresh environment. The wheel runs on glibc 2.28
+# and newer (manylinux_2_28), and needs no package of the system; CUDA, NVDEC and ONNX Runtime are found at run time. It holds
+# the face detector CenterFace and the program: `framerail` and `python -m framerail`.
 #
-#   scripts/build_wheel.sh            build and test
-#   scripts/build_wheel.sh --no-tests build alone
+#   scripts/build_wheel.sh [--gpl] [--python PYTHON] [--no-tests]
 #
-# The wheel comes to FRAMERAIL_CACHE/wheels (.framerail/static/wheels).
+#   --gpl             `framerail-gpl`: x264 encodes H.264, so the wheel as a whole is under the GPL. By default `framerail`:
+#                     OpenH264 encodes it and nothing is under the GPL. Both read alike, and hold the same package.
+#   --python PYTHON   for one interpreter, such as python3.14t. By default one wheel for CPython 3.9 and all later ones (abi3).
+#   --no-tests        only build, and check with auditwheel
+#
+# Wheels come to FRAMERAIL_CACHE/wheels (.framerail/static/wheels).
 #
 #   FRAMERAIL_CACHE   where builds are kept (.framerail/static)
 #   FRAMERAIL_PYTHON  the Python of the fresh environment
 #   V=1               show the output of every tool
-#
-# The wheel holds x264 and is therefore under the GPL, version 2 or later.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 home=${FRAMERAIL_HOME:-$root/.framerail}
 cache=${FRAMERAIL_CACHE:-$home/static}
 wheels=$cache/wheels
-target=${CARGO_TARGET_DIR:-$root/target}/static
+target=${CARGO_TARGET_DIR:-$root/target}/wheel
+tools=$home/wheel-venv/bin
+policy=manylinux_2_28
 
 say() { printf 'wheel: %s\n' "$*"; }
 die() { printf 'wheel: error: %s\n' "$*" >&2; exit 1; }
 
-case ${1:-} in
-'') with_tests=1 ;;
---no-tests) with_tests=0 ;;
-*) die "unknown argument '$1'; use: build_wheel.sh [--no-tests]" ;;
-esac
+kind=lgpl
+name=framerail
+licence='(MIT OR Apache-2.0) AND LGPL-2.1-or-later AND BSD-2-Clause AND Zlib'
+interpreter=
+with_tests=1
+while (($#)); do
+    case $1 in
+    --gpl)
+        kind=gpl
+        name=framerail-gpl
+        licence='(MIT OR Apache-2.0) AND GPL-2.0-or-later AND BSD-2-Clause AND Zlib'
+        ;;
+    --python)
+        interpreter=${2:-}
+        [[ -n $interpreter ]] || die '--python needs an interpreter'
+        shift
+        ;;
+    --no-tests) with_tests=0 ;;
+    *) die "unknown argument '$1'; use: build_wheel.sh [--gpl] [--python PYTHON] [--no-tests]" ;;
+    esac
+    shift
+done
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -41,25 +62,34 @@ run() {
     return "$status"
 }
 
-build() {
-    local prefix
-    prefix=$(FRAMERAIL_CACHE=$cache "$root/scripts/build_static.sh" --ffmpeg-only) || die "FFmpeg could not be built (see above)"
-    say "building the package with FFmpeg of $prefix"
-    mkdir -p "$scratch/wheels" "$wheels"
-    # An environment without Python's headers or library is enough: the interface is the stable one.
-    (cd "$root" && FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target run nice "$home/python-venv/bin/maturin" build \
-        --release --locked --features static-ffmpeg --out "$scratch/wheels") || die 'the wheel could not be built'
-    local built=("$scratch"/wheels/*.whl)
-    ((${#built[@]} == 1)) || die "expected one wheel, found ${#built[@]}"
-    [[ ${built[0]} == *-abi3-manylinux_* ]] || die "$(basename "${built[0]}") is no abi3 manylinux wheel"
-    rm -f "$wheels"/framerail-*.whl
-    mv "${built[0]}" "$wheels/"
-    wheel=$wheels/$(basename "${built[0]}")
-    say "$wheel: $(stat -c %s "$wheel" | numfmt --to=iec --suffix=B)"
-    say 'it holds x264, so the wheel as a whole is under the GPL, version 2 or later: pass on its source with it'
+# maturin's abi3 is a feature of the crate; a build for one interpreter leaves it out.
+features() {
+    if [[ -z $interpreter ]]; then echo --features static-ffmpeg; else echo --no-default-features --features static-ffmpeg --interpreter "$interpreter"; fi
 }
 
-# Everything but NumPy and pytest comes out of the wheel; it is tried from another folder than the sources'.
+build() {
+    local prefix built options compilers=$cache/zig-2.28
+    prefix=$(FRAMERAIL_CACHE=$cache "$root/scripts/build_ffmpeg.sh" "$kind") || die 'FFmpeg could not be built (see above)'
+    say "building the package with FFmpeg of $prefix"
+    mkdir -p "$scratch/wheels" "$wheels"
+    read -ra options <<<"$(features)"
+    # The compilers and the linker for glibc 2.28. Nothing of debugging is left in a wheel, so none is made.
+    (cd "$root" && export FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target PATH=$tools:$PATH CARGO_PROFILE_RELEASE_DEBUG=0 \
+        CC_x86_64_unknown_linux_gnu=$compilers/cc CXX_x86_64_unknown_linux_gnu=$compilers/c++ \
+        CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$compilers/link &&
+        run nice "$tools/maturin" build "--release" --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels") ||
+        die 'the wheel could not be built'
+    built=("$scratch"/wheels/*.whl)
+    ((${#built[@]} == 1)) || die "expected one wheel, found ${#built[@]}"
+    wheel=$("$tools/python" "$root/scripts/finish_wheel.py" "${built[0]}" --out "$wheels" --name "$name" --licence "$licence" \
+        --licences "$prefix/licences" --add "$home/models/centerface.onnx=framerail/models/centerface.onnx") ||
+        die 'the wheel could not be named'
+    "$tools/auditwheel" show "$wheel" | tee "$wheel.audit.txt" | sed 's/^/    /'
+    grep -q "\"${policy}_x86_64\"" "$wheel.audit.txt" || die "auditwheel does not find the wheel to be $policy"
+    say "$wheel: $(stat -c %s "$wheel" | numfmt --to=iec --suffix=B), $licence"
+}
+
+# Everything but NumPy and pytest comes out of the wheel; it is tested from another folder than the sources'.
 try() {
     local python=${FRAMERAIL_PYTHON:-$home/python-venv/bin/python} venv=$scratch/venv
     say 'testing it in a fresh environment'
@@ -71,11 +101,11 @@ try() {
     cp "$root/pyproject.toml" "$scratch/"
     local library
     library=$("$venv/bin/python" -c 'import framerail._framerail as compiled; print(compiled.__file__)')
-    [[ $library == "$venv"/* ]] || die "the tests would take $library, not the wheel's"
+    [[ $library == "$venv"/* ]] || die "the tests would use $library, not the wheel's"
     (cd "$scratch" && FRAMERAIL_HOME=$home FRAMERAIL_SOURCES= "$venv/bin/python" -m pytest -q -p no:cacheprovider tests) ||
         die 'tests failed'
 }
 
-"$root/scripts/setup.sh"
+"$root/scripts/setup.sh" wheel
 build
 ((!with_tests)) || try

@@ -15,10 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = [
-    ("FFmpeg", "LGPL-2.1-or-later OR GPL-2.0-or-later", "linked, or inside programs of make static and make wheel (GPL there: x264)"),
-    ("x264", "GPL-2.0-or-later", "inside programs of make static and make wheel"),
-    ("dav1d", "BSD-2-Clause", "inside programs of make static and make wheel"),
-    ("zlib", "Zlib", "inside programs of make static and make wheel"),
+    ("FFmpeg", "LGPL-2.1-or-later OR GPL-2.0-or-later", "linked, or inside programs of make static (GPL there: x264) and wheels (LGPL; GPL in framerail-gpl)"),
+    ("x264", "GPL-2.0-or-later", "inside programs of make static and make wheel-gpl"),
+    ("OpenH264", "BSD-2-Clause", "inside wheels of make wheel"),
+    ("dav1d", "BSD-2-Clause", "inside programs of make static and wheels"),
+    ("zlib", "Zlib", "inside programs of make static and wheels"),
     ("ONNX Runtime", "MIT", "loaded at run time"),
     ("CUDA driver, NVRTC, cuDNN", "LicenseRef-NVIDIA", "loaded at run time where present"),
 ]

@@ -9,7 +9,7 @@ from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, Tuple, Type, TypedDict, Union, overload
 
 from . import _framerail, arrays, source
-from .options import ALLOWANCES, OUTPUTS, choice, real, whole
+from .options import ALLOWANCES, OUTPUTS, choice, flag, real, whole
 from .types import Frames, Source
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class AudioReader(Generic[Frames]):
             "timeout": None if timeout is None else real("timeout", timeout, "seconds above 0, or None", above=0.0),
             "format": format,
             "allow": choice("allow", allow, ALLOWANCES),
-            "insecure": bool(insecure),
+            "insecure": flag("insecure", insecure),
         }
         self._is_closed = False
         self._compiled = self._open()
@@ -289,7 +289,7 @@ class AudioReader(Generic[Frames]):
             For times, and for channels that FFmpeg cannot mix.
         DecodeError, OSError, TimeoutError
         """
-        return read(self._audio, start, stop, self._sample_rate, self._channels, bool(pad), self._output)
+        return read(self._audio, start, stop, self._sample_rate, self._channels, flag("pad", pad), self._output)
 
     def close(self) -> None:
         """Releases all resources. Samples that were returned stay valid. Can be called again."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, List, Optional, Type
 
 from . import _framerail
 from .file_target import abandoned, finished
-from .options import bad, whole
+from .options import bad, flag, whole
 from .writer import as_samples, place
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class AudioWriter:
     ) -> None:
         self._channels = whole("channels", channels, 1)
         self._target, path, self._folder = place(target, format)
+        self._name = path if self._target is None else f"<{type(target).__name__}>"
         self._report: Optional[AudioWriteReport] = None
         self._is_closed = False
         given = {
@@ -105,7 +106,7 @@ class AudioWriter:
             "bit_rate": None if bit_rate is None else whole("bit_rate", bit_rate, 0),
             "file_rate": None if file_rate is None else whole("file_rate", file_rate, 1),
             "file_channels": None if file_channels is None else whole("file_channels", file_channels, 1),
-            "overwrite": bool(overwrite),
+            "overwrite": flag("overwrite", overwrite),
         }
         try:
             self._compiled = _framerail.AudioFile(json.dumps(given))
@@ -183,6 +184,9 @@ class AudioWriter:
     def closed(self) -> bool:
         """Whether the writer has ended."""
         return self._is_closed
+
+    def __repr__(self) -> str:
+        return f"AudioWriter({self._name!r}, {'closed' if self._is_closed else 'open'})"
 
     def __enter__(self) -> AudioWriter:
         return self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Union
 
 from . import _framerail, arrays
 from .lazy import np
-from .options import Normalize, sides, bad, choice, dtype_name, real, whole
+from .options import Normalize, bad, choice, dtype_name, flag, real, sides, whole
 
 if TYPE_CHECKING:
     from .types import DType, Images
@@ -189,7 +189,7 @@ class Augment:
         self._given = {
             "crop": window,
             "size": sides("size", size),
-            "antialias": bool(antialias),
+            "antialias": flag("antialias", antialias),
             "flip_horizontal": real("flip_horizontal", flip_horizontal, "a probability, 0 to 1"),
             "flip_vertical": real("flip_vertical", flip_vertical, "a probability, 0 to 1"),
             "color_jitter": color_jitter._plain() if color_jitter else None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TypeVar, 
 
 from . import _framerail
 from .batch import ItemBatch
-from .options import bad, choice, real, whole
+from .options import bad, choice, flag, real, whole
 
 if TYPE_CHECKING:
     from typing_extensions import Literal
@@ -67,7 +67,7 @@ def stage(
         "batch": min(whole("batch", batch, 1), 256),
         "max_wait": None if max_wait is None else real("max_wait", max_wait, "None or seconds above 0", above=0.0),
         "on": choice("on", on, ("cpu", "device")),
-        "pixels": bool(pixels),
+        "pixels": flag("pixels", pixels),
     }
 
     def decorate(decorated: _Decorated) -> _Decorated:

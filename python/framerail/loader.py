@@ -20,13 +20,14 @@ from torch.utils.data import default_collate, get_worker_info
 from . import _framerail, arrays, transforms
 from .augment import mixed_seed
 from .lazy import np
-from .options import OUTPUT_DEFAULTS, bad, choice, reader_json, renamed, whole
+from .options import OUTPUT_DEFAULTS, bad, choice, flag, reader_json, renamed, whole
 from .progress import ProgressLine
 
 if TYPE_CHECKING:
     from torch.utils.data import Sampler
 
-    from .torch import ClipDataset, ClipItem
+    from .clip_data import ClipItem
+    from .torch import ClipDataset
     from .types import Device
 
 #: A batch of clips, by the names of items. Labels and columns that are not numbers are lists, as in PyTorch's ``default_collate``.
@@ -287,10 +288,10 @@ class ClipLoader:
         self.batch_size = whole("batch_size", batch_size, 1)
         self.sampler = sampler
         self.batch_sampler = batch_sampler
-        self.drop_last = bool(drop_last)
-        self.pin_memory = bool(pin_memory)
+        self.drop_last = flag("drop_last", drop_last)
+        self.pin_memory = flag("pin_memory", pin_memory)
         self.device = None if device is None else torch.device(device)
-        self._shuffle = bool(shuffle)
+        self._shuffle = flag("shuffle", shuffle)
         self._errors = dataset._errors if errors is None else choice("errors", errors, POLICIES)
         self._memory = None if memory is None else whole("memory", memory, 1)
         threads = whole("threads", threads, 0)
@@ -299,7 +300,7 @@ class ClipLoader:
         kept = max(2 * self._threads, dataset._max_open) if max_open is None else whole("max_open", max_open, 0)
         helpers = None if helpers is None else whole("helpers", helpers, 0)
         self._core = dataset._core.with_options(threads=threads, helpers=helpers, max_open=kept)
-        self._progress = bool(progress)
+        self._progress = flag("progress", progress)
         #: Failures: the last message of each source, by its name.
         self.failures: Dict[str, str] = {}
         #: Of the last batch: "wait_seconds", "clips", "failed", "bytes".

@@ -72,24 +72,25 @@ def choice(option: str, value: _Name, names: Sequence[str]) -> _Name:
     return value
 
 
-def whole(option: str, value: Any, lowest: int, what: str = "") -> int:
+def whole(option: str, value: Any, lowest: int, what: str = "", highest: float = math.inf) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         raise bad(option, value, what or f"a whole number from {lowest}") from None
-    if number < lowest:
+    if isinstance(value, bool) or not lowest <= number <= highest:
         raise bad(option, value, what or f"a whole number from {lowest}")
     return number
 
 
-def _flag(option: str, value: Any) -> bool:
-    if value not in (True, False):
+def flag(option: str, value: Any) -> bool:
+    """A switch. Texts such as "no" would all be true."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__bool__") or value not in (True, False):
         raise bad(option, value, "True or False")
     return bool(value)
 
 
 def real(option: str, value: Any, what: str, above: float = -math.inf) -> float:
-    if not isinstance(value, numbers.Real) and not hasattr(value, "__float__"):
+    if isinstance(value, bool) or (not isinstance(value, numbers.Real) and not hasattr(value, "__float__")):
         raise bad(option, value, what)
     number = float(value)
     if not math.isfinite(number) or number <= above:
@@ -258,9 +259,9 @@ def output_json(options: Mapping[str, Any]) -> str:
         **size,
         "center_crop": center_crop,
         "fit": fit,
-        "pad": min(whole("pad", options["pad"], 0, "a whole number from 0 to 255"), 255),
+        "pad": whole("pad", options["pad"], 0, "a whole number from 0 to 255", 255),
         "resize": choice("resize", options["resize"], FILTERS),
-        "antialias": _flag("antialias", options["antialias"]),
+        "antialias": flag("antialias", options["antialias"]),
         "channels": channels,
         "crop": crop,
         "scale": scale,
@@ -412,7 +413,7 @@ def reader_json(options: Mapping[str, Any]) -> str:
         "on_error": choice("on_error", options["on_error"], ("repair", "fail")),
         "format": options["format"],
         "allow": choice("allow", options["allow"], ALLOWANCES),
-        "insecure": bool(options["insecure"]),
+        "insecure": flag("insecure", options["insecure"]),
     }
     return json.dumps(made)
 

@@ -12,7 +12,7 @@ from . import _framerail, arrays, deprecated, frames, source, transforms
 from . import audio as audio_reader
 from .batches import BatchIterator
 from .frames import Frame, FrameBatch, FrameTimes, Planes, VideoMetadata
-from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, known, output_json, output_kind, reader_json, real, renamed, whole
+from .options import OUTPUT_DEFAULTS, READER_DEFAULTS, Normalize, bad, flag, known, output_json, output_kind, reader_json, real, renamed, whole
 from .selection import Selector, is_mask, is_one, plain
 from .types import Box, Column, Frames, Source, Transforms
 from .video_audio import VideoAudio
@@ -43,8 +43,8 @@ class VideoReader(Generic[Frames, Column]):
     Parameters
     ----------
     source : str, os.PathLike, bytes, or a file
-        A path, an http(s) address, a folder of images, a pattern such as "img%04d.png", a whole file in memory, or an
-        object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
+        A path, an http(s) address, a folder of images, a pattern such as "img%04d.png", a whole file in memory (also as an array or
+        tensor of uint8), or an object with ``read(n)`` and ``seek(offset, whence)`` opened for bytes.
     device : str, torch.device, or a list of them
         "cpu", "cuda" (PyTorch's current device where PyTorch is in use on GPUs, else the first GPU), "cuda:N", "auto" (the same
         GPU, else the CPU), or several GPUs that decode one file together: ``["cuda:0", "cuda:1"]``, "cuda:0,1" or "cuda:all".
@@ -493,7 +493,7 @@ class VideoReader(Generic[Frames, Column]):
         selection = self._select.batches(start, stop, every, numbers, fps, start_seconds, end_seconds)
         options = renamed({**self._options, **output})
         as_json = output_json({name: options[name] for name in OUTPUT_DEFAULTS}) if output else None
-        compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), bool(drop_last), as_json)
+        compiled = self._reader.batches(json.dumps(selection), whole("batch", batch, 1), flag("drop_last", drop_last), as_json)
         return BatchIterator(compiled, self._output, self._planes_of(options), called(options))
 
     def set_output(self, **output: Unpack[OutputOptions]) -> None:

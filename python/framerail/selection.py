@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 import operator
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from .options import bad, real, whole
@@ -29,18 +30,15 @@ class Selector:
 
     def numbers(self, numbers: Any) -> Tuple[List[int], bool]:
         """Frame numbers from 0, and whether they depend on the number of frames."""
+        if isinstance(numbers, (Set, Mapping)):
+            raise TypeError(f"frame numbers must be in order, and a {type(numbers).__name__} has none; give a list")
         numbers = list(numbers)
         if numbers and all(map(_is_bool, numbers)):
             count = self._count()
             if len(numbers) != count:
                 raise IndexError(f"{self._name}: a mask of {len(numbers)} entries for {count} frames")
             return [number for number, is_chosen in enumerate(numbers) if is_chosen], True
-        try:
-            if any(map(_is_bool, numbers)):
-                raise TypeError
-            wanted = [operator.index(number) for number in numbers]
-        except TypeError:
-            raise TypeError(f"frame numbers must be whole numbers, or a mask of bools, not {numbers!r}") from None
+        wanted = [_whole(number) for number in numbers]
         is_relative = any(number < 0 for number in wanted)
         if any(number < 0 or number >= _NUMBERS for number in wanted):
             count = self._count()
@@ -106,6 +104,15 @@ def is_one(values: Any) -> bool:
 def is_mask(values: Any) -> bool:
     """Whether an array holds bools."""
     return str(getattr(values, "dtype", "")) in ("bool", "torch.bool")
+
+
+def _whole(number: Any) -> int:
+    try:
+        if _is_bool(number):
+            raise TypeError
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(f"frame numbers must be whole numbers, or a mask of bools, not {number!r}") from None
 
 
 def _is_bool(value: Any) -> bool:

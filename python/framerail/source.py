@@ -8,6 +8,9 @@ from typing import Any, Tuple
 
 from . import remote
 
+#: Bytes of the longest path that Linux opens.
+_LONGEST_PATH = 4096
+
 
 def opened(source: Any) -> Tuple[Any, str]:
     """The source for the compiled part, and its name in messages.
@@ -25,15 +28,26 @@ def opened(source: Any) -> Tuple[Any, str]:
         file = remote.opened(path)
         return (path if file is None else file), path
     if isinstance(source, bytes):
-        return source, "<bytes>"
-    if isinstance(source, (bytearray, memoryview)):
-        return bytes(source), "<bytes>"
+        return _content(source), "<bytes>"
     if isinstance(source, io.TextIOBase):
         raise TypeError(f"source: {source!r} is opened for text; open it with mode 'rb'")
     if hasattr(source, "read") and hasattr(source, "seek"):
         name = getattr(source, "name", None)
         return source, name if isinstance(name, str) else f"<{type(source).__name__}>"
-    raise TypeError(f"source: {source!r}; give a path, an address, bytes, or a file opened with mode 'rb'")
+    try:
+        # A tensor of PyTorch has no buffer that Python sees.
+        view = memoryview(source.numpy() if hasattr(source, "numpy") else source)
+    except TypeError:
+        raise TypeError(f"source: {source!r}; give a path, an address, bytes, or a file opened with mode 'rb'") from None
+    if view.itemsize != 1 or view.ndim != 1:
+        raise TypeError(f"source: {view.ndim} axes of elements of {view.itemsize} bytes; give the bytes of a file, with one axis")
+    return _content(view.tobytes()), "<bytes>"
+
+
+def _content(content: bytes) -> bytes:
+    if len(content) < _LONGEST_PATH and b"\0" not in content and os.path.exists(content):
+        raise TypeError(f"source: {content!r} is a path, and bytes are taken as the content of a file; give os.fsdecode() of it")
+    return content
 
 
 def name_of(source: Any) -> str:

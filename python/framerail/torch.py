@@ -6,27 +6,22 @@ Needs PyTorch; importing this module imports it.
 
 from __future__ import annotations
 
-import inspect
-import logging
 import os
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypedDict, Union
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import Dataset, default_collate
 
 from .augment import Augment, mixed_seed
 from .clip_audio import ClipAudio
-from .clips import _EDGES, clip_numbers, sampling_of
-from .errors import DecodeError, UnsupportedError
-from .loader import POLICIES, SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, cores, replacement, shared
-from .options import READER_DEFAULTS, bad, choice, known, whole
-from .reader import VideoReader
-from .shards import Run, checked_state, even_runs, rank_counts
+from .clip_data import ClipData, ClipItem, ClipOptions, DatasetOptions
+from .clip_stream import ClipStream
+from .clips import sampling_of
+from .loader import SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, replacement
+from .options import READER_DEFAULTS, bad, choice, whole
 from .source import opened
-from .types import Source, SourceOptions
+from .types import Source
 from .video_index import dataset_parts, printable
 
 if TYPE_CHECKING:
@@ -37,214 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ClipAudio", "ClipDataset", "ClipLoader", "ClipStream", "VideoAverage", "collate"]
 
-_log = logging.getLogger("framerail.torch")
 
-#: Errors of a source, as opposed to mistakes of the caller.
-_SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
-#: Workers that count failures separately.
-_SLOTS = 256
-#: Keys of an item.
-_ITEM_NAMES = ("frames", "numbers", "seconds", "source", "clip", "filled", "label", "audio", "has_audio")
-
-
-class ClipItem(TypedDict):
-    """An item of a data set: "label", "audio" and "has_audio" where the data set has them. ``columns`` come by their own names."""
-
-    frames: torch.Tensor
-    numbers: torch.Tensor
-    seconds: torch.Tensor
-    source: int
-    clip: int
-    filled: int
-    label: object
-    audio: torch.Tensor
-    has_audio: bool
-
-
-class DatasetOptions(SourceOptions, total=False):
-    """Options of ``VideoReader`` for data sets."""
-
-    output: str
-
-
-class ClipOptions(DatasetOptions, total=False):
-    """Options of ``ClipDataset`` but for ``sources`` and ``labels``."""
-
-    columns: Mapping[str, Sequence[object]]
-    audio: Optional[ClipAudio]
-    num_clips: int
-    frames_per_clip: int
-    stride: Optional[float]
-    policy: str
-    by: str
-    start: Optional[float]
-    end: Optional[float]
-    edge: str
-    snap: int
-    augment: Optional[Augment]
-    views: int
-    short_side: Optional[int]
-    crops: int
-    transform: Optional[Callable[[torch.Tensor], object]]
-    seed: int
-    rank: Optional[int]
-    world_size: Optional[int]
-    errors: str
-    max_open: int
-
-
-class _Readers:
-    """Open readers of this process; the least recently used one is closed first."""
-
-    def __init__(self, limit: int, options: Dict[str, Any]):
-        self._limit = limit
-        self._options = options
-        self._process = os.getpid()
-        self._open: OrderedDict[int, VideoReader[torch.Tensor, torch.Tensor]] = OrderedDict()
-
-    def get(self, key: int, source: Source) -> VideoReader[torch.Tensor, torch.Tensor]:
-        if self._process != os.getpid():
-            # Inherited from the parent process of a fork.
-            self._open.clear()
-            self._process = os.getpid()
-        reader = self._open.pop(key, None)
-        if reader is None:
-            options = dict(self._options)
-            if get_worker_info() is not None:
-                # The parallelism comes from the workers.
-                options.setdefault("threads", 1)
-            made: Any = VideoReader(source, **options)
-            reader = made
-        self._open[key] = reader
-        while len(self._open) > self._limit:
-            self._open.popitem(last=False)[1].close()
-        return reader
-
-    def close(self) -> None:
-        while self._open:
-            self._open.popitem()[1].close()
-
-    def __reduce__(self) -> Tuple[Any, ...]:
-        return _Readers, (self._limit, self._options)
-
-
-class _Clips:
-    """Common parts of both data sets: sources, sampling, seeds and failures."""
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        labels: Optional[Sequence[object]],
-        columns: Optional[Mapping[str, Sequence[object]]],
-        sampling: Dict[str, Any],
-        augment: Optional[Augment],
-        transform: Optional[Callable[[torch.Tensor], object]],
-        seed: int,
-        errors: str,
-        max_open: int,
-        options: Dict[str, Any],
-    ):
-        # Options of the class are passed by name; they are listed for the hint at a misspelt one.
-        known(options, READER_DEFAULTS, inspect.signature(type(self)).parameters)
-        if isinstance(sources, (str, bytes, os.PathLike)):
-            raise TypeError(f"sources: {sources!r}; give a list of sources")
-        self._channels_first = options.get("layout") == "CTHW"
-        if self._channels_first:
-            options = {**options, "layout": "TCHW"}
-        if options.get("output", "torch") not in ("torch", "auto"):
-            raise bad("output", options["output"], "'torch': data sets return tensors")
-        if labels is not None and len(labels) != len(sources):
-            raise ValueError(f"there are {len(labels)} labels for {len(sources)} sources; give one for each")
-        columns = dict(columns or {})
-        for name, values in columns.items():
-            if name in _ITEM_NAMES:
-                raise bad("columns", name, f"other names than {', '.join(_ITEM_NAMES)}")
-            if len(values) != len(sources):
-                raise ValueError(f"column {name!r} has {len(values)} values for {len(sources)} sources; give one for each")
-        if augment is not None and not isinstance(augment, Augment):
-            raise bad("augment", augment, "a framerail.Augment; for other functions use transform")
-        choice("edge", sampling["edge"], _EDGES)
-        self.sources = list(sources)
-        self.labels: Optional[List[Any]] = None if labels is None else list(labels)
-        self.columns = columns
-        self.augment = augment
-        self.transform = transform
-        self.seed = whole("seed", seed, 0)
-        self._sampling = sampling
-        self._errors = choice("errors", errors, POLICIES)
-        self._options = {**options, "output": "torch"}
-        self._max_open = whole("max_open", max_open, 1)
-        self._readers = _Readers(self._max_open, self._options)
-        # Shared, so that persistent workers see a new epoch, and their failures are counted here.
-        self._epoch = shared(torch.zeros((), dtype=torch.int64))
-        self._failed = shared(torch.zeros(_SLOTS, dtype=torch.int64))
-
-    @property
-    def epoch(self) -> int:
-        """The epoch, from 0: part of every seed."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Starts an epoch with new random clips and augmentation. Call it before iterating over a loader."""
-        self._epoch.fill_(whole("epoch", epoch, 0))
-
-    @property
-    def failed(self) -> int:
-        """Clips that could not be read and were skipped so far, by all workers."""
-        return int(self._failed.sum())
-
-    def close(self) -> None:
-        """Closes the readers that this process has open."""
-        self._readers.close()
-
-    def __repr__(self) -> str:
-        failed = f", {self.failed} clips failed" if self.failed else ""
-        frames, policy = self._sampling["frames_per_clip"], self._sampling["policy"]
-        return f"{type(self).__name__}({len(self.sources)} sources, {policy} clips of {frames} frames, epoch={self.epoch}{failed})"
-
-    def _reader(self, source: int) -> VideoReader[torch.Tensor, torch.Tensor]:
-        return self._readers.get(source, self.sources[source])
-
-    def _numbers(self, reader: VideoReader[torch.Tensor, torch.Tensor], seed: int, num_clips: Optional[int]) -> List[Tuple[List[int], int]]:
-        return clip_numbers(reader, num_clips=num_clips, seed=seed, **self._sampling)
-
-    def _sample(
-        self, source: int, clip: int, reader: VideoReader[torch.Tensor, torch.Tensor], numbers: List[int], filled: int, seed: int
-    ) -> ClipItem:
-        batch = reader.read(numbers)
-        clip_frames: Any = batch.data
-        if self.augment is not None:
-            layout: str = reader._options["layout"]
-            layout = {"NCHW": "TCHW", "NHWC": "THWC"}.get(layout, layout)
-            clip_frames = self.augment(clip_frames, seed=seed, layout=layout, threads=1)
-        if self._channels_first:
-            clip_frames = clip_frames.transpose(0, 1).contiguous()
-        if self.transform is not None:
-            clip_frames = self.transform(clip_frames)
-        made: Any = {"frames": clip_frames, "numbers": batch.numbers, "seconds": batch.seconds, "filled": filled}
-        made.update(self._of_source(source, clip))
-        item: ClipItem = made
-        return item
-
-    def _of_source(self, source: int, clip: int) -> Dict[str, object]:
-        """Source, clip, label and columns of an item."""
-        sample: Dict[str, object] = {"source": source, "clip": clip}
-        if self.labels is not None:
-            sample["label"] = self.labels[source]
-        return {**sample, **{name: values[source] for name, values in self.columns.items()}}
-
-    def _skip(self, source: int, error: Exception) -> None:
-        if self._errors == "raise":
-            raise error
-        self._note_failure(str(self.sources[source]), error, "skipped")
-
-    def _note_failure(self, name: str, error: Exception, what: str) -> None:
-        worker = get_worker_info()
-        self._failed[(worker.id if worker else 0) % _SLOTS] += 1
-        _log.warning("%s is %s: %s", name, what, error)
-
-
-class ClipDataset(_Clips, Dataset[ClipItem]):
+class ClipDataset(ClipData, Dataset[ClipItem]):
     """Clips of many videos by index, for samplers that shuffle: a map-style data set.
 
     Parameters
@@ -347,7 +136,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
             "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
             "start": start, "end": end, "edge": edge,
         }  # fmt: skip
-        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
+        ClipData.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
         if audio is not None and not isinstance(audio, ClipAudio):
             raise bad("audio", audio, "a framerail.torch.ClipAudio")
         self.audio = audio
@@ -414,7 +203,7 @@ class ClipDataset(_Clips, Dataset[ClipItem]):
     def close(self) -> None:
         """Closes the files that this process has open, and ends its threads."""
         self._core.close()
-        _Clips.close(self)
+        ClipData.close(self)
 
     def _request(self, index: int) -> Request:
         """An item for the compiled part."""
@@ -550,178 +339,6 @@ class _Row(NamedTuple):
 def _row(made: Made, row: int) -> _Row:
     numbers, seconds, filled, _ = made.columns
     return _Row(made.frames[row], numbers[row], seconds[row], int(filled[row]))
-
-
-class ClipStream(_Clips, IterableDataset[ClipItem]):
-    """Clips of many videos one after another: an iterable data set, which reads each file from front to back.
-
-    Sources are divided among ranks and workers, so that each is read once in an epoch.
-
-    Parameters
-    ----------
-    sources, labels, columns, augment, transform, seed, errors, max_open, **options
-        As in ``ClipDataset``; clips that are skipped are left out, and none is replaced.
-    num_clips, frames_per_clip, stride, policy, step, by, start, end, edge
-        As in ``framerail.sample_clips``; "every" is the default policy, with clips that follow one another.
-    shuffle : bool
-        Shuffle sources by seed and epoch.
-    rank, world_size : int, optional
-        This process among those that train together. Default: from ``torch.distributed``.
-    even : str, optional
-        "pad" or "drop" gives every rank and worker the same number of clips, and so of batches: clips are divided in the order of the
-        epoch, long files among several, and the first ones come again at the end, or the last ones are left out. This opens every
-        file once when the stream is created. A skipped clip is replaced by the previous one. By default whole sources are
-        distributed, and ``rank_counts`` returns the number of clips per rank.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        *,
-        labels: Optional[Sequence[object]] = None,
-        columns: Optional[Mapping[str, Sequence[object]]] = None,
-        num_clips: Optional[int] = None,
-        frames_per_clip: int = 16,
-        stride: Optional[float] = None,
-        policy: str = "every",
-        step: Optional[float] = None,
-        by: str = "frames",
-        start: Optional[float] = None,
-        end: Optional[float] = None,
-        edge: str = "repeat",
-        shuffle: bool = False,
-        augment: Optional[Augment] = None,
-        transform: Optional[Callable[[torch.Tensor], object]] = None,
-        seed: int = 0,
-        rank: Optional[int] = None,
-        world_size: Optional[int] = None,
-        even: Optional[str] = None,
-        errors: str = "raise",
-        max_open: int = 1,
-        **options: Unpack[DatasetOptions],
-    ) -> None:
-        if policy == "every" and step is None:
-            step = frames_per_clip * (1 if stride is None else stride)
-        sampling: Dict[str, Any] = {
-            "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
-            "step": step, "start": start, "end": end, "edge": edge,
-        }  # fmt: skip
-        choice("errors", errors, ("raise", "skip"))
-        _Clips.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
-        if (rank is None) != (world_size is None):
-            raise ValueError("options 'rank' and 'world_size' go together")
-        self._num_clips = None if num_clips is None else whole("num_clips", num_clips, 1)
-        self._shuffle = bool(shuffle)
-        self._place = (rank, world_size)
-        self._even = None if even is None else choice("even", even, ("pad", "drop"))
-        self._counts: Optional[List[int]] = None if even is None else self._count_clips()
-        # Run and clip at which the next pass begins, and at which the current one continues.
-        self._start = self._now = (0, 0)
-
-    def _count_clips(self) -> List[int]:
-        """Clips of each source."""
-        if self._sampling["policy"] != "every":
-            return [self._num_clips or 1] * len(self.sources)
-
-        def count(place: int) -> int:
-            try:
-                options: Any = {**self._options, "threads": 1}
-                opened_here: Any = VideoReader(self.sources[place], **options)
-                with opened_here as reader:
-                    return len(self._numbers(reader, 0, self._num_clips))
-            except _SOURCE_ERRORS as error:
-                self._skip(place, error)
-                return 0
-
-        with ThreadPoolExecutor(cores()) as pool:
-            return list(pool.map(count, range(len(self.sources))))
-
-    def rank_counts(self, world_size: int) -> List[int]:
-        """Number of clips of each rank in this epoch. Without ``even``, files whose clips were not counted yet are opened."""
-        if self._even is not None:
-            counts = self._counts or []
-            each = sum(counts) // world_size if self._even == "drop" else -(-sum(counts) // world_size)
-            return [each] * world_size
-        if self._counts is None:
-            self._counts = self._count_clips()
-        return rank_counts(self._order(), self._counts, world_size)
-
-    def state_dict(self) -> Dict[str, int]:
-        """The position of this process in the epoch, for torchdata's ``StatefulDataLoader``, which calls it in every worker."""
-        run, clip = self._now
-        return {"epoch": self.epoch, "run": run, "clip": clip, "seed": self.seed, "sources": len(self.sources), "shards": self._shard()[0]}
-
-    def load_state_dict(self, state: Dict[str, int]) -> None:
-        """The next pass continues at the position of another stream with the same sources and options.
-
-        Raises
-        ------
-        ValueError
-            When sources, seed, or the number of ranks and workers differ.
-        """
-        checked_state(state, self.state_dict())
-        self.set_epoch(state["epoch"])
-        self._start = self._now = (whole("run", state["run"], 0), whole("clip", state["clip"], 0))
-
-    def _shard(self) -> Tuple[int, int]:
-        """Shards of all ranks and workers, and the number of this one."""
-        rank, world_size = self._place
-        if rank is None or world_size is None:
-            distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-            rank = torch.distributed.get_rank() if distributed else 0
-            world_size = torch.distributed.get_world_size() if distributed else 1
-        worker = get_worker_info()
-        workers, number = (worker.num_workers, worker.id) if worker else (1, 0)
-        return world_size * workers, rank * workers + number
-
-    def _order(self) -> List[int]:
-        """Sources in the order of the epoch."""
-        order = list(range(len(self.sources)))
-        if self._shuffle:
-            order = [order[at] for at in torch.randperm(len(order), generator=_generator(self.seed, self.epoch)).tolist()]
-        return order
-
-    def _runs(self) -> List[Run]:
-        """The clips of this rank and worker, in order."""
-        shards, number = self._shard()
-        if self._even is not None and self._counts is not None:
-            return even_runs(self._order(), self._counts, shards, number, self._even)
-        return [Run(source) for source in self._order()[number::shards]]
-
-    def __iter__(self) -> Iterator[ClipItem]:
-        epoch = self.epoch
-        (first_run, first_clip), self._start = self._start, (0, 0)
-        last: Optional[ClipItem] = None
-        owed = 0
-        for number, run in enumerate(self._runs()):
-            if number < first_run:
-                continue
-            begin = run.first if number > first_run else max(run.first, first_clip)
-            seed = mixed_seed(self.seed, epoch, run.source)
-            given = begin
-            try:
-                reader = self._reader(run.source)
-                clips = self._numbers(reader, seed, self._num_clips)
-                for clip in range(begin, len(clips) if run.last is None else min(run.last, len(clips))):
-                    numbers, filled = clips[clip]
-                    last = self._sample(run.source, clip, reader, numbers, filled, mixed_seed(seed, clip))
-                    given = clip + 1
-                    self._now = (number, given)
-                    yield last
-            except _SOURCE_ERRORS as error:
-                self._skip(run.source, error)
-            if self._even is not None and run.last is not None:
-                # Ranks wait for each other: skipped clips are replaced.
-                owed += run.last - given
-                while owed and last is not None:
-                    owed -= 1
-                    self._now = (number, run.last)
-                    yield last
-        self._now = (0, 0)
-
-
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(mixed_seed(seed, epoch) % 2**63)
 
 
 def collate(items: Sequence[Optional[ClipItem]]) -> Optional[ClipBatch]:

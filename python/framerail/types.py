@@ -52,7 +52,8 @@ class SeekableBytes(Protocol):
 Path = Union[str, "os.PathLike[str]"]
 #: A transform of torchvision or a function of tensors, or several.
 Transforms = Union[Callable[..., object], Sequence[Callable[..., object]]]
-Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, SeekableBytes]
+#: Arrays and tensors have the bytes of a file.
+Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, SeekableBytes, "npt.NDArray[np.uint8]", "torch.Tensor"]
 #: (height, width), or one number for both.
 Size = Union[int, Tuple[int, int]]
 Box = Tuple[float, float, float, float]

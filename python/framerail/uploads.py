@@ -107,5 +107,5 @@ class Uploads:
 
         if not target.overwrite and folder(target.url).size(name) is not None:
             raise PipelineError(
-                f"`{target.stage}`: {target.url}/{name} exists; give overwrite=yes, or another name", "output", 4, target.stage
+                f"`{target.stage}`: {target.url}/{name} exists; give overwrite=True, or another name", "output", 4, target.stage
             )

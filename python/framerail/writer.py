@@ -20,7 +20,7 @@ from .audio import AudioSamples
 from .file_target import abandoned, finished
 from .frames import Frame, FrameBatch
 from .lazy import np
-from .options import bad, choice, real, whole
+from .options import bad, choice, flag, real, whole
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -167,6 +167,7 @@ class VideoWriter:
         if audio is not None and audio_rate is not None:
             raise ValueError("options 'audio' and 'audio_rate' exclude each other; give a source, or samples with write_audio()")
         self._target, path, self._folder = place(target, format)
+        self._name = path if self._target is None else f"<{type(target).__name__}>"
         self._layout = choice("layout", layout, LAYOUTS)
         self._audio_channels = whole("audio_channels", audio_channels, 1)
         self._report: Optional[WriteReport] = None
@@ -185,14 +186,14 @@ class VideoWriter:
             "gop": None if gop is None else whole("gop", gop, 0),
             "threads": whole("threads", threads, 0),
             "color": choice("color", color, COLORS),
-            "is_full_range": bool(full_range),
+            "is_full_range": flag("full_range", full_range),
             "sample_rate": None if audio_rate is None else whole("audio_rate", audio_rate, 1),
             "audio_channels": self._audio_channels,
             "is_pcm": audio_codec is not None and choice("audio_codec", audio_codec, ("pcm_f32le",)) == "pcm_f32le",
             "codec_options": _pairs(options),
             "format_options": _pairs(format_options),
             "tags": _pairs(tags),
-            "overwrite": bool(overwrite),
+            "overwrite": flag("overwrite", overwrite),
         }
         track = None
         if audio is not None:
@@ -329,6 +330,9 @@ class VideoWriter:
     def closed(self) -> bool:
         """Whether the writer has ended."""
         return self._is_closed
+
+    def __repr__(self) -> str:
+        return f"VideoWriter({self._name!r}, {'closed' if self._is_closed else 'open'})"
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -261,7 +261,7 @@ def test_outputs_of_pipelines_go_to_object_storage(clip, tmp_path):
     fr.Pipeline(text).run()
     with fr.VideoReader("memory://uploads/a b.mp4", output="numpy") as reader:
         assert len(reader) == 60
-    with pytest.raises(fr.PipelineError, match="exists; give overwrite=yes") as caught:
+    with pytest.raises(fr.PipelineError, match="exists; give overwrite=True") as caught:
         fr.Pipeline(text).run()
     assert (caught.value.kind, caught.value.exit_code) == ("output", 4)
     fr.Pipeline(text + " overwrite=yes").run()

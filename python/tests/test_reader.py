@@ -1,5 +1,7 @@
+import array
 import copy
 import io
+import os
 import pickle
 import subprocess
 from fractions import Fraction
@@ -66,8 +68,11 @@ def test_numbers_out_of_range_are_index_errors(reader, key):
 
 
 def test_numbers_must_be_whole(reader):
-    with pytest.raises(TypeError, match="whole numbers"):
-        reader.read_frames([1.5])
+    with pytest.raises(TypeError, match="whole numbers, .* not 1.5"):
+        reader.read_frames([1, 1.5])
+    for unordered in ({3, 1}, {3: 1}):
+        with pytest.raises(TypeError, match="give a list"):
+            reader.read_frames(unordered)
 
 
 def test_times_find_the_frame_on_screen(reader):
@@ -136,7 +141,8 @@ def test_memory_is_recycled_when_it_is_dropped(reader):
 def test_sources_of_every_kind_give_the_same(clip, reader):
     expected = reader.read_frames([3, 40])
     whole_file = clip.read_bytes()
-    for source in (str(clip), clip, whole_file, memoryview(whole_file), bytearray(whole_file), io.BytesIO(whole_file)):
+    buffers = (memoryview(whole_file), bytearray(whole_file), array.array("B", whole_file), np.frombuffer(whole_file, np.uint8))
+    for source in (str(clip), clip, whole_file, *buffers, io.BytesIO(whole_file)):
         with fr.VideoReader(source, output="numpy") as other:
             assert (other.read_frames([3, 40]) == expected).all(), type(source)
     with open(clip, "rb") as file, fr.VideoReader(file, output="numpy") as other:
@@ -151,6 +157,30 @@ def test_what_a_file_object_raises_is_the_cause(clip):
     with pytest.raises((OSError, fr.DecodeError), match="cable") as caught:
         fr.VideoReader(Broken(clip.read_bytes()))
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda part: np.frombuffer(part, np.uint8)])
+def test_file_objects_may_give_any_buffer(clip, kind):
+    class Other(io.BytesIO):
+        def read(self, size=-1):
+            return kind(super().read(size))
+
+    assert numbers_of(fr.VideoReader(Other(clip.read_bytes()), output="numpy").read_frames([3, 40])) == [3, 40]
+
+
+@pytest.mark.parametrize(
+    "read, words",
+    [
+        (lambda self, size: self.getvalue(), "asked for"),
+        (lambda self, size: "text", "not str; open the file with mode 'rb'"),
+        (lambda self, size: None, "not NoneType"),
+    ],
+)
+def test_file_objects_that_give_something_else_are_refused(clip, read, words):
+    wrong = type("Wrong", (io.BytesIO,), {"read": read})(clip.read_bytes())
+    with pytest.raises(OSError, match=words) as caught:
+        fr.VideoReader(wrong)
+    assert isinstance(caught.value.__cause__, (TypeError, ValueError))
 
 
 def test_wrong_sources_are_reported(tmp_path):
@@ -195,7 +225,14 @@ def test_a_folder_of_images(tmp_path, clip):
         ({"threads": -1}, "option 'threads'"),
         ({"index": "guess"}, "option 'index'"),
         ({"output": "jax"}, "option 'output'"),
-        ({"stream": 7}, "stream"),
+        ({"stream": 7}, "option 'stream'"),
+        ({"format": "mp5"}, "option 'format': 'mp5'"),
+        ({"pad": 300}, "option 'pad': 300; use a whole number from 0 to 255"),
+        ({"size": True}, "option 'size': True"),
+        ({"threads": True}, "option 'threads': True"),
+        ({"crop": (0, 0, True, 5)}, "option 'crop': True"),
+        ({"antialias": "no"}, "option 'antialias': 'no'; use True or False"),
+        ({"insecure": "no"}, "option 'insecure': 'no'; use True or False"),
     ],
 )
 def test_bad_values_name_option_value_and_what_is_allowed(clip, options, words):
@@ -537,7 +574,16 @@ def test_boxes_are_any_four_numbers():
         fr.Detection(5)
 
 
-@pytest.mark.parametrize("source, error, words", [("", FileNotFoundError, "empty path"), (io.StringIO("x"), TypeError, "mode 'rb'")])
+@pytest.mark.parametrize(
+    "source, error, words",
+    [
+        ("", FileNotFoundError, "empty path"),
+        (io.StringIO("x"), TypeError, "mode 'rb'"),
+        (os.fsencode(__file__), TypeError, "os.fsdecode"),
+        (np.zeros((2, 2), np.uint8), TypeError, "one axis"),
+        (np.zeros(2, np.float32), TypeError, "elements of 4 bytes"),
+    ],
+)
 def test_sources_that_cannot_be_read_say_what_to_give(source, error, words):
     with pytest.raises(error, match=words):
         fr.VideoReader(source)

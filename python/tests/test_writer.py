@@ -356,3 +356,18 @@ def test_audio_files_of_other_forms(tmp_path):
     assert not (tmp_path / "c.wav").exists()
     with fr.AudioWriter(tmp_path / "d.wav", RATE, 1) as writer, pytest.raises(ValueError, match="'samples'"):
         writer.write(np.zeros((2, 5), np.float32))
+
+
+@pytest.mark.parametrize("write", [fr.VideoWriter, lambda path, **options: fr.AudioWriter(path, 48000, **options)])
+def test_files_that_exist_name_the_option_as_python_spells_it(tmp_path, write):
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError) as caught:
+        write(path).close()
+    assert "overwrite=True" in str(caught.value) and "--" not in str(caught.value)
+    # Texts would all be true.
+    with pytest.raises(ValueError, match="option 'overwrite': 'no'"):
+        write(path, overwrite="no")
+    assert path.read_bytes() == b"precious"
+    writer = write(path, overwrite=True)
+    assert repr(writer) == f"{type(writer).__name__}({str(path)!r}, open)"

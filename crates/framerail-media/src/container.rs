@@ -435,7 +435,8 @@ fn find_format(name: Option<&str>) -> Result<*const ffi::AVInputFormat, MediaErr
     }
     let names = crate::version::demuxers();
     let nearest = nearest(name, names.iter().map(String::as_str));
-    Err(MediaError::BadOption { name: name.to_owned(), reason: "FFmpeg knows no container of this name".into(), nearest })
+    let reason = format!("'{name}': FFmpeg knows no container of this name");
+    Err(MediaError::BadOption { name: "format".into(), reason, nearest })
 }
 
 /// Whether a source is a URL rather than a path.

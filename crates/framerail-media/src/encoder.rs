@@ -28,6 +28,10 @@ const CHROMA_STEP: u32 = 4;
 
 /// Quantiser for encoders that default to a low fixed bit rate (1 best, 31 worst).
 const DEFAULT_QUANTISER: i32 = 3;
+/// Cisco's encoder of H.264, in an FFmpeg without GPL parts.
+const OPENH264: &str = "libopenh264";
+/// Its quantiser where no quality is asked for (1 best, 51 worst).
+const OPENH264_QUANTISER: f64 = 24.0;
 /// Encoders that do not accept odd sizes with subsampled chroma.
 const EVEN_SIZE_ENCODERS: &[&str] = &["libx264", "libx265", "libsvtav1", "libopenh264"];
 
@@ -113,7 +117,7 @@ impl Encoder {
         if demands.global_header {
             context.flags |= ffi::AV_CODEC_FLAG_GLOBAL_HEADER as i32;
         }
-        let mut dictionary = encoder_options(codec, name, options, info, &mut context)?;
+        let mut dictionary = encoder_options(codec, name, options, info, &mut context, &mut warnings)?;
         // SAFETY: a configured context; unknown entries stay in the dictionary.
         let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, dictionary.as_mut_ptr()) };
         if let Some((key, _)) = dictionary.entries().into_iter().next() {
@@ -384,7 +388,8 @@ fn find(name: &str) -> Result<*const ffi::AVCodec, MediaError> {
     }
     let names = version::video_encoders();
     let nearest = nearest(name, names.iter().map(String::as_str));
-    Err(MediaError::BadOption { name: name.to_owned(), reason: "this FFmpeg has no video encoder of this name".into(), nearest })
+    let reason = format!("'{name}': this FFmpeg has no video encoder of this name");
+    Err(MediaError::BadOption { name: "codec".into(), reason, nearest })
 }
 
 /// Pixel formats that an encoder supports; empty if it does not list them.
@@ -564,8 +569,10 @@ fn encoder_options(
     options: &WriterOptions,
     info: &StreamInfo,
     context: &mut CodecContext,
+    warnings: &mut Vec<String>,
 ) -> Result<Dictionary, MediaError> {
     let names = option_names(codec);
+    let is_own = |key: &str| options.encoder_options.iter().any(|(own, _)| own == key);
     let mut dictionary = Dictionary::new();
     let mut set = |key: &str, value: &str| {
         if !names.contains(key) {
@@ -576,6 +583,10 @@ fn encoder_options(
         Ok(())
     };
     match options.quality {
+        Quality::Crf(crf) if name == OPENH264 => hold_quantiser(context, crf),
+        Quality::EncoderDefault if name == OPENH264 && !["b", "qmin", "qmax", "rc_mode"].into_iter().any(is_own) => {
+            hold_quantiser(context, OPENH264_QUANTISER);
+        }
         Quality::Crf(crf) => {
             set("crf", &crf.to_string())?;
             if name.starts_with("libvpx") {
@@ -587,16 +598,17 @@ fn encoder_options(
             set("crf", "31")?;
             context.bit_rate = 0;
         }
-        Quality::EncoderDefault if takes_quantiser(codec) && !options.encoder_options.iter().any(|(key, _)| key == "b" || key == "q") => {
+        Quality::EncoderDefault if takes_quantiser(codec) && !is_own("b") && !is_own("q") => {
             context.flags |= ffi::AV_CODEC_FLAG_QSCALE as i32;
             context.global_quality = ffi::FF_QP2LAMBDA * DEFAULT_QUANTISER;
         }
         _ => {}
     }
-    if let Some(preset) = &options.preset {
-        set("preset", preset)?;
+    match &options.preset {
+        Some(_) if name == OPENH264 => warnings.push(format!("{name} has no presets: preset= has no effect")),
+        Some(preset) => set("preset", preset)?,
+        None => {}
     }
-    let is_own = |key: &str| options.encoder_options.iter().any(|(own, _)| own == key);
     for (key, value) in live_settings(name, options) {
         if names.contains(key) && !is_own(key) {
             dictionary.set(key, value);
@@ -610,6 +622,13 @@ fn encoder_options(
         dictionary.set(key, value);
     }
     Ok(dictionary)
+}
+
+/// Has OpenH264, which has no constant rate factor, encode all frames with one quantiser. By default it aims at 2 Mbit/s, whatever the
+/// size of frames.
+fn hold_quantiser(context: &mut CodecContext, quantiser: f64) {
+    let quantiser = quantiser.round().clamp(1.0, 51.0) as i32;
+    (context.qmin, context.qmax) = (quantiser, quantiser);
 }
 
 /// Settings for live outputs, which are watched while they are encoded.

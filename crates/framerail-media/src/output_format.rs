@@ -22,7 +22,8 @@ impl OutputFormat {
             return format.map(Self).or_else(|| Self::of_ending(name)).ok_or_else(|| {
                 let names = version::muxers();
                 let nearest = nearest(name, names.iter().map(String::as_str));
-                MediaError::BadOption { name: name.to_owned(), reason: "FFmpeg writes no container of this name".into(), nearest }
+                let reason = format!("'{name}': FFmpeg writes no container of this name");
+                MediaError::BadOption { name: "format".into(), reason, nearest }
             });
         }
         let Some(extension) = path.extension() else {

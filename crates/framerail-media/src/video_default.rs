@@ -1,5 +1,7 @@
 //! Default encoder and pixel format of the output: what plays everywhere.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use framerail_core::{ColorTransfer, PixelFormat, StreamInfo};
 
 use crate::{MediaError, WriterOptions, output_format::OutputFormat, version};
@@ -33,6 +35,7 @@ impl VideoDefault {
             return Ok(asked(codec));
         }
         let codec = format.default_encoder()?;
+        let asked = |codec: &String| Self { warning: without_x264(codec, format), ..asked(codec) };
         let is_plain = is_plain(info.pixel_format) || !PLAIN_ENCODERS.contains(&codec.as_str());
         // 4:2:0 does not support odd sizes.
         if is_plain || options.pixel_format.is_some() || !(info.width.is_multiple_of(2) && info.height.is_multiple_of(2)) {
@@ -55,6 +58,17 @@ impl VideoDefault {
         let is_lost = !info.hdr.is_empty() && !is_written;
         is_lost.then(|| format!("mastering display and content light level are dropped: {} and {codec} do not support them", format.name()))
     }
+}
+
+/// What another encoder than x264 means, once for the process.
+fn without_x264(codec: &str, format: OutputFormat) -> Option<String> {
+    static IS_REPORTED: AtomicBool = AtomicBool::new(false);
+    let words = match codec {
+        "libopenh264" => "this FFmpeg has no x264: OpenH264 encodes H.264, in larger files; codec= selects another encoder",
+        "mpeg4" if format.is_mov() => "this FFmpeg has no encoder of H.264: MPEG-4 Part 2 is written; codec= selects another encoder",
+        _ => return None,
+    };
+    (!IS_REPORTED.swap(true, Ordering::Relaxed)).then(|| words.to_owned())
 }
 
 /// Whether devices decode H.264 of this format.

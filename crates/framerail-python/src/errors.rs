@@ -18,6 +18,22 @@ use pyo3::{
     prelude::*,
 };
 
+/// A message as Python spells it: options as keywords, and functions in place of the program's options and commands.
+pub fn for_python(message: &str) -> String {
+    let message = message.replace(" (--overwrite)", "").replace("--memory", "memory=").replace("`framerail doctor`", "framerail.doctor()");
+    let word = |word: &str| {
+        let end = word.trim_end_matches([';', ',', '.', ':', ')']).len();
+        let (option, rest) = word.split_at(end);
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        match option.split_once('=') {
+            Some((name, "yes" | "true")) if is_name(name) => format!("{name}=True{rest}"),
+            Some((name, "no" | "false")) if is_name(name) => format!("{name}=False{rest}"),
+            _ => word.to_owned(),
+        }
+    };
+    message.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// An exception class of `framerail.errors`, created with these arguments.
 fn own(py: Python<'_>, class: &str, arguments: impl for<'py> pyo3::call::PyCallArgs<'py>) -> PyErr {
     let made = || py.import("framerail.errors")?.getattr(class)?.call1(arguments);
@@ -25,21 +41,21 @@ fn own(py: Python<'_>, class: &str, arguments: impl for<'py> pyo3::call::PyCallA
 }
 
 fn decode(py: Python<'_>, error: &dyn Display, source: &str, frame: Option<usize>, pts: Option<i64>) -> PyErr {
-    own(py, "DecodeError", (error.to_string(), source, frame, pts))
+    own(py, "DecodeError", (for_python(&error.to_string()), source, frame, pts))
 }
 
 /// The message of the GPU or its driver.
 pub fn cuda(py: Python<'_>, error: &dyn Display) -> PyErr {
-    own(py, "CudaError", (error.to_string(),))
+    own(py, "CudaError", (for_python(&error.to_string()),))
 }
 
 fn unsupported(py: Python<'_>, error: &dyn Display) -> PyErr {
-    own(py, "UnsupportedError", (error.to_string(),))
+    own(py, "UnsupportedError", (for_python(&error.to_string()),))
 }
 
 /// An error of reading.
 pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
-    let words = error.to_string();
+    let words = for_python(&error.to_string());
     match error {
         ReaderError::Media(error) => media(py, error),
         ReaderError::Cuda { error: CudaError::Unsupported { .. }, .. } | ReaderError::NotOnDevice { .. } => unsupported(py, error),
@@ -55,10 +71,9 @@ pub fn reader(py: Python<'_>, error: &ReaderError) -> PyErr {
     }
 }
 
-/// An error of media.
 /// An error of media, or the way to it.
 pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
-    let words = error.to_string();
+    let words = for_python(&error.to_string()).replace("option 'video_stream'", "option 'stream'");
     // The kept part of a file does not change the kind.
     let kind = if let MediaError::Unfinished { error, .. } = error { error } else { error };
     match kind {
@@ -84,17 +99,21 @@ pub fn media(py: Python<'_>, error: &MediaError) -> PyErr {
 
 /// Errors of a pipeline before it runs, including the position in its text.
 pub fn diagnostics(py: Python<'_>, error: &Diagnostics) -> PyErr {
-    pipeline(py, error.kind(), &error.render(false), None)
+    // Lines of the pipeline's text stay as they were given.
+    let is_message = |line: &&str| line.starts_with("error:") || line.trim_start().starts_with("help:");
+    let line = |line: &str| if is_message(&line) { for_python(line) } else { line.to_owned() };
+    let words: Vec<String> = error.render(false).lines().map(line).collect();
+    pipeline(py, error.kind(), &words.join("\n"), None)
 }
 
 /// The first failure of a run.
 pub fn run(py: Python<'_>, error: &RunError) -> PyErr {
-    pipeline(py, error.kind(), &error.to_string(), Some(&error.stage))
+    pipeline(py, error.kind(), &for_python(&error.to_string()), Some(&error.stage))
 }
 
 /// Why a run cannot be served.
 pub fn serve(py: Python<'_>, error: &ServeError) -> PyErr {
-    pipeline(py, error.kind(), &format!("serve: {error}"), None)
+    pipeline(py, error.kind(), &for_python(&format!("serve: {error}")), None)
 }
 
 fn pipeline(py: Python<'_>, kind: ErrorKind, words: &str, stage: Option<&str>) -> PyErr {

@@ -15,7 +15,7 @@ use framerail::media::ForkSafe;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use crate::background;
+use crate::{background, errors::for_python};
 
 struct Line {
     level: u8,
@@ -62,7 +62,7 @@ impl Log for Forwarder {
             Level::Debug => 10,
             Level::Trace => 5,
         };
-        let line = Line { level, target: record.target().replace("::", "."), text: record.args().to_string() };
+        let line = Line { level, target: record.target().replace("::", "."), text: for_python(&record.args().to_string()) };
         let mut door = DOOR.lock();
         if door.as_ref().is_none_or(|door| door.process != process::id()) {
             *door = open();

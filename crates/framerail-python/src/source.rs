@@ -8,9 +8,9 @@ use std::{
 use framerail::media::{CustomSource, InputOptions, OpenSource, SourceFactory};
 use parking_lot::Mutex;
 use pyo3::{
-    exceptions::{PyFileNotFoundError, PyPermissionError, PyTypeError},
+    exceptions::{PyFileNotFoundError, PyPermissionError, PyTypeError, PyValueError},
     prelude::*,
-    types::PyBytes,
+    types::{PyBytes, PyMemoryView, PyString},
 };
 
 use crate::background;
@@ -96,18 +96,30 @@ impl FileLike {
     }
 }
 
+/// What `read()` returned as bytes; copied where it is another buffer, such as a `bytearray`.
+fn as_bytes<'py>(read: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    if let Ok(bytes) = read.cast::<PyBytes>() {
+        return Ok(bytes.clone());
+    }
+    let refused = || {
+        let hint = if read.is_instance_of::<PyString>() { "; open the file with mode 'rb'" } else { "" };
+        let name = read.get_type().name().map_or_else(|_| "another type".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("read() must return bytes, not {name}{hint}"))
+    };
+    let view = PyMemoryView::from(read).map_err(|_| refused())?;
+    Ok(view.call_method0("tobytes")?.cast_into()?)
+}
+
 impl Read for FileLike {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.call(|object| {
-            let read = object.call_method1("read", (buffer.len(),))?;
-            let read =
-                read.cast::<PyBytes>().map_err(|_| PyTypeError::new_err("read() must return bytes; was the file opened in text mode?"))?;
-            let bytes = read.as_bytes();
-            let count = bytes.len().min(buffer.len());
-            if let (Some(to), Some(from)) = (buffer.get_mut(..count), bytes.get(..count)) {
-                to.copy_from_slice(from);
-            }
-            Ok(count)
+            let read = as_bytes(&object.call_method1("read", (buffer.len(),))?)?;
+            let (bytes, size) = (read.as_bytes(), buffer.len());
+            let to = buffer.get_mut(..bytes.len()).ok_or_else(|| {
+                PyValueError::new_err(format!("read({size}) returned {} bytes; return as many as are asked for at most", bytes.len()))
+            })?;
+            to.copy_from_slice(bytes);
+            Ok(bytes.len())
         })
     }
 }

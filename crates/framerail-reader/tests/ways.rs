@@ -307,15 +307,16 @@ fn readers_work_on_other_threads() {
     assert_eq!(sums.iter().sum::<usize>(), (0..32).sum::<usize>());
 }
 
+/// Clips whose header does not tell the pixel format.
+fn ten_bit_clips() -> impl Iterator<Item = Clip> {
+    let spec = |codec, container| ClipSpec::new(codec, container).pixel_format("yuv420p10le").frames(12).gop(4);
+    let specs = [spec(Codec::Av1, Container::Mkv), spec(Codec::Vp9, Container::Webm), spec(Codec::Av1, Container::Mp4)];
+    specs.into_iter().filter(|spec| spec.unavailable().is_none()).map(|spec| spec.make())
+}
+
 #[test]
 fn batches_come_first_where_the_header_does_not_tell_the_format() {
-    let clips = [
-        ClipSpec::new(Codec::Av1, Container::Mkv).pixel_format("yuv420p10le").frames(12).gop(4),
-        ClipSpec::new(Codec::Vp9, Container::Webm).pixel_format("yuv420p10le").frames(12).gop(4),
-        ClipSpec::new(Codec::Av1, Container::Mp4).pixel_format("yuv420p10le").frames(12).gop(4),
-    ];
-    for spec in clips.iter().filter(|spec| spec.unavailable().is_none()) {
-        let clip = spec.make();
+    for clip in ten_bit_clips() {
         for mode in [ReadMode::Seek, ReadMode::Stream, ReadMode::Auto] {
             for output in [OutputOptions::Tensor(TensorOptions::default()), OutputOptions::Yuv] {
                 let mut reader = open(clip.path(), |options| (options.mode, options.output) = (mode, output.clone()));
@@ -323,6 +324,34 @@ fn batches_come_first_where_the_header_does_not_tell_the_format() {
                 let frames: usize =
                     batches.map(|batch| batch.unwrap_or_else(|error| panic!("{mode:?}, {output:?}: {error}")).frames.len()).sum();
                 assert_eq!(frames, 4, "{mode:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_10_bits_that_is_sought_first_equals_that_of_sequential_decoding() {
+    for clip in ten_bit_clips() {
+        for dtype in [DType::U8, DType::U16] {
+            let reader = |mode| {
+                let tensor = TensorOptions { dtype, ..TensorOptions::default() };
+                open(clip.path(), |options| (options.mode, options.output) = (mode, OutputOptions::Tensor(tensor)))
+            };
+            let read = |reader: &mut VideoReader, numbers: &[usize]| {
+                let batch = reader.read(numbers).expect("frames");
+                assert!(batch.frames.iter().map(|frame| frame.number).eq(numbers.iter().copied()));
+                batch.tensor.host().expect("on the host").as_bytes().to_vec()
+            };
+            let sequence = read(&mut reader(ReadMode::Stream), &(0..12).collect::<Vec<_>>());
+            let bytes = sequence.len() / 12;
+            for mode in [ReadMode::Seek, ReadMode::Stream, ReadMode::Auto] {
+                for first in [&[7][..], &[11, 2], &[6, 5, 6]] {
+                    let mut reader = reader(mode);
+                    for numbers in [first, &[3], &[8, 9]] {
+                        let expected: Vec<u8> = numbers.iter().flat_map(|&number| &sequence[number * bytes..][..bytes]).copied().collect();
+                        assert!(read(&mut reader, numbers) == expected, "{}, {dtype:?}, {mode:?}: {numbers:?}", clip.path().display());
+                    }
+                }
             }
         }
     }

@@ -63,7 +63,7 @@ class Adapter:
         """Number of frames in a result."""
         if isinstance(pictures, list):
             return len(pictures)
-        shape = getattr(pictures, "shape", ())
+        shape: tuple[int, ...] = getattr(pictures, "shape", ())
         return int(shape[0]) if len(shape) == 4 else 1
 
     def images(self, pictures: Any) -> Iterator[np.ndarray]:

@@ -32,7 +32,8 @@ def find(name: str, device: str) -> type[Adapter]:
         spec.loader.exec_module(module)
     else:
         module = importlib.import_module(module_name)
-    return getattr(module, class_name)
+    adapter: type[Adapter] = getattr(module, class_name)
+    return adapter
 
 
 def title(name: str) -> str:

@@ -31,9 +31,10 @@ class Framerail(Adapter):
         return self._module.__version__
 
     def open(self, path: str, mode: str, size: tuple[int, int] | None = None) -> Any:
-        wanted = {} if size is None else {"size": size[::-1]}
+        wanted: dict[str, Any] = {} if size is None else {"size": size[::-1]}
         output = "torch" if self.device == "cuda" else "numpy"
-        return self._module.VideoReader(path, device=self._where, mode=mode, layout=self.layout, output=output, **wanted)
+        reader: Any = self._module.VideoReader
+        return reader(path, device=self._where, mode=mode, layout=self.layout, output=output, **wanted)
 
     def sequence(self, opened: Any) -> Iterator[Any]:
         for batch in opened.batches(16):
@@ -61,10 +62,10 @@ class OpenCv(Adapter):
         super().__init__(device, layout)
         import cv2
 
-        self._cv2 = cv2
+        self._cv2: Any = cv2
 
     def version(self) -> str:
-        return self._cv2.__version__
+        return str(self._cv2.__version__)
 
     def open(self, path: str, mode: str, size: tuple[int, int] | None = None) -> Any:
         capture = self._cv2.VideoCapture(path)
@@ -314,12 +315,12 @@ class ImageIo(Adapter):
                 yield self.laid_out(np.asarray(reader.get_data(number)))
             return
         wanted = iter(numbers)
-        number = next(wanted, None)
+        following = next(wanted, None)
         for place, image in enumerate(reader):
-            if place == number:
+            if place == following:
                 yield self.laid_out(np.asarray(image))
-                number = next(wanted, None)
-            if number is None:
+                following = next(wanted, None)
+            if following is None:
                 return
 
     def close(self, opened: Any) -> None:

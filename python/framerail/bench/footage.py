@@ -29,7 +29,8 @@ def signature(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     across, down = _shares(width, GRID[0]), _shares(height, GRID[1])
     rows = (down @ image.reshape(height, -1).astype(np.float32)).reshape(GRID[1], width, 3)
-    return np.einsum("cw,rwk->rck", across, rows, optimize=True).reshape(-1, 3)
+    means: np.ndarray = np.einsum("cw,rwk->rck", across, rows, optimize=True)
+    return means.reshape(-1, 3)
 
 
 @functools.lru_cache(maxsize=8)
@@ -38,7 +39,8 @@ def _shares(length: int, cells: int) -> np.ndarray:
     edges = np.arange(cells + 1)[:, None] * length / cells
     pixels = np.arange(length)[None, :]
     overlaps = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return (np.clip(overlaps, 0, None) * cells / length).astype(np.float32)
+    shares: np.ndarray = np.clip(overlaps, 0, None) * cells / length
+    return shares.astype(np.float32)
 
 
 def reference(path: str) -> tuple[np.ndarray, tuple[int, int]]:

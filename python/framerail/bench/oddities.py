@@ -110,7 +110,7 @@ def make(oddity: Oddity, folder: Path) -> str | None:
     path = folder / oddity.file
     source = (
         ["-ss", "0.7", "-i", str(folder / oddity.base)]
-        if oddity.name == "edit-list"
+        if oddity.base and oddity.name == "edit-list"
         else ["-i", str(folder / (oddity.base or ""))]
     )
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *(source if oddity.base else _SOURCE), *oddity.arguments, str(path)]

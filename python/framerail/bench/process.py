@@ -11,9 +11,14 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any, Dict
 
 #: Importing PyTorch and making a CUDA context takes a while on a busy machine.
 START_LIMIT_SECS = 180.0
+
+
+#: What a worker is asked and answers: one JSON object a line.
+Message = Dict[str, Any]
 
 
 class WorkerError(Exception):
@@ -51,7 +56,7 @@ class WorkerProcess:
             self._answers.put(line)
         self._answers.put(b"")
 
-    def ask(self, command: dict, limit_secs: float) -> dict:
+    def ask(self, command: Message, limit_secs: float) -> Message:
         """Sends a command and waits for its response. After a :class:`WorkerError` of crash or time the process is gone."""
         assert self._process.stdin
         try:
@@ -64,7 +69,7 @@ class WorkerProcess:
             raise WorkerError(answer["error"])
         return answer
 
-    def _answer(self, limit_secs: float) -> dict:
+    def _answer(self, limit_secs: float) -> Message:
         try:
             line = self._answers.get(timeout=limit_secs)
         except queue.Empty:
@@ -72,7 +77,8 @@ class WorkerProcess:
             raise WorkerError(f"no answer within {limit_secs:.0f} s") from None
         if not line:
             raise WorkerError(self._last_words())
-        return json.loads(line)
+        answer: Message = json.loads(line)
+        return answer
 
     @property
     def is_alive(self) -> bool:

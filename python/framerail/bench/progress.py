@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 
 class Progress:
@@ -10,7 +11,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
-        self._bar = None
+        self._bar: Any = None
         self._total = 0
         self._done = 0
 

@@ -8,10 +8,12 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .cases import Case
 from .catalog import title
+from .oddities import Oddity
 from .runner import Result, Runner
 
 OURS = "framerail"
@@ -58,7 +60,7 @@ def table(case: Case, results: list[Result], versions: dict[str, str]) -> str:
     return f"{case.title}\n\n{_lines(rows)}"
 
 
-def _lines(rows: list) -> str:
+def _lines(rows: Sequence[Sequence[str]]) -> str:
     """Rows as a Markdown table, the first as its head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
@@ -66,7 +68,7 @@ def _lines(rows: list) -> str:
     return "\n".join(lines)
 
 
-def frames_table(outcomes: list, versions: dict[str, str]) -> str:
+def frames_table(outcomes: list[tuple[Oddity, list[Result]]], versions: dict[str, str]) -> str:
     """Odd clips by reader: correct, or what is wrong."""
     rows = [["clip", *(f"{title(reader)} {version}" for reader, version in versions.items())]]
     for oddity, results in outcomes:
@@ -89,7 +91,7 @@ def _frames_cell(results: list[Result]) -> str:
     return "; ".join(parts) or "right"
 
 
-def frames_document(outcomes: list, runner: Runner) -> dict:
+def frames_document(outcomes: list[tuple[Oddity, list[Result]]], runner: Runner) -> dict[str, object]:
     """The verdicts, for JSON."""
     verdicts = [
         {"clip": oddity.title, "way": result.case.rpartition("/")[2], "reader": result.reader, "is_right": result.is_right}
@@ -100,7 +102,7 @@ def frames_document(outcomes: list, runner: Runner) -> dict:
     return {"readers": runner.versions, "unavailable": runner.unavailable, "verdicts": verdicts}
 
 
-def machine() -> dict:
+def machine() -> dict[str, object]:
     """The machine."""
     model = platform.processor()
     try:
@@ -117,7 +119,7 @@ def machine() -> dict:
     }
 
 
-def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]]) -> dict:
+def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]]) -> dict[str, object]:
     """Everything, for JSON."""
     cases = []
     for case, results in outcomes:
@@ -125,7 +127,7 @@ def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]
         for result in ranked(results):
             median = result.median
             # Rounding keeps files short; no value is known to five digits.
-            entry = dataclasses.asdict(result) | {"runs": [round(run, 3) for run in result.runs]}
+            entry: dict[str, object] = {**dataclasses.asdict(result), "runs": [round(run, 3) for run in result.runs]}
             entry["median"] = round(median, 3) if median else None
             entry["of_best_peer"] = (
                 round(median / peer.median, 3) if median and peer and peer.median and result.is_ranked else None
@@ -143,5 +145,5 @@ def document(runner: Runner, clip: str, outcomes: list[tuple[Case, list[Result]]
     }
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from . import footage
-from .cases import Case, Clip
-from .process import WorkerError, WorkerProcess
+from .cases import Case, Clip, Step
+from .process import Message, WorkerError, WorkerProcess
 
 
 @dataclass
@@ -171,7 +171,7 @@ class Runner:
         if seconds:
             limit.runs.append(len(np.load(self._references[path], mmap_mode="r")) / seconds)
 
-    def _ask(self, steps: tuple, result: Result, command: dict) -> dict | None:
+    def _ask(self, steps: Sequence[Step], result: Result, command: Message) -> Message | None:
         worker = self._workers[result.reader]
         try:
             if not worker.is_alive:

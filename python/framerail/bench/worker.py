@@ -11,10 +11,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+    from .process import Message
 
 
-def _package():
+def _package() -> Callable[[str], Any]:
     """This folder as a separate package, without its parent."""
     import importlib.util
 
@@ -31,12 +37,12 @@ def _package():
     return importlib.import_module
 
 
-def pictures_of(adapter, opened, step: dict):
+def pictures_of(adapter: Adapter, opened: object, step: Message) -> Iterator[Any]:
     """The frames that a step reads."""
     return adapter.sequence(opened) if step["numbers"] is None else adapter.pictures(opened, step["numbers"])
 
 
-def run(adapter, command: dict) -> dict:
+def run(adapter: Adapter, command: Message) -> Message:
     """Runs the steps of a case against the clock, until they are done or the budget is spent."""
     began = time.perf_counter()
     deadline = began + command["budget_secs"]
@@ -56,13 +62,13 @@ def run(adapter, command: dict) -> dict:
     return {"seconds": time.perf_counter() - began, "count": count, "is_complete": is_complete}
 
 
-def check(adapter, command: dict, modules) -> dict:
+def check(adapter: Adapter, command: Message, modules: Callable[[str], Any]) -> Message:
     """Runs the steps of a case and compares every frame with the reference."""
     import numpy as np
 
     comparison = modules("framerail_bench.check").Comparison()
     signature = modules("framerail_bench.footage").signature
-    references: dict[str, object] = {}
+    references: dict[str, Any] = {}
     for step in command["steps"]:
         file = command["references"][step["path"]]
         reference = references.setdefault(file, np.load(file))
@@ -89,7 +95,7 @@ def check(adapter, command: dict, modules) -> dict:
     }
 
 
-def start(modules, name: str, device: str, layout: str):
+def start(modules: Callable[[str], Any], name: str, device: str, layout: str) -> tuple[Adapter | None, Message]:
     """The adapter, or the reason why it cannot be used."""
     unavailable = modules("framerail_bench.adapter").Unavailable
     try:

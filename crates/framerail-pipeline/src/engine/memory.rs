@@ -102,7 +102,7 @@ impl FrameMemory {
     fn refuse(&self, bytes: u64) -> Option<String> {
         (bytes > self.limit).then(|| {
             let (size, limit) = (megabytes(bytes), megabytes(self.limit));
-            format!("a frame takes {size}, more than the limit of {limit} for frames in flight; raise it with --memory (memory= in Python)")
+            format!("a frame takes {size}, more than the limit of {limit} for frames in flight; raise it with --memory")
         })
     }
 
@@ -157,7 +157,7 @@ impl FrameMemory {
         let (frames, size, limit) = (in_use / bytes.max(1), megabytes(bytes), megabytes(self.limit));
         format!(
             "stages hold about {frames} frames of {size} and wait for more, but the limit for frames in flight is {limit}; let stages such \
-             as `hold` keep fewer frames, or raise the limit with --memory (memory= in Python)"
+             as `hold` keep fewer frames, or raise the limit with --memory"
         )
     }
 

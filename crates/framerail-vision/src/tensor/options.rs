@@ -181,11 +181,12 @@ impl TensorOptions {
     /// Checks the options as far as they do not depend on the frames.
     ///
     /// # Errors
-    /// `OptionOutOfRange` for a side of 0 or above 32768, an empty, far-off or non-finite crop, a `std` of 0, or numbers that are
-    /// not finite.
+    /// `OptionOutOfRange` for a side of 0 or above 32768, an empty, far-off or non-finite crop, a cut that no frame can hold, a
+    /// `std` of 0, or numbers that are not finite.
     pub fn check(&self) -> Result<(), VisionError> {
-        // Any frame will do, as the checks do not depend on it.
-        self.plan(1, 1, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE).map(drop)
+        // Any frame will do unless a part is cut out: a frame of that part's shape holds it if any frame does.
+        let (width, height) = self.cut.map_or((1, 1), |cut| (cut.left.saturating_add(cut.width), cut.top.saturating_add(cut.height)));
+        self.plan(width.max(1), height.max(1), PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE).map(drop)
     }
 
     /// Returns the conversion of frames of one size, format, colour and pixel aspect ratio as plain numbers, for other

@@ -1,13 +1,13 @@
 //! Tensors compared with a plain reference in double precision.
 
 use framerail_core::{
-    BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DType, Frame, HostSurface, PixelFamily, PixelFormat,
-    Resize, ResizeFilter, Sampling, TensorLayout,
+    BBox, ColorDescription, ColorMatrix, ColorPrimaries, ColorRange, ColorTransfer, DType, Frame, HostSurface, PixelAspect, PixelFamily,
+    PixelFormat, Resize, ResizeFilter, Sampling, TensorLayout,
 };
 use half::{bf16, f16};
 use proptest::prelude::*;
 
-use super::{TensorConverter, TensorOptions, TensorSize, ToneMap};
+use super::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 use crate::{
     ChannelOrder, Fit, VisionError,
     hsv::hsv_from_rgb,
@@ -493,4 +493,38 @@ fn wrong_options_and_buffers_are_refused() {
     assert!(matches!(&found, Err(VisionError::OutputLength { have: 7, need: 144, layout }) if layout == "3x6x8"), "{found:?}");
     let crop = TensorOptions { crop: Some(BBox::from_xyxy(2.2, 1.0, 6.9, 4.0)), ..Default::default() };
     assert_eq!((crop.picture_size(8, 6), crop.picture_bytes(8, 6), crop.picture_shape(8, 6)), ((5, 3), 45, [3, 3, 5]));
+}
+
+#[test]
+fn a_cut_is_refused_beforehand_only_where_no_frame_can_hold_it() {
+    let own = TensorOptions::default();
+    let sized = |size| TensorOptions { size, ..own };
+    let short = |max| sized(TensorSize::ShortSide { length: 224, max });
+    let cropped = TensorOptions { crop: Some(BBox::from_xyxy(10.0, 10.0, 60.0, 50.0)), ..own };
+    for (options, cut, is_possible) in [
+        (own, (0, 0, 1, 1), true),
+        (own, (600, 300, 40, 20), true),
+        (own, (0, 0, 0, 5), false),
+        (own, (u32::MAX, 0, 5, 5), false),
+        (short(None), (100, 0, 224, 224), true),
+        (short(None), (0, 100, 224, 200), true),
+        (short(None), (0, 0, 225, 225), false),
+        (short(Some(300)), (76, 0, 224, 150), true),
+        (short(Some(300)), (77, 0, 224, 150), false),
+        (sized(TensorSize::LongSide(300)), (0, 0, 300, 200), true),
+        (sized(TensorSize::LongSide(300)), (0, 0, 301, 200), false),
+        (sized(TensorSize::Exact(64, 48)), (0, 0, 64, 48), true),
+        (sized(TensorSize::Exact(64, 48)), (1, 0, 64, 48), false),
+        (cropped, (0, 0, 50, 40), true),
+        (cropped, (0, 0, 51, 40), false),
+    ] {
+        let (left, top, width, height) = cut;
+        let options = TensorOptions { cut: Some(Cut { left, top, width, height }), ..options };
+        let checked = options.check();
+        assert_eq!(checked.is_ok(), is_possible, "{cut:?} of {:?}: {checked:?}", options.size);
+    }
+    // A frame that is too small for it is still refused.
+    let options = TensorOptions { cut: Some(Cut { left: 600, top: 300, width: 40, height: 20 }), ..own };
+    let plan = |width, height| options.plan(width, height, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE);
+    assert!(plan(640, 320).is_ok() && plan(320, 320).is_err());
 }

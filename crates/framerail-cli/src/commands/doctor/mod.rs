@@ -23,8 +23,8 @@ const DECODERS: [&str; 8] = ["h264", "hevc", "vp9", "libdav1d", "mpeg4", "mjpeg"
 /// Encoders for common outputs.
 const ENCODERS: [&str; 6] = ["libx264", "libx265", "libvpx-vp9", "libsvtav1", "mjpeg", "png"];
 
-/// Without this encoder, `blur-faces` cannot write MP4 by default.
-const NEEDED_ENCODER: &str = "libx264";
+/// Without one of these, MP4 cannot be written as H.264.
+const H264_ENCODERS: [&str; 2] = ["libx264", "libopenh264"];
 
 /// Check the installation: FFmpeg, ONNX Runtime, models, CPU, memory, GPUs
 #[derive(Args, Debug)]
@@ -110,9 +110,12 @@ fn decoders() -> Finding {
 fn encoders() -> Finding {
     let present = version::video_encoders();
     let missing = missing(&ENCODERS, &present);
-    if missing.contains(&NEEDED_ENCODER) {
-        let words =
-            format!("{} missing; install an FFmpeg with {NEEDED_ENCODER} (Debian: apt install libavcodec-extra)", missing.join(", "));
+    if !H264_ENCODERS.iter().any(|name| present.iter().any(|have| have == name)) {
+        let words = format!(
+            "{} missing; install an FFmpeg with {} (Debian: apt install libavcodec-extra)",
+            missing.join(", "),
+            H264_ENCODERS.join(" or ")
+        );
         return Finding::new("encoders", Verdict::Fail, words);
     }
     if missing.is_empty() {
