@@ -7,6 +7,7 @@
 #   scripts/build_ffmpeg.sh gpl       the same with x264 in place of OpenH264: GPL
 #   scripts/build_ffmpeg.sh static    static libraries and programs for this system, with x264: GPL
 #   scripts/build_ffmpeg.sh shared    shared libraries for this system, to decode alone: LGPL
+#   scripts/build_ffmpeg.sh compilers only the compilers for glibc 2.28, in FRAMERAIL_CACHE/zig-2.28
 #
 #   FRAMERAIL_CACHE   where builds are kept (.framerail/static)
 #   FRAMERAIL_JOBS    compilers at once (all processors)
@@ -109,7 +110,7 @@ SOURCES
 use_zig() {
     local python=${FRAMERAIL_ZIG:-$home/wheel-venv/bin/python} bin=$cache/zig-$glibc zig tool
     zig=$("$python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))') ||
-        die "$python has no package ziglang; run scripts/setup.sh wheel"
+        die "$python has no package ziglang; scripts/build_wheel.sh installs it"
     mkdir -p "$bin/zig"
     for tool in cc c++; do
         # Without -O zig adds checks that trap. A target with a version is refused for standard input.
@@ -128,6 +129,8 @@ WRAPPER
     meson=("$python" -m mesonbuild.mesonmain)
     export CC=$bin/cc CXX=$bin/c++ AR=$bin/ar RANLIB=$bin/ranlib CCACHE_COMPILERTYPE=clang
     compiler="zig $("$zig" version) for glibc $glibc"
+    # What the linker adds: libc++ and libunwind.
+    runtime_licence=$(dirname "$zig")/lib/libcxx/LICENSE.TXT
 }
 
 use_gcc() {
@@ -198,6 +201,7 @@ build_all() {
     *' --enable-gpl '*) cp "$source/COPYING.GPLv2" "$prefix/licences/ffmpeg-COPYING.GPLv2" ;;
     *) cp "$source/COPYING.LGPLv2.1" "$prefix/licences/ffmpeg-COPYING.LGPLv2.1" ;;
     esac
+    [[ -z $runtime_licence ]] || cp "$runtime_licence" "$prefix/licences/llvm-LICENSE.TXT"
     cd "$source"
     [[ -e ffbuild/configured ]] || {
         PKG_CONFIG_PATH=${packages#:} run ./configure --prefix="$prefix" "$@" --cc="$CC" --cxx="$CXX" --ar="$AR" --ranlib="$RANLIB" \
@@ -239,7 +243,8 @@ main() {
     static) use=use_gcc flags=("${common[@]}" --enable-gpl --enable-libx264) ;;
     # Readers decode and filter; they do not encode. The peers find NVDEC themselves.
     shared) use=use_gcc flags=("${common[@]}" --enable-shared --disable-static --disable-programs --disable-encoders --disable-muxers) ;;
-    *) die "unknown kind '$kind'; use: build_ffmpeg.sh lgpl, gpl, static or shared" ;;
+    compilers) ;;
+    *) die "unknown kind '$kind'; use: build_ffmpeg.sh lgpl, gpl, static, shared or compilers" ;;
     esac
     [[ $(uname -m) == x86_64 ]] || die 'only x86_64 is supported today'
     mkdir -p "$cache"
@@ -248,8 +253,9 @@ main() {
     trap 'rm -f "$log"' EXIT
     # Messages go to stderr; stdout is for the script that called this one.
     exec 3>&1 1>&2
+    local compiler meson runtime_licence=
+    if [[ $kind == compilers ]]; then use_zig; return; fi
     install_packages
-    local compiler meson
     "$use"
     ffmpeg_version=$(source_version libavcodec-dev)
     dav1d_version=$(source_version libdav1d6)

@@ -13,6 +13,7 @@
 # Wheels come to FRAMERAIL_CACHE/wheels (.framerail/static/wheels).
 #
 #   FRAMERAIL_CACHE   where builds are kept (.framerail/static)
+#   FFMPEG_DIR        a folder with static libraries of another FFmpeg, their licence texts in `licences`
 #   FRAMERAIL_PYTHON  the Python of the fresh environment
 #   V=1               show the output of every tool
 set -euo pipefail
@@ -30,7 +31,7 @@ die() { printf 'wheel: error: %s\n' "$*" >&2; exit 1; }
 
 kind=lgpl
 name=framerail
-licence='(MIT OR Apache-2.0) AND LGPL-2.1-or-later AND BSD-2-Clause AND Zlib'
+licence='(MIT OR Apache-2.0) AND LGPL-2.1-or-later AND BSD-2-Clause AND Zlib AND Apache-2.0 WITH LLVM-exception'
 interpreter=
 with_tests=1
 while (($#)); do
@@ -38,7 +39,7 @@ while (($#)); do
     --gpl)
         kind=gpl
         name=framerail-gpl
-        licence='(MIT OR Apache-2.0) AND GPL-2.0-or-later AND BSD-2-Clause AND Zlib'
+        licence='(MIT OR Apache-2.0) AND GPL-2.0-or-later AND BSD-2-Clause AND Zlib AND Apache-2.0 WITH LLVM-exception'
         ;;
     --python)
         interpreter=${2:-}
@@ -62,6 +63,18 @@ run() {
     return "$status"
 }
 
+# maturin, zig, meson and auditwheel, in an environment with exactly what the list pins.
+install_tools() {
+    local list=$root/scripts/requirements/wheel.txt stamp=$home/wheel-venv/installed
+    if cmp -s "$list" "$stamp"; then return; fi
+    say "making $home/wheel-venv from $(basename "$list")"
+    rm -rf "${home:?}/wheel-venv"
+    "$home/python-venv/bin/python" -m venv "$home/wheel-venv" || die 'the environment could not be made'
+    run "$tools/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r "$list" ||
+        die "pip could not install $list (see above; is the network there?)"
+    cp "$list" "$stamp"
+}
+
 # maturin's abi3 is a feature of the crate; a build for one interpreter leaves it out.
 features() {
     if [[ -z $interpreter ]]; then echo --features static-ffmpeg; else echo --no-default-features --features static-ffmpeg --interpreter "$interpreter"; fi
@@ -69,7 +82,8 @@ features() {
 
 build() {
     local prefix built options compilers=$cache/zig-2.28
-    prefix=$(FRAMERAIL_CACHE=$cache "$root/scripts/build_ffmpeg.sh" "$kind") || die 'FFmpeg could not be built (see above)'
+    prefix=${FFMPEG_DIR:-$(FRAMERAIL_CACHE=$cache "$root/scripts/build_ffmpeg.sh" "$kind")} || die 'FFmpeg could not be built (see above)'
+    FRAMERAIL_CACHE=$cache "$root/scripts/build_ffmpeg.sh" compilers || die 'there are no compilers (see above)'
     say "building the package with FFmpeg of $prefix"
     mkdir -p "$scratch/wheels" "$wheels"
     read -ra options <<<"$(features)"
@@ -77,12 +91,13 @@ build() {
     (cd "$root" && export FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target PATH=$tools:$PATH CARGO_PROFILE_RELEASE_DEBUG=0 \
         CC_x86_64_unknown_linux_gnu=$compilers/cc CXX_x86_64_unknown_linux_gnu=$compilers/c++ \
         CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$compilers/link &&
-        run nice "$tools/maturin" build "--release" --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels") ||
+        run nice "$tools/maturin" build --release --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels") ||
         die 'the wheel could not be built'
     built=("$scratch"/wheels/*.whl)
     ((${#built[@]} == 1)) || die "expected one wheel, found ${#built[@]}"
     wheel=$("$tools/python" "$root/scripts/finish_wheel.py" "${built[0]}" --out "$wheels" --name "$name" --licence "$licence" \
-        --licences "$prefix/licences" --add "$home/models/centerface.onnx=framerail/models/centerface.onnx") ||
+        --licences "$prefix/licences" --add "$home/models/centerface.onnx=framerail/models/centerface.onnx" \
+        --add "$home/models/centerface.LICENSE=framerail/models/centerface.LICENSE") ||
         die 'the wheel could not be named'
     "$tools/auditwheel" show "$wheel" | tee "$wheel.audit.txt" | sed 's/^/    /'
     grep -q "\"${policy}_x86_64\"" "$wheel.audit.txt" || die "auditwheel does not find the wheel to be $policy"
@@ -106,6 +121,7 @@ try() {
         die 'tests failed'
 }
 
-"$root/scripts/setup.sh" wheel
+"$root/scripts/setup.sh" test
+install_tools
 build
 ((!with_tests)) || try

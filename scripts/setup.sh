@@ -6,7 +6,6 @@
 #   scripts/setup.sh demo     build, and ffmpeg, ONNX Runtime, the face detector, MediaPipe's models, three clips
 #   scripts/setup.sh test     demo, and the tests' servers (MQTT, RTSP), a browser, NumPy and pytest (default)
 #   scripts/setup.sh lint     spelling, Python, shell, Docker and workflow checkers, in an environment
-#   scripts/setup.sh wheel    test, and maturin, zig, meson and auditwheel in an environment
 #   scripts/setup.sh types    mypy and pyright, in an environment
 #   scripts/setup.sh docs     MkDocs with the Material theme, in an environment
 #   scripts/setup.sh bench    demo, and deface in an environment, for bench/
@@ -202,10 +201,6 @@ main() {
     demo) setup_demo ;;
     test) setup_test ;;
     lint) environment lint-venv "$lists/lint.txt" 3.11-3.14 ;;
-    wheel)
-        setup_test
-        environment wheel-venv "$lists/wheel.txt" 3.11-3.14
-        ;;
     types) environment types-venv "$lists/types.txt" 3.11-3.14 ;;
     docs) environment docs-venv "$lists/docs.txt" 3.11-3.14 ;;
     bench)
@@ -216,7 +211,7 @@ main() {
         setup_test
         environment readers-venv "$lists/readers.txt" 3.11-3.11
         ;;
-    *) die "unknown group '$group'; use: scripts/setup.sh [build|demo|test|lint|wheel|types|docs|bench|readers]" ;;
+    *) die "unknown group '$group'; use: scripts/setup.sh [build|demo|test|lint|types|docs|bench|readers]" ;;
     esac
     say "ready ($group)"
 }

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, default_collate
 
 from .augment import Augment, mixed_seed
 from .clip_audio import ClipAudio
-from .clip_data import ClipData, ClipItem, ClipOptions, DatasetOptions
+from .clip_data import ClipData, ClipItem as ClipItem, ClipOptions, DatasetOptions
 from .clip_stream import ClipStream
 from .clips import sampling_of
 from .loader import SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Request, VideoAverage, replacement

@@ -4,6 +4,7 @@ Each frame shows its number as 16 blocks of black or white in two rows of eight,
 lowest value is at the top left. Blocks survive lossy coding, scaling and every layout.
 """
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -74,3 +75,23 @@ def require(name, found, install):
     if name in allowed or not os.environ.get("FRAMERAIL_SOURCES"):
         pytest.skip(f"NOT TESTED: {name} is missing")
     pytest.fail(f"{name} is missing: {install}, or allow this test not to run with FRAMERAIL_ALLOW_MISSING={name}")
+
+
+def require_x264():
+    """Skips a test that depends on x264's results where an installed package without it is tested."""
+    import framerail as fr
+
+    require("libx264", "libx264" in fr.doctor(quiet=True)["ffmpeg"]["encoders"], "install an FFmpeg with it")
+
+
+@contextlib.contextmanager
+def requiring_mp3():
+    """Skips a test where the FFmpeg of an installed package has no encoder of MP3."""
+    import framerail as fr
+
+    try:
+        yield
+    except fr.UnsupportedError as error:
+        if "audio in mp3" not in str(error):
+            raise
+        require("libmp3lame", False, "install an FFmpeg with it")

@@ -7,7 +7,7 @@ import subprocess
 import framerail as fr
 import numpy as np
 import pytest
-from clips import make_clip, numbers_of, require
+from clips import make_clip, numbers_of, require, require_x264
 from framerail.jobs import Manifest, Task, Template, folder, list_inputs, run_task
 from framerail.jobs.manifest import note
 from framerail.jobs.pieces import divide, join_task, piece_task, why_not
@@ -194,6 +194,7 @@ def with_audio(tmp_path_factory):
 
 @pytest.mark.parametrize(("ending", "seconds"), [("mp4", 6.0), ("mp4", 3.0), ("mp4", 1.3), ("mkv", 3.0)])
 def test_pieces_joined_equal_a_run_in_one_piece(with_audio, tmp_path, ending, seconds):
+    require_x264()
     text = f"read {{path}} ! blur all ! write {{out}}/{{name}}.{ending} preset=ultrafast crf=0".replace("blur all ! ", "")
     fr.Pipeline(Template(text).filled(path=str(with_audio), name="whole", out=str(tmp_path))).run()
     work = task(text, with_audio, tmp_path)
@@ -245,6 +246,7 @@ def test_pieces_of_an_earlier_run_are_taken(with_audio, tmp_path):
 def test_pieces_that_do_not_fit_are_refused(with_audio, clip, tmp_path):
     from framerail import _framerail
 
+    require_x264()
     work = task("read {path} ! write {out}/{name}.mp4 preset=ultrafast", with_audio, tmp_path)
     row = piece_task(work, divide(work, 6.0).pieces[0])
     other = tmp_path / "other.mp4"

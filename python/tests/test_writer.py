@@ -8,7 +8,7 @@ from fractions import Fraction
 import framerail as fr
 import numpy as np
 import pytest
-from clips import HEIGHT, WIDTH, decode_with_ffmpeg, number_picture, numbers_of
+from clips import HEIGHT, WIDTH, decode_with_ffmpeg, number_picture, numbers_of, require_x264, requiring_mp3
 
 
 def probe(path, entries, stream="v:0"):
@@ -32,6 +32,7 @@ def pictures():
 
 
 def test_frames_come_back(tmp_path, pictures):
+    require_x264()
     with fr.VideoWriter(tmp_path / "a.mp4", fps=30, crf=10, preset="ultrafast") as writer:
         writer.write(pictures[0])
         writer.write(pictures[1:20])
@@ -104,6 +105,7 @@ def test_matrix_and_range_are_those_of_the_file(tmp_path, color, name, full):
 
 
 def test_grey_16_bits_and_other_formats(tmp_path, pictures):
+    require_x264()
     grey = pictures[:, :, :, 0]
     path = lossless(tmp_path / "grey.mkv", grey[:, None])
     assert numbers_of(decode_with_ffmpeg(path), "THWC") == list(range(30))
@@ -318,7 +320,7 @@ def test_tensors(tmp_path, pictures):
 def test_audio_files(tmp_path, name):
     seconds = np.arange(RATE) / RATE
     sound = np.stack([0.3 * np.sin(2 * np.pi * 440 * seconds), 0.2 * np.cos(2 * np.pi * 330 * seconds)]).astype(np.float32)
-    with fr.AudioWriter(tmp_path / name, RATE, 2) as writer:
+    with requiring_mp3(), fr.AudioWriter(tmp_path / name, RATE, 2) as writer:
         writer.write(sound[:, :10_000])
         writer.write(sound[:, 10_000:])
         assert not (tmp_path / name).exists()
@@ -342,7 +344,7 @@ def test_audio_files_of_other_forms(tmp_path):
     with fr.AudioWriter(buffer, RATE, 1, format="flac") as writer:
         writer.write(sound[0])
     assert buffer.getvalue()[:4] == b"fLaC"
-    with fr.AudioWriter(tmp_path / "a.mp3", 10_000, 1) as writer:
+    with requiring_mp3(), fr.AudioWriter(tmp_path / "a.mp3", 10_000, 1) as writer:
         writer.write(sound)
     assert "resampled to 11025 Hz" in writer.close().warnings[0]
     for options, words in [({"codec": "flaac"}, "no audio encoder"), ({"sample_rate": 0}, "sample_rate"), ({"channels": 99}, "channels")]:

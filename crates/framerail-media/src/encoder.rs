@@ -583,7 +583,12 @@ fn encoder_options(
         Ok(())
     };
     match options.quality {
-        Quality::Crf(crf) if name == OPENH264 => hold_quantiser(context, crf),
+        Quality::Crf(crf) if name == OPENH264 => {
+            if crf < 1.0 {
+                warnings.push(format!("{name} has no lossless mode: its best quantiser, 1, is used"));
+            }
+            hold_quantiser(context, crf);
+        }
         Quality::EncoderDefault if name == OPENH264 && !["b", "qmin", "qmax", "rc_mode"].into_iter().any(is_own) => {
             hold_quantiser(context, OPENH264_QUANTISER);
         }
