@@ -171,7 +171,7 @@ def test_a_pipeline_reads_bytes_and_files_of_python(clip):
         ("infer m ! zones z.toml ! write {out}/{name}.mp4", "counts entries"),
         ("sample fps=2 ! write {out}/{name}.mp4", "counts frames"),
         ("infer m ! save {out}/{name}.jsonl", "only the files of `write`"),
-        ("infer m ! hold start=0.2 ! write {out}/{name}.mp4", "without a limit"),
+        ("infer m ! hold start=0.2 ! write {out}/{name}.mp4", "without a time limit"),
         ("tee ( null ) ! write {out}/{name}.mp4", "branches"),
         ("write {out}/{name}.avi", "not .avi"),
         ("infer m every=2 ! hold ! blur ! write {out}/{name}.mp4", None),

@@ -161,9 +161,9 @@ def test_other_forms_are_named(clip, outputs, words):
 @pytest.mark.parametrize(
     "answer, words",
     [
-        (5, "a int; give a list with an entry"),
+        (5, "a int; return a list with an entry"),
         ([[]], "1 entries for 4 frames"),
-        ([[3]] * 4, "frame 0 came as a list of 1"),
+        ([[3]] * 4, "frame 0 is a list of 1"),
         ([{}] * 4, "without 'boxes'"),
         ([{"boxes": [], "score": []}] * 4, "key 'score'; did you mean 'scores'"),
     ],
@@ -290,7 +290,7 @@ def test_functions_take_frames_out(clip):
         drop = fr.stage(batch=6)(lambda batch, answer=answer: answer(batch))
         stats = fr.Pipeline(f"read '{clip}' ! null").insert_after("read", drop, name="drop").run()
         assert stats["stages"][-1]["frames_in"] == kept and stage_of(stats, "drop")["counters"]["frames_dropped"] == 60 - kept
-    for answer, words in ((lambda batch: 7, "gave 7"), (lambda batch: [True], "1 booleans for 4 frames")):
+    for answer, words in ((lambda batch: 7, "returned 7"), (lambda batch: [True], "1 booleans for 4 frames")):
         wrong = fr.stage(batch=4)(lambda batch, answer=answer: answer(batch))
         with pytest.raises(ValueError, match=words):
             fr.Pipeline(f"read '{clip}' ! null").insert_after("read", wrong).run()
