@@ -3,7 +3,7 @@
 #
 #   scripts/contour_picture.sh CLIP FRAME SIZE PART [OUT.jpg]
 #
-# SIZE is what the frame is scaled to (WxH), so that lines are thin in it, PART what is shown of that (W:H:X:Y).
+# SIZE is the size of the scaled frame (WxH), so that lines are thin, PART the region of it that is shown (W:H:X:Y).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Unpacks this part into a folder on the GPU host and says what to source.
+# Unpacks this part into a folder on the GPU host and prints the file to source.
 #
 #   install.sh FOLDER
 #
@@ -40,7 +40,7 @@ for framerail_library in "$FRAMERAIL_GPU"/ort/libonnxruntime.so.*; do export ORT
 unset framerail_library
 ENV
 
-# The Python package looks for its libraries beside itself; they are the ones framerail uses.
+# The Python package searches for libraries in its own folder; framerail uses the same ones.
 capi=$folder/python-deface/onnxruntime/capi
 if [[ -d $capi ]]; then
     for library in libonnxruntime_providers_cuda.so libonnxruntime_providers_shared.so; do

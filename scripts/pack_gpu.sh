@@ -16,7 +16,7 @@
 # FOLDER/env.sh, to be sourced. Parts can be installed in any order; they share FOLDER.
 #
 #   --exe FILE      a further program for the part `program` (tests, benchmarks); it must need glibc alone
-#   FRAMERAIL_ARCH  compute capability of the host's card without the dot (90: H100)
+#   FRAMERAIL_ARCH  compute capability of the host's GPU without the dot (90: H100)
 #   FRAMERAIL_PROGRAM  the program to pack instead of the one that scripts/build_static.sh makes
 set -euo pipefail
 

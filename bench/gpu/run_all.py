@@ -157,7 +157,7 @@ def run(case: Case, folders: dict[str, str], limit_secs: float) -> dict:
     line = last_json(process.stdout)
     if process.returncode or line is None:
         said = (process.stderr + process.stdout).strip()
-        # What is wrong stands first in framerail's errors and last in Python's.
+        # The cause is first in framerail's errors and last in Python's.
         said = said if len(said) < 2000 else f"{said[:1000]}\n...\n{said[-1000:]}"
         return {"error": f"exit status {process.returncode}: {said}"}
     return line | {"process_seconds": round(wall, 3)}

@@ -70,7 +70,7 @@ def survivors(model: torch.nn.Module, device: str) -> Callable[[torch.Tensor, to
         boxes = coder.decode_single(regression[image, anchor].float(), anchors[anchor])
         # One NMS for the whole batch: boxes of different images or labels never meet.
         kept = torchvision.ops.batched_nms(boxes, kept_scores, image * scores.shape[-1] + label, IOU)
-        # All crosses in one copy, and is counted out here: on the device each picture would be waited for.
+        # Everything is downloaded in one copy and counted here: on the device, each frame would be a wait.
         rows = torch.cat([boxes, kept_scores[:, None], label[:, None] + 1, image[:, None]], dim=1)[kept].cpu()
         images = rows[:, 6].long()
         if len(rows) and images.bincount().max() > MAX_DETECTIONS:

@@ -260,7 +260,7 @@ def step(options):
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-                # A step whose result is looked at, as a loop that logs does.
+                # A step whose result is read, as in a loop that logs.
                 loss.item()
             seconds = time.monotonic() - began
             shares.append(round((batches.stats["wait_seconds"] - waited) / seconds, 4))

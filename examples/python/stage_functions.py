@@ -50,7 +50,7 @@ def frame_it(batch: fr.ItemBatch) -> None:
 
 
 def main(source: str, target: str) -> None:
-    # `python NAME` says in the text where a function stands; insert_after and insert_before put one in without it.
+    # `python NAME` in the text sets the position of a function; insert_after and insert_before add one without it.
     pipeline = fr.Pipeline(f"read '{source}' ! python motion ! write '{target}' overwrite=true")
     pipeline.function("motion", Motion(least=24))
     pipeline.insert_after("motion", moving_only)

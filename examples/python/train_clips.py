@@ -23,7 +23,7 @@ parser.add_argument("--resume", action="store_true")
 arguments = parser.parse_args()
 checkpoint = arguments.videos / "checkpoint.pt"
 
-# 1. Look at each file once.
+# 1. Index the files.
 index = arguments.videos / "index.parquet"
 print(fr.index_videos(arguments.videos, index))
 paths = sorted(fr.read_index(index)["path"])

@@ -29,7 +29,7 @@ class Clips(lightning.LightningDataModule):
             f"{self.videos}/index.parquet", labels="folder", frames_per_clip=16, stride=2, edge="wrap", layout="CTHW", short_side=128,
             augment=augment, errors="replace",
         )  # fmt: skip
-        # Lightning puts a DistributedSampler into loaders that it knows. Here ranks are told apart by hand.
+        # Lightning adds a DistributedSampler to loaders that it knows. Here the ranks are set explicitly.
         sampler: Optional[torch.utils.data.DistributedSampler[fr.torch.ClipItem]] = None
         if self.trainer.world_size > 1:
             sampler = torch.utils.data.DistributedSampler(data, self.trainer.world_size, self.trainer.global_rank)

@@ -86,7 +86,7 @@ impl ImageEncoder {
             sent.min(received)
         };
         if code < 0 {
-            return Err(av::error("encoding a picture", code));
+            return Err(av::error("encoding an image", code));
         }
         self.open = Some((kind, context));
         Ok(packet.data().to_vec())

@@ -49,7 +49,7 @@ pub fn difference(left: &HostSurface, right: &HostSurface) -> Difference {
     assert_eq!(
         (format, left.width(), left.height()),
         (right.format(), right.width(), right.height()),
-        "pictures of different format or size cannot be compared"
+        "frames of different format or size cannot be compared"
     );
     let scale = 255.0 / f64::from(format.max_value());
     let (mut max, mut sum, mut count) = (0u32, 0u64, 0u64);
@@ -162,7 +162,7 @@ impl Iterator for ReferenceFrames {
         for plane in 0..self.format.planes() {
             for row in 0..planes.layout(plane).rows {
                 if let Err(error) = self.stdout.read_exact(planes.row(plane, row)) {
-                    assert!(plane == 0 && row == 0, "ffmpeg stopped within a picture: {error}");
+                    assert!(plane == 0 && row == 0, "ffmpeg stopped within a frame: {error}");
                     self.check_end();
                     return None;
                 }
@@ -180,7 +180,7 @@ impl ReferenceFrames {
         if self.delivered == 0 && !status.success() {
             let mut text = String::new();
             let _ = self.errors.rewind().and_then(|()| self.errors.read_to_string(&mut text));
-            panic!("ffmpeg gave no picture ({status}): {}", text.trim());
+            panic!("ffmpeg returned no frame ({status}): {}", text.trim());
         }
     }
 }

@@ -30,7 +30,7 @@ impl SampleModel {
 
 fn head(name: &str, summary: &str, rest: &str) -> String {
     format!(
-        "# Made by framerail's tests: no weights, its answers follow from the picture by arithmetic.\nname = \"{name}\"\n\
+        "# Made by framerail's tests: no weights, its outputs are computed from the image.\nname = \"{name}\"\n\
          file = \"{name}.onnx\"\nsummary = \"{summary}\"\nlicence = \"MIT OR Apache-2.0\"\n{rest}"
     )
 }

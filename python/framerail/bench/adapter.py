@@ -23,7 +23,7 @@ class Unavailable(Exception):
 class Adapter:
     """A reader for the benchmark. Everything is RGB, 8 bit.
 
-    What :meth:`open` gives is passed to the other methods. Pictures are whatever the reader gives for one or more frames,
+    What :meth:`open` gives is passed to the other methods. ``pictures`` is whatever the reader returns for one or more frames,
     on the device and in the layout asked for; :meth:`images` takes them apart for the check.
     """
 

@@ -24,7 +24,7 @@ class FootageError(Exception):
 def signature(image: np.ndarray) -> np.ndarray:
     """Mean colour of every cell of :data:`GRID`: float32, (cells, 3).
 
-    Every pixel counts by its share in a cell, so that a picture has the same signature at any size.
+    Every pixel counts by its share in a cell, so that a frame has the same signature at any size.
     """
     height, width = image.shape[:2]
     across, down = _shares(width, GRID[0]), _shares(height, GRID[1])

@@ -47,7 +47,7 @@ def load_bytes(
     min_pixels, max_pixels, multiple_of : int
         Size of frames, as in ``framerail.sample_frames``; -1 for the video's own.
     device : str
-        Where frames are decoded; they are handed out on the host.
+        Where frames are decoded; they are returned on the host.
     check_size : callable, optional
         Called with width and height of the frames before any is decoded; raises where they are too large.
     **kwargs

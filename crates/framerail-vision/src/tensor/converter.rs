@@ -84,7 +84,7 @@ impl TensorConverter {
         let surface = frame.surface.host()?;
         let (width, height) = self.options.picture_size(surface.width(), surface.height());
         if rows.start > rows.end || rows.end > height {
-            return Err(VisionError::option("rows", format!("{rows:?}"), "rows of the picture"));
+            return Err(VisionError::option("rows", format!("{rows:?}"), "rows of the frame"));
         }
         let row_elements = width as usize * self.options.channel_order.channels() / self.slices();
         let need = rows.len() * row_elements * self.options.dtype.size_bytes();

@@ -294,7 +294,7 @@ fn rows_are_those_of_the_whole_frame() {
             for rows in [0..height, 0..1, 1..height, 3..8, height - 1..height, 5..5] {
                 let mut parts = vec![vec![0; row_bytes * rows.len()]; slices];
                 let mut out: Vec<&mut [u8]> = parts.iter_mut().map(Vec::as_mut_slice).collect();
-                converter.convert_rows(&frame, rows.clone(), &mut out).expect("rows of the picture");
+                converter.convert_rows(&frame, rows.clone(), &mut out).expect("rows of the frame");
                 for (part, whole) in parts.iter().zip(whole.chunks_exact(whole.len() / slices)) {
                     let range = rows.start as usize * row_bytes..rows.end as usize * row_bytes;
                     assert!(part[..] == whole[range], "{format} {options:?} {rows:?}");

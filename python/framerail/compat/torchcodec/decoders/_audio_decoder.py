@@ -24,7 +24,7 @@ class AudioDecoder:
     stream_index : int, optional
         Number among all streams of the container. Default: FFmpeg's choice of the audio.
     sample_rate, num_channels : int, optional
-        Of the samples that are handed out. Default: the stream's own.
+        Of the returned samples. Default: the stream's own.
     """
 
     def __init__(

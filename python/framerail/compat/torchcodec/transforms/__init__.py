@@ -11,7 +11,7 @@ Size = Tuple[int, int]
 
 
 class DecoderTransform:
-    """A transform that is applied before frames are handed out."""
+    """A transform that is applied before frames are returned."""
 
 
 class Resize(DecoderTransform):
