@@ -261,12 +261,12 @@ mod tests {
             spec().misfit(&params).expect("does not fit")
         };
         let region = |x, width| Region { x, y: 0, width, height: 5 };
-        assert!(misfit(&|params| params.crop = region(1, 40)).contains("is not a part of an image of 40x30"));
-        assert!(misfit(&|params| params.crop = region(u32::MAX, 2)).contains("is not a part of"));
-        assert!(misfit(&|params| params.crop = region(0, 0)).contains("is not a part of"));
+        assert!(misfit(&|params| params.crop = region(1, 40)).contains("is outside of an image of 40x30"));
+        assert!(misfit(&|params| params.crop = region(u32::MAX, 2)).contains("is outside of"));
+        assert!(misfit(&|params| params.crop = region(0, 0)).contains("is outside of"));
         assert!(misfit(&|params| params.erase = Some(Erasure { region: region(10, 7), fill: [0.0; 3] })).contains("an output of 16x12"));
         for (kernel, sigma) in [([4, 3], 1.0), ([3, 25], 1.0), ([3, 3], 0.0), ([129, 3], 1.0), ([3, 3], f32::NAN)] {
-            assert!(misfit(&|params| params.blur = Some(GaussianBlur { kernel, sigma: [sigma; 2] })).contains("kernels are odd"));
+            assert!(misfit(&|params| params.blur = Some(GaussianBlur { kernel, sigma: [sigma; 2] })).contains("kernels must be odd"));
         }
         assert!(misfit(&|params| params.color[2] = ColorStep::Hue(0.6)).starts_with("Hue(0.6)"));
         assert!(misfit(&|params| params.color[0] = ColorStep::Brightness(-0.1)).starts_with("Brightness(-0.1)"));

@@ -59,11 +59,13 @@ fn refused(model: &[u8], card: &str) -> String {
 fn bytes_are_not_scaled_down() {
     let reported = refused(&byte_model(8), &byte_card(8).replace("layout", "scale = 0.00392156862745098\nlayout"));
     assert!(
-        reported.contains("input 'image' takes uint8") && reported.contains("0 to 255 become 0 to 1,") && reported.contains("leave scale"),
+        reported.contains("input 'image' takes uint8")
+            && reported.contains("turn 0 to 255 into 0 to 1,")
+            && reported.contains("leave scale"),
         "{reported}"
     );
     let reported = refused(&byte_model(8), &byte_card(8).replace("layout", "mean = [0.0, 127.5, 0.0]\nlayout"));
-    assert!(reported.contains("become -127.5 to 127.5"), "{reported}");
+    assert!(reported.contains("into -127.5 to 127.5"), "{reported}");
     // Whatever comes out at one step a value is kept: normalised by 1/255 and back, or turned round.
     for kept in [
         "scale = 0.00392156862745098\nstd = [0.00392156862745098, 0.00392156862745098, 0.00392156862745098]\n",

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "ffmpeg gave no picture")]
+    #[should_panic(expected = "ffmpeg returned no frame")]
     fn a_reference_that_fails_is_no_empty_clip() {
         let options = ReferenceOptions { filter: Some("nosuchfilter".to_owned()), ..Default::default() };
         reference_planes_with(ClipSpec::default().make().path(), PixelFormat::Gray8, &options).next();
