@@ -188,7 +188,7 @@ fn requests_are_made_again_under_the_same_key() {
 fn refusals_end_a_run_on_files_and_are_counted_of_live_ones() {
     let server = HttpServer::start(&[(404, "")]);
     let error = run(&format!("webhook {} batch=5", server.url()), clip("a", 10)).error();
-    assert!(error.contains("rejects records: it answers 404") && !error.contains("/records"), "{error}");
+    assert!(error.contains("rejects records: it responds with 404") && !error.contains("/records"), "{error}");
     let server = HttpServer::start(&[(301, "Location: /elsewhere\r\n")]);
     let ran = run(&format!("webhook {} batch=5 batch_time=60s buffer=5 when_full=wait", server.url()), clip("a", 5));
     assert!(ran.error().contains("give the address that it points to"), "{}", ran.error());
