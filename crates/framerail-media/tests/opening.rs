@@ -186,7 +186,7 @@ fn a_playlist_from_a_server_opens_http_alone() {
     for good in ["own.ts", "moved.ts", "good.m3u8", "absolute.m3u8"] {
         assert_eq!(frames(&url(good)), 10, "{good}");
     }
-    assert!(refused(&url("file.m3u8")).contains("http and https alone"));
+    assert!(refused(&url("file.m3u8")).contains("only http and https"));
     assert!(refused(&url("disguised.ts")).contains("leads to other files or addresses"));
     assert!(refused(&url("script.ffconcat")).contains("allow=network"));
     for bad in ["tcp.m3u8", "to-file.ts", "none.ts"] {
