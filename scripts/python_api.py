@@ -24,7 +24,7 @@ CHAPTERS = [
     ("Frames for models", [("sampling", ["sample_frames", "sampled_numbers", "fitting_size"])]),
     ("Clips", [("clips", ["sample_clips", "clip_numbers", "Clips"])]),
     ("Augmentation", [("augment", ["Augment", "ColorJitter", "RandomResizedCrop", "RandomBlur", "RandomErase", "mixed_seed"])]),
-    ("PyTorch", [("torch", ["ClipDataset", "ClipStream", "collate"]), ("clip_audio", ["ClipAudio"]), ("loader", ["ClipLoader", "VideoAverage"]), ("video_index", ["index_videos", "read_index"])]),
+    ("PyTorch", [("torch", ["ClipDataset"]), ("clip_stream", ["ClipStream"]), ("torch", ["collate"]), ("clip_audio", ["ClipAudio"]), ("loader", ["ClipLoader", "VideoAverage"]), ("video_index", ["index_videos", "read_index"])]),
     ("Pipelines", [("pipeline", ["Pipeline", "blur_faces", "stages"]), ("types", ["Outcome"]), ("_framerail", ["FrameItem", "Detection"])]),
     (
         "Stages of your own",
