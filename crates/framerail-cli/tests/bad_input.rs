@@ -86,10 +86,9 @@ fn names_that_are_not_utf8_are_taken_as_arguments() {
     fs::copy(ClipSpec::default().frames(2).make().path(), place.path("a.mp4")).expect("copied");
     fs::rename(place.path("a.mp4"), place.path("").join(name)).expect("renamed");
     place.framerail().args([OsStr::new("probe"), name]).run().assert_success();
-    let output = OsStr::from_bytes(b"\xfe.mp4");
-    let options = ["blur-faces", "-q", SMALL[0], SMALL[1], "-o"].map(OsStr::new);
-    place.framerail().args(options.into_iter().chain([output, name])).run().assert_success();
-    assert!(place.path("").join(output).is_file());
+    let options = ["blur-faces", "-q", SMALL[0], SMALL[1], "-o", "out.mp4"].map(OsStr::new);
+    place.framerail().args(options.into_iter().chain([name])).run().assert_success();
+    assert!(place.path("out.mp4").is_file());
 }
 
 #[test]
