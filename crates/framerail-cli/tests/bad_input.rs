@@ -86,9 +86,16 @@ fn names_that_are_not_utf8_are_taken_as_arguments() {
     fs::copy(ClipSpec::default().frames(2).make().path(), place.path("a.mp4")).expect("copied");
     fs::rename(place.path("a.mp4"), place.path("").join(name)).expect("renamed");
     place.framerail().args([OsStr::new("probe"), name]).run().assert_success();
-    let options = ["blur-faces", "-q", SMALL[0], SMALL[1], "-o", "out.mp4"].map(OsStr::new);
-    place.framerail().args(options.into_iter().chain([name])).run().assert_success();
-    assert!(place.path("out.mp4").is_file());
+    let [output, records] = [b"o\xffut{name}.mp4".as_slice(), b"r\xff.jsonl"].map(OsStr::from_bytes);
+    let options = ["blur-faces", "-q", SMALL[0], SMALL[1], "-o"].map(OsStr::new);
+    place.framerail().args(options.into_iter().chain([output, OsStr::new("--save"), records, name])).run().assert_success();
+    for written in [output, records] {
+        assert!(place.path("").join(written).is_file(), "{}", written.display());
+    }
+    let name = framerail::core::run_files::file_address(&place.path("").join(name));
+    let url = format!("file://{}", place.path("a%20b.mp4").display());
+    place.framerail().args(["run", "-q", &format!("read {name} ! write {url}")]).run().assert_success();
+    assert!(place.path("a b.mp4").is_file(), "the URL of a file is that file");
 }
 
 #[test]

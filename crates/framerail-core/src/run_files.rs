@@ -213,6 +213,12 @@ pub fn local_path(source: &str) -> Option<PathBuf> {
     Some(if decoded.exists() { decoded } else { plain })
 }
 
+/// The path of an absolute `file:///` URL, with `%XX` decoded: the inverse of [`file_address`]. `None` for other texts.
+pub fn path_of_address(text: &str) -> Option<PathBuf> {
+    let path = text.strip_prefix("file://").filter(|path| path.starts_with('/'))?;
+    Some(PathBuf::from(OsString::from_vec(decoded(path.as_bytes()))))
+}
+
 fn decoded(text: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text);
@@ -227,7 +233,7 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A source string for a file: its path, or a `file://` URL if the path is not UTF-8.
+/// A file as text in a pipeline: its path, or a `file://` URL if the path is not UTF-8.
 pub fn file_address(path: &Path) -> String {
     if let Some(text) = path.to_str() {
         return text.to_owned();
@@ -290,7 +296,8 @@ mod tests {
         fs::write(&path, b"x").expect("written");
         let address = file_address(&path);
         assert!(address.starts_with("file:///") && address.is_ascii(), "{address}");
-        assert_eq!(local_path(&address), Some(path));
+        assert_eq!((local_path(&address), path_of_address(&address)), (Some(path.clone()), Some(path)));
+        assert_eq!((path_of_address("file:a.mp4"), path_of_address("/a.mp4"), path_of_address("file://host/a.mp4")), (None, None, None));
         assert_eq!(local_path("a%20b.mp4"), Some("a%20b.mp4".into()));
         assert_eq!((local_path("-"), local_path("rtsp://host/x")), (None, None));
         assert_eq!(local_path("file:x.mp4"), Some("x.mp4".into()));

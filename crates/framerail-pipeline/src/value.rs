@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use framerail_core::Rational;
+use framerail_core::{Rational, run_files::path_of_address};
 
 use crate::{nearest::nearest, spec::OptionKind};
 
@@ -114,7 +114,11 @@ fn parse_choice<'a>(text: &str, choices: impl Iterator<Item = &'a str> + Clone) 
 }
 
 fn parse_path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("expects a path".into()) } else { Ok(PathBuf::from(text)) }
+    if text.is_empty() {
+        return Err("expects a path".into());
+    }
+    // A text cannot hold a path that is not UTF-8; its URL can.
+    Ok(path_of_address(text).unwrap_or_else(|| PathBuf::from(text)))
 }
 
 /// Splits at commas; `\,` is a comma within an entry, and `\\` a backslash.

@@ -40,5 +40,5 @@ mod typeface;
 mod uploader;
 
 pub use launch::{Error, plan, plan_file, plan_with_frames, run};
-pub use outputs::literal_name;
+pub use outputs::{literal_name, literal_path};
 pub use stages::{infer::keep_models, registry, registry_for, registry_with_python};

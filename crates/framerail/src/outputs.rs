@@ -72,6 +72,15 @@ pub fn literal_name(name: &str) -> String {
     name.replace('{', "{{")
 }
 
+/// Escapes a path that is used as a template, so that nothing in it is a placeholder. Parts that are not Unicode have none.
+pub fn literal_path(path: &Path) -> PathBuf {
+    let part = |component: Component<'_>| match component.as_os_str().to_str() {
+        Some(text) => literal_name(text).into(),
+        None => component.as_os_str().to_owned(),
+    };
+    path.components().map(part).collect()
+}
+
 /// The path of a stream's output: `{name}` and `{stream}` become the stream's name and number.
 pub(crate) fn output_path(template: &Path, info: &StreamInfo) -> PathBuf {
     expand(template, info, None)

@@ -12,7 +12,7 @@ use framerail::{
         RunFiles,
         run_files::{file_address, local_path, resolved},
     },
-    inputs, literal_name,
+    inputs, literal_path,
     media::{commit::fitting, source_files},
     presets::Review,
 };
@@ -111,8 +111,7 @@ pub fn plan(command: &BlurFacesCommand) -> Result<Jobs, Failure> {
         }
         taken.insert(output.clone());
         let tag = if found.len() > 1 { stem(&output) } else { String::new() };
-        let text = output.to_string_lossy();
-        let template = if is_derived { literal_name(&text) } else { text.into_owned() };
+        let template = file_address(&if is_derived { literal_path(&output) } else { output.clone() });
         planned.jobs.push(Job { input: input.clone(), output, template, tag });
     }
     make_unique(&mut planned.jobs);

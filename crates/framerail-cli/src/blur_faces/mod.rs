@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use framerail::{
     core::{Device, RunFiles, SourceUrl},
-    literal_name,
+    literal_path,
     pipeline::{DeviceChoice, PlannedGraph, RunOutcome, RunStats},
     presets::{BlurFaces, CoverShape, HoldFor, Review},
 };
@@ -242,18 +242,13 @@ impl BlurFacesCommand {
         preset.draw_scores = self.cover.draw_scores;
         let record = |named: &Option<PathBuf>, extension| {
             let path = job.record(named.as_deref()?, extension);
-            Some(PathBuf::from(if job.tag.is_empty() {
-                path.to_string_lossy().into_owned()
-            } else {
-                literal_name(&path.to_string_lossy())
-            }))
+            Some(if job.tag.is_empty() { path } else { literal_path(&path) })
         };
         preset.report = record(&self.records.report, "html");
         preset.save = record(&self.records.save, "jsonl");
-        let literal = |path: PathBuf| PathBuf::from(literal_name(&path.to_string_lossy()));
         preset.review = self.records.review.as_deref().map(|named| {
             let Review { page, detections } = job.review(named);
-            Review { page: literal(page), detections: literal(detections) }
+            Review { page: literal_path(&page), detections: literal_path(&detections) }
         });
         preset.overwrite = self.overwrite;
         preset.device = self.device();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use framerail_core::run_files::file_address;
 use framerail_infer::Precision;
 use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
@@ -196,7 +197,7 @@ impl BlurFaces {
         stages.extend(self.find());
         if let Some(review) = &self.review {
             stages.push(StageDescription::new("tee").branch(vec![self.record("save", &review.detections)]));
-            stages.push(self.record("review", &review.page).option("detections", review.detections.to_string_lossy()));
+            stages.push(self.record("review", &review.page).option("detections", file_address(&review.detections)));
         }
         stages.extend(self.report.as_deref().map(|path| self.record("report", path)));
         stages.extend(self.save.as_deref().map(|path| StageDescription::new("tee").branch(vec![self.record("save", path)])));
@@ -216,7 +217,7 @@ impl BlurFaces {
     /// The stages that find faces.
     fn find(&self) -> Vec<StageDescription> {
         if let Some(corrections) = &self.corrections {
-            return vec![StageDescription::new("load").option("corrections", corrections.to_string_lossy())];
+            return vec![StageDescription::new("load").option("corrections", file_address(corrections))];
         }
         let mut stages = Vec::new();
         if let Some((width, height)) = self.tiles {
@@ -245,7 +246,7 @@ impl BlurFaces {
     }
 
     fn record(&self, stage: &str, path: &Path) -> StageDescription {
-        self.overwriting(StageDescription::new(stage).argument(path.to_string_lossy()))
+        self.overwriting(StageDescription::new(stage).argument(file_address(path)))
     }
 
     fn overwriting(&self, stage: StageDescription) -> StageDescription {
@@ -293,7 +294,7 @@ impl BlurFaces {
             Cover::Box => blur("box"),
             Cover::Mosaic { cell_pixels } => blur("mosaic").option("cell", cell_pixels),
             Cover::Solid { color } => blur("solid").option("color", color),
-            Cover::Image { path } => blur("image").option("image", path.to_string_lossy()),
+            Cover::Image { path } => blur("image").option("image", file_address(path)),
             Cover::Nothing => return blur("none"),
         };
         if let Some(strength) = self.strength {
