@@ -231,3 +231,9 @@ def test_detections_are_checked():
         fr.Detection((0, 0, float("nan"), 1))
     with pytest.raises(ValueError, match="origin"):
         fr.Detection((0, 0, 1, 1), origin="guessed")
+
+
+def test_a_model_loads_without_a_word_on_standard_error(clip):
+    code = f"import framerail as fr; fr.Pipeline(\"read '{clip}' ! sample count=2 every=1 ! infer centerface ! null\").run()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

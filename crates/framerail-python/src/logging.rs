@@ -43,9 +43,14 @@ pub fn log_by_program(logger: Box<dyn Log>, level: LevelFilter) {
     }
 }
 
+/// Libraries whose warnings are details, as in the program: their callers count and report the relevant ones.
+const FOREIGN: [&str; 4] = ["ffmpeg", "onnxruntime", "ort", "usvg"];
+
 impl Log for Forwarder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        let root = metadata.target().split("::").next().unwrap_or_default();
+        let is_detail = FOREIGN.contains(&root) && log::max_level() <= LevelFilter::Info;
+        metadata.level() <= if is_detail { LevelFilter::Error.min(log::max_level()) } else { log::max_level() }
     }
 
     fn log(&self, record: &Record<'_>) {
