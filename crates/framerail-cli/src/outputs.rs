@@ -1,15 +1,18 @@
-//! Outputs of a run other than video: statistics and the drawn graph. Checked before the run, so that a long run does not end with a
-//! file that cannot be written.
+//! Outputs of commands other than video: standard output, statistics and the drawn graph. Files are checked before the run, so that a
+//! long run does not end with a file that cannot be written.
 
-use std::path::Path;
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use framerail::{
-    core::RunFiles,
+    core::{RunFiles, printable_lines},
     media::{MediaError, OutputRules, commit},
     pipeline::GraphDrawing,
 };
 
-use crate::exit::{Failure, INTERNAL, OUTPUT, USAGE};
+use crate::exit::{CommandResult, Failure, INTERNAL, OUTPUT, USAGE};
 
 fn rules(overwrite: bool, files: &RunFiles) -> OutputRules {
     OutputRules { overwrite, files: files.clone(), ..OutputRules::default() }
@@ -103,4 +106,15 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize, overwrite: bool, f
 /// `INTERNAL` when it cannot be written as JSON.
 pub fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value).map_err(|error| Failure::new(INTERNAL, format_args!("cannot write JSON: {error}")))
+}
+
+/// Writes a command's result to standard output, with control characters escaped. A reader that stops early (`| head`) is not an error.
+pub fn print(text: &str) -> CommandResult {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -7,10 +7,7 @@ use std::{
 
 use framerail::core::{printable_lines, redacted};
 
-use crate::{
-    exit::{CommandResult, Failure, OUTPUT},
-    progress,
-};
+use crate::progress;
 
 /// Whether messages on standard error are coloured: a terminal, and `NO_COLOR` not set.
 pub fn stderr_has_color() -> bool {
@@ -39,15 +36,4 @@ pub fn rendered(text: &str) {
         // If standard error is closed, nothing can be reported.
         let _ = writeln!(io::stderr(), "{}", text.trim_end());
     });
-}
-
-/// Writes a command's result to standard output, with control characters escaped. A reader that stops early (`| head`) is not an error.
-pub fn print(text: &str) -> CommandResult {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
 }

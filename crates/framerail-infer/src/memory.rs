@@ -2,7 +2,7 @@
 
 use ort::{session::Session, value::TensorElementType};
 
-use crate::{InferError, session::one_line};
+use crate::{InferError, error::one_line};
 
 /// Bytes available without swapping; `None` if the system does not report it.
 fn available_bytes() -> Option<u64> {

@@ -7,7 +7,7 @@ use std::{
 
 use ort::{device::Device as EpDevice, memory::DeviceType};
 
-use crate::{InferError, Precision, Runtime, SearchPath, session::one_line};
+use crate::{InferError, Precision, Runtime, SearchPath, error::one_line};
 
 /// The plugin's file.
 const LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";

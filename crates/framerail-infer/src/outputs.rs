@@ -8,7 +8,7 @@ use ort::{
 
 use crate::{
     decode::{Tensor, TensorData, Tensors},
-    session::one_line,
+    error::one_line,
 };
 
 /// Outputs of a run. Other float precisions and small integers are converted, the rest is borrowed.

@@ -12,6 +12,7 @@ use crate::{
     HostProvider, InferError, Precision,
     decode::Tensors,
     element::{Element, Elements},
+    error::one_line,
     memory,
     model::PICTURE_AXES,
     more_inputs::FilledInput,
@@ -204,9 +205,4 @@ fn build(runtime: &Runtime, bytes: &[u8], options: &SessionOptions) -> ort::Resu
         builder = builder.with_config_entry(key, value)?;
     }
     builder.commit_from_memory(bytes)
-}
-
-/// An error's text on one line.
-pub(crate) fn one_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::{
     registry::Registry,
-    spec::{ArgumentSpec, Choice, OptionKind, OptionSpec, Presence, Role, StageSpec},
+    spec::{ArgumentSpec, OptionSpec, Presence, Role, StageSpec},
+    value::{Choice, OptionKind},
 };
 
 /// Width of the text in columns.

@@ -65,5 +65,5 @@ pub use options::{CheckedValue, ConfigError, Options};
 pub use planned::{Plan, PlannedStage};
 pub use planned_graph::{PlannedEdge, PlannedGraph, PlannedNode};
 pub use registry::{RegisteredStage, Registry, RegistryError, StageFactory};
-pub use spec::{ArgumentSpec, Choice, Example, OptionKind, OptionSpec, Presence, Role, StageSpec};
-pub use value::{OptionValue, parse_time};
+pub use spec::{ArgumentSpec, Example, OptionSpec, Presence, Role, StageSpec};
+pub use value::{Choice, OptionKind, OptionValue, parse_time};

@@ -1,10 +1,71 @@
-//! Parses the text of an option according to its type.
+//! Types of values, and the parsing of their text.
 
 use std::{path::PathBuf, time::Duration};
 
 use framerail_core::{Rational, run_files::path_of_address};
+use serde::Serialize;
 
-use crate::{nearest::nearest, spec::OptionKind};
+use crate::nearest::nearest;
+
+/// Type of a value, and its allowed values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// An integer.
+    Integer {
+        /// Minimum.
+        min: i64,
+        /// Maximum.
+        max: i64,
+    },
+    /// A number.
+    Float {
+        /// Minimum.
+        min: f64,
+        /// Maximum.
+        max: f64,
+    },
+    /// `true`/`yes`/`on` or `false`/`no`/`off`.
+    Switch,
+    /// One of several words.
+    Choice {
+        /// The words, each with a line of help.
+        choices: Vec<Choice>,
+    },
+    /// Any text.
+    Text,
+    /// A file, folder or address.
+    Path,
+    /// Several paths, separated by commas; `\,` is a comma within one.
+    Paths,
+    /// A duration or a position in a video: `90`, `1:30`, `00:01:30.5`, `500ms`, `90s`.
+    Time,
+    /// Width and height in pixels: `640x384`.
+    Size,
+    /// `#rrggbb` or a name such as `black`.
+    Color,
+    /// Frames per second: `25`, `29.97`, `30000/1001`.
+    Rate,
+    /// `key=value,key=value`; `\,` is a comma within a value.
+    KeyValues,
+}
+
+/// A word that an option accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// The word.
+    pub value: String,
+    /// Description, one line.
+    pub help: String,
+}
+
+impl Choice {
+    /// A word with its description.
+    pub fn new(value: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { value: value.into(), help: help.into() }
+    }
+}
 
 /// A value of an option.
 #[derive(Clone, Debug, PartialEq)]

@@ -63,7 +63,7 @@ impl BlurFacesCommand {
         let model = ModelKind::of(&self.detection.model)?;
         if self.print_pipeline {
             let lines: String = planned.jobs.iter().map(|job| format!("{}\n", self.preset(job, &written, &model).description())).collect();
-            return terminal::print(&lines);
+            return outputs::print(&lines);
         }
         planned.notes.iter().for_each(|note| log::warn!("{note}"));
         let work = Work { written: &written, model: &model, files: &planned.files, messages };

@@ -9,7 +9,7 @@ use clap_mangen::Man;
 use crate::{
     Cli,
     exit::{CommandResult, Failure, OUTPUT},
-    terminal,
+    outputs,
 };
 
 /// Print a completion script for a shell
@@ -25,7 +25,7 @@ impl CompletionsCommand {
     pub fn execute(&self) -> CommandResult {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "framerail", &mut script);
-        terminal::print(&String::from_utf8_lossy(&script))
+        outputs::print(&String::from_utf8_lossy(&script))
     }
 }
 
@@ -44,7 +44,7 @@ impl ManCommand {
             let mut page = Vec::new();
             let written = Man::new(Cli::command()).render(&mut page);
             written.map_err(|error| Failure::new(OUTPUT, format_args!("cannot make the manual page: {error}")))?;
-            return terminal::print(&String::from_utf8_lossy(&page));
+            return outputs::print(&String::from_utf8_lossy(&page));
         };
         let written = fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
         written.map_err(|error| Failure::new(OUTPUT, format_args!("{}: cannot write manual pages: {error}", folder.display())))

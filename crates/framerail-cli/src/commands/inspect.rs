@@ -5,7 +5,7 @@ use framerail::pipeline::StageList;
 
 use crate::{
     exit::{CommandResult, Failure, INTERNAL, USAGE},
-    terminal,
+    outputs,
 };
 
 /// List the stages, or show one with its options and examples
@@ -28,7 +28,7 @@ impl InspectCommand {
         };
         let Some(name) = &self.stage else {
             let stages = StageList::new(&registry);
-            return terminal::print(&if self.json { as_json(stages.json())? } else { stages.text() });
+            return outputs::print(&if self.json { as_json(stages.json())? } else { stages.text() });
         };
         let Some(stage) = registry.get(name) else {
             let hint = match registry.suggest(name) {
@@ -37,6 +37,6 @@ impl InspectCommand {
             };
             return Err(Failure::new(USAGE, format_args!("there is no stage called `{name}`; {hint}")));
         };
-        terminal::print(&if self.json { as_json(stage.spec.json())? } else { stage.spec.text() })
+        outputs::print(&if self.json { as_json(stage.spec.json())? } else { stage.spec.text() })
     }
 }

@@ -14,7 +14,6 @@ use crate::{
     exit::{CommandResult, Failure, INPUT, RESOURCE},
     interrupt, outputs,
     source_argument::source_argument,
-    terminal,
 };
 
 /// Show the container, streams, colour and rotation of files
@@ -82,12 +81,12 @@ impl ProbeCommand {
 
     fn print(&self, reports: &[Probed]) -> CommandResult {
         if !self.json {
-            return terminal::print(&reports.iter().map(table).collect::<Vec<_>>().join("\n"));
+            return outputs::print(&reports.iter().map(table).collect::<Vec<_>>().join("\n"));
         }
         match reports {
-            [report] if self.files.len() == 1 => terminal::print(&(outputs::to_json(report)? + "\n")),
+            [report] if self.files.len() == 1 => outputs::print(&(outputs::to_json(report)? + "\n")),
             [] if self.files.len() == 1 => Ok(()),
-            several => terminal::print(&(outputs::to_json(&several)? + "\n")),
+            several => outputs::print(&(outputs::to_json(&several)? + "\n")),
         }
     }
 }

@@ -59,7 +59,7 @@ impl RunCommand {
             if let Some(path) = &self.run.graph {
                 outputs::write_graph(path, &plan.drawing(), self.overwrite, &files)?;
             }
-            return terminal::print(&formats(&plan));
+            return outputs::print(&formats(&plan));
         }
         plan.link()?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, "run");

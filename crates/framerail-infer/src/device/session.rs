@@ -11,7 +11,7 @@ use super::{
     libraries::{self, MissingLibraries},
 };
 use crate::{
-    InferError, SearchPath, binding, element::Element, model::PICTURE_AXES, onnx::InputShape, runtime::Runtime, session::one_line,
+    InferError, SearchPath, binding, element::Element, error::one_line, model::PICTURE_AXES, onnx::InputShape, runtime::Runtime,
     shared::Shared,
 };
 

@@ -17,10 +17,10 @@ use crate::{
     binding::{BoundRun, BoundTensor, Memory, Outputs},
     card::Thresholds,
     decode::{self, Task},
+    error::one_line,
     more_inputs::{FilledInputs, ViewGeometry},
     onnx::{HalfEnds, InputShape},
     outputs::HostOutputs,
-    session::one_line,
     shared::{Counters, Shared},
     size::InputSize,
 };

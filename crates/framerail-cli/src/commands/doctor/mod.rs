@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{CommandResult, Failure, INTERNAL},
-    outputs, terminal,
+    outputs,
 };
 
 /// Decoders for common footage.
@@ -85,7 +85,7 @@ impl DoctorCommand {
         } else {
             findings.iter().map(|finding| format!("{:<5} {:<13} {}\n", finding.verdict.to_string(), finding.what, finding.words)).collect()
         };
-        terminal::print(&text)?;
+        outputs::print(&text)?;
         let failed: Vec<&str> = findings.iter().filter(|finding| finding.verdict == Verdict::Fail).map(|finding| finding.what).collect();
         if failed.is_empty() { Ok(()) } else { Err(Failure::new(INTERNAL, format_args!("not ready: {}", failed.join(", ")))) }
     }

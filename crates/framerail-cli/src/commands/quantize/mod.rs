@@ -187,7 +187,7 @@ impl QuantizeCommand {
         let sheet = sheet.as_ref().map(ContactSheet::write).transpose()?.flatten();
         if self.json {
             let report = work.as_json(&candidate, &card, &model);
-            return terminal::print(&format!("{}\n", outputs::to_json(&report)?));
+            return outputs::print(&format!("{}\n", outputs::to_json(&report)?));
         }
         if !messages.quiet {
             terminal::line(&format!("{} -> {}, {}", self.card, card.display(), model.display()));
