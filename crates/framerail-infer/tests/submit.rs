@@ -48,7 +48,7 @@ fn a_missing_gpu_is_a_separate_kind_of_error() {
     let load = |device| Detector::load(&DetectorOptions { device, ..options("centerface") });
     let Err(error) = load(Device::Cuda(99)) else { panic!("nobody has a hundred cards") };
     assert!(error.is_about_device(), "{error}");
-    assert!(error.to_string().starts_with("models cannot run on cuda:99: no CUDA d"), "{error}");
+    assert!(error.to_string().starts_with("models cannot run on cuda:99: "), "{error}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_value_that_cannot_seek_gives_what_a_pipe_gives() {
     let once = InputOptions::of_custom(CustomSource::stream("once", File::open(at(&folder, "a.ts")).expect("clip")));
     assert_eq!(read(&once).frames.len(), 50);
     let again = refused(&once);
-    assert!(matches!(again, MediaError::Unsupported { .. }) && again.to_string().contains("was read before"), "{again}");
+    assert!(matches!(again, MediaError::Unsupported { .. }) && again.to_string().contains("was already read"), "{again}");
 }
 
 /// Behaviour of a source from byte `after` on.
