@@ -7,6 +7,7 @@ ones are fetched while the caller works.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import threading
 import time
@@ -28,6 +29,10 @@ _OWN = frozenset(
     ("concat", "crypto", "data", "file", "ftp", "hls", "http", "https", "pipe", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "satip", "sdp",
      "srt", "srtp", "tcp", "tls", "udp", "unix")
 )  # fmt: skip
+#: Schemes of object storage that framerail opens too, with fsspec's package for each, which is used where it is installed.
+_STORAGE = {
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub",
+}  # fmt: skip
 #: Maximum blocks in one request, in sequential reading.
 _WINDOW = 8
 #: Number of sequential requests from which blocks are fetched ahead.
@@ -240,10 +245,12 @@ def _opened(url: str, block_bytes: int, keep_bytes: int, storage_options: "Dict[
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address is one that neither FFmpeg nor framerail opens, and fsspec does."""
+    """Whether fsspec opens an address: neither FFmpeg nor framerail does, or its package for that storage is installed."""
     scheme, found, _ = address.partition("://")
     name = scheme.split("::")[-1].split(":")[0].lower()
     if not found or name in _OWN or not name.replace("+", "").replace("-", "").isalnum():
+        return False
+    if name in _STORAGE and importlib.util.find_spec(_STORAGE[name]) is None:
         return False
     try:
         from fsspec import available_protocols

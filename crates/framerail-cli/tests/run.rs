@@ -1,11 +1,14 @@
 //! `framerail run`: diagnostics, exit codes, what it leaves behind.
 
 mod common;
+#[path = "common/s3.rs"]
+mod s3;
 
 use std::{fs, io::Read, net::TcpListener, thread};
 
 use common::{Place, carphone, wait_until};
 use framerail_testkit::{AudioCodec, ClipSpec, Codec, Container, damage, damage::Kind, ffprobe_packets};
+use s3::{Fault, S3};
 use serde_json::Value;
 
 #[test]
@@ -447,4 +450,123 @@ fn a_killed_run_leaves_what_it_wrote_for_the_next_to_keep() {
     next.assert_success().assert_stderr_contains("out.unfinished.mp4");
     assert_eq!(place.names(), ["in.mp4", "out.mp4", "out.unfinished.mp4"]);
     assert_eq!(ffprobe_packets(&place.path("out.unfinished.mp4"), "v:0").len(), frames);
+}
+
+#[test]
+fn objects_are_read_and_written_like_files() {
+    let (place, storage) = (Place::new(), S3::start());
+    let clip = ClipSpec::default().frames(30).make();
+    // Keys are names, not URLs.
+    let key = "in/a b%20\u{e9}#1?x=y.mp4";
+    storage.put(key, fs::read(clip.path()).expect("a clip"));
+    let run =
+        |arguments: &[&str]| storage.reached_by(place.framerail()).env("TMPDIR", place.path("")).args(["run", "-q"]).args(arguments).run();
+    let text = format!("read 's3://bucket/{key}' ! tee ( save s3://bucket/out/x.parquet ) ! write s3://bucket/out/{{name}}.mp4");
+    run(&[&text, "--stats", "s3://bucket/stats.json"]).assert_success();
+    assert_eq!(storage.keys(), [key, "out/a b%20\u{e9}#1?x=y.mp4", "out/x.parquet", "stats.json"]);
+    let written = place.path("out.mp4");
+    fs::write(&written, storage.get("out/a b%20\u{e9}#1?x=y.mp4").expect("there")).expect("written");
+    assert_eq!(ffprobe_packets(&written).len(), 30);
+    let stats: Value = serde_json::from_slice(&storage.get("stats.json").expect("there")).expect("JSON");
+    let counters = &stats["stages"][0]["counters"];
+    assert!(counters["requests"].as_u64() > Some(0) && counters["requests_repeated"] == 0, "{counters}");
+    assert!(counters["bytes_fetched"].as_u64() >= Some(fs::metadata(clip.path()).expect("a clip").len()), "{counters}");
+    // What exists is kept, and an input is never replaced.
+    run(&[&text]).assert_code(4).assert_stderr_contains("exists; choose another name");
+    run(&[&text, "--overwrite"]).assert_success();
+    let same = format!("read 's3://bucket/{key}' ! write 's3://bucket/{key}'");
+    run(&[&same, "--overwrite"]).assert_code(4).assert_stderr_contains("output and input are the same file");
+    fs::remove_file(&written).expect("there");
+    assert!(place.names().is_empty(), "nothing stays on this machine: {:?}", place.names());
+}
+
+#[test]
+fn folders_and_patterns_of_object_storage_are_their_videos() {
+    let (place, storage) = (Place::new(), S3::start());
+    let clip = fs::read(ClipSpec::default().frames(5).make().path()).expect("a clip");
+    for key in ["v/2.mp4", "v/10.mp4", "v/below/3.mp4", "v/notes.txt", "v/[1].mkv", "w/empty.mp4"] {
+        storage.put(key, if key.starts_with('w') { Vec::new() } else { clip.clone() });
+    }
+    let run = |text: &str| storage.reached_by(place.framerail()).args(["run", "-q", text]).run();
+    for (source, files) in [
+        ("s3://bucket/v/", &["1].jsonl", "10.jsonl", "2.jsonl"][..]),
+        ("s3://bucket/v/*.mp4", &["10.jsonl", "2.jsonl"]),
+        ("s3://bucket/v/*/*.mp4", &["3.jsonl"]),
+        ("s3://bucket/v/[1].mkv", &["1].jsonl"]),
+    ] {
+        run(&format!("read '{source}' ! save out/{{name}}.jsonl")).assert_success();
+        let names = common::names(&place.path("out"));
+        assert!(names.len() == files.len() && names.iter().zip(files).all(|(name, end)| name.ends_with(end)), "{source}: {names:?}");
+        fs::remove_dir_all(place.path("out")).expect("there");
+    }
+    for (source, words) in [
+        ("s3://bucket/none/", "the folder contains no video"),
+        ("s3://bucket/v/*.avi", "no object matches"),
+        ("s3://bucket/v/4.mp4", "no such"),
+        ("s3://other/v/4.mp4", "the bucket does not exist"),
+        ("s3://other/v/", "the bucket does not exist"),
+        ("s3://bucket/w/empty.mp4", "the object is empty"),
+        ("s3:///v/4.mp4", "the address has no bucket"),
+        ("s3://me:secret@bucket/v/4.mp4", "credentials in an address are not used"),
+        ("s3://bucket/v//4.mp4", "its key has an empty part"),
+        ("hf://me", "not a file of a repository"),
+    ] {
+        let output = run(&format!("read '{source}' ! null"));
+        output.assert_code(3).assert_stderr_contains(words);
+        assert!(!output.stderr.contains("secret"), "{output}");
+    }
+}
+
+#[test]
+fn faults_of_object_storage_are_waited_out_or_reported_at_once() {
+    let (place, storage) = (Place::new(), S3::start());
+    storage.put("in.mp4", fs::read(ClipSpec::default().frames(30).make().path()).expect("a clip"));
+    let run = |text: &str| {
+        storage
+            .reached_by(place.framerail())
+            .env("TMPDIR", place.path(""))
+            .args(["run", "-q", text, "--stats", "s.json", "--overwrite"])
+            .run()
+    };
+    storage.fail("GET", [Fault::Busy, Fault::Cut, Fault::Slow]);
+    run("read s3://bucket/in.mp4 ! null").assert_success();
+    let stats: Value = serde_json::from_str(&fs::read_to_string(place.path("s.json")).expect("written")).expect("JSON");
+    assert!(stats["stages"][0]["counters"]["requests_repeated"].as_u64() >= Some(2), "{stats}");
+    storage.fail("GET", [Fault::Expired; 20]);
+    run("read s3://bucket/in.mp4 ! null").assert_code(3).assert_stderr_contains("ExpiredToken: The provided token has expired.");
+    assert!(storage.faults_left() > 15, "it was tried again");
+    storage.fail("GET", [Fault::Busy; 20]);
+    run("read s3://bucket/in.mp4 ! null").assert_code(3).assert_stderr_contains("SlowDown");
+    storage.fail("GET", []);
+    fs::remove_file(place.path("s.json")).expect("there");
+
+    // More than one part, with a busy storage.
+    storage.put("large.mp4", fs::read(ClipSpec::default().size(1280, 720).frames(8).make().path()).expect("a clip"));
+    let large = "read s3://bucket/large.mp4 ! write s3://bucket/out/raw.nut codec=rawvideo";
+    storage.fail("PUT", [Fault::Busy, Fault::Cut, Fault::Busy]);
+    run(large).assert_success();
+    assert!(storage.get("out/raw.nut").is_some_and(|object| object.len() > 8 << 20) && storage.parts() == 0 && storage.faults_left() == 0);
+    // What cannot be uploaded is kept on this machine, and the storage has nothing of it.
+    for text in [large.replace("raw.nut", "no.nut"), "read s3://bucket/in.mp4 ! write s3://bucket/out/no.mp4".to_owned()] {
+        storage.fail("PUT", [Fault::Expired; 50]);
+        let output = run(&text);
+        output
+            .assert_code(4)
+            .assert_stderr_contains("cannot be uploaded")
+            .assert_stderr_contains("ExpiredToken")
+            .assert_stderr_contains("kept as");
+        assert!(storage.keys().iter().all(|key| !key.contains("no.")) && storage.parts() == 0, "{:?}", storage.keys());
+    }
+    let kept = |name: &str| ffprobe_packets(&place.path(name)).len();
+    assert!(kept("no.not-uploaded.mp4") == 30 && kept("no.not-uploaded.nut") == 8, "{:?}", place.names());
+    // Whether the storage can be reached is known before anything is decoded.
+    place.copy(ClipSpec::default().frames(5).make().path(), "in.mp4");
+    for target in ["other.mp4", "{name}.mp4"] {
+        storage.fail("GET", [Fault::Expired; 5]);
+        run(&format!("read in.mp4 ! write s3://bucket/out/{target}")).assert_code(4).assert_stderr_contains("ExpiredToken");
+        assert_eq!(storage.faults_left(), 4);
+    }
+    storage.fail("GET", []);
+    run("read s3://bucket/in.mp4 ! write s3://bucket/live.m3u8").assert_code(2).assert_stderr_contains("playlist");
+    run("read s3://bucket/in.mp4 ! write hf://datasets/me/x/out.mp4").assert_code(4).assert_stderr_contains("read only");
 }

@@ -67,7 +67,7 @@ pub use region::Region;
 pub use resize::{Resize, ResizeAxis, ResizeFilter, ResizeTaps};
 pub use run_files::{FileConflict, RunFiles};
 pub use source_clock::{Placed, SourceClock, StatedTime, StepLimits};
-pub use source_url::{SourceUrl, masked, percent_decoded, redacted};
+pub use source_url::{OBJECT_SCHEMES, SourceUrl, is_object_scheme, masked, percent_decoded, redacted};
 pub use stream::{MediaKind, SideStream, StreamId, StreamInfo};
 pub use stroke::{Stroke, StrokeShape};
 pub use surface::{DeviceSurface, HostMemory, HostSurface, PlaneLayout, Surface};

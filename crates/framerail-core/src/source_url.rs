@@ -46,6 +46,8 @@ const OPEN_PARAMETERS: [&str; 34] = [
     "unicast",
     "width",
 ];
+/// Schemes of object storage.
+pub const OBJECT_SCHEMES: [&str; 9] = ["s3", "s3a", "gs", "gcs", "az", "azure", "abfs", "abfss", "hf"];
 /// Maximum length of a shown parameter value.
 const MAX_OPEN_VALUE: usize = 16;
 /// A path segment with this many consecutive letters and digits counts as a token.
@@ -100,6 +102,11 @@ impl SourceUrl {
         self.scheme().is_some_and(|scheme| scheme == "http" || scheme == "https")
     }
 
+    /// Whether it lies in object storage: S3, Google Cloud Storage, Azure, or a repository of Hugging Face.
+    pub fn is_object(&self) -> bool {
+        scheme(&self.0).is_some_and(is_object_scheme)
+    }
+
     /// The secret parts, also percent-decoded, longest first; for removing them from messages of other libraries.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = Vec::new();
@@ -125,7 +132,8 @@ impl SourceUrl {
         let shown = self.to_string();
         let stem = match shown.split_once("://").filter(|_| self.is_url()) {
             Some((_, rest)) => {
-                let path = rest.split(['?', '#']).next().unwrap_or_default();
+                // In a key of object storage both are letters like others.
+                let path = if self.is_object() { rest } else { rest.split(['?', '#']).next().unwrap_or_default() };
                 let (host, path) = path.split_once('/').unwrap_or((path, ""));
                 // If the last part is hidden, use the part before it.
                 let part = path.rsplit('/').find(|part| !part.is_empty() && !part.contains(HIDDEN));
@@ -245,6 +253,11 @@ fn scheme(text: &str) -> Option<&str> {
     is_scheme.then_some(scheme)
 }
 
+/// Whether a scheme is one of object storage.
+pub fn is_object_scheme(scheme: &str) -> bool {
+    OBJECT_SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme))
+}
+
 /// Secret ranges of a text that is one source.
 fn hidden(text: &str) -> Vec<Range<usize>> {
     if scheme(text).is_none() {
@@ -283,6 +296,14 @@ fn hidden_in_url(url: &str, at: usize) -> Vec<Range<usize>> {
     let Some((scheme, rest)) = url.split_once("://") else { return Vec::new() };
     let start = scheme.len() + 3;
     let mut ranges = Vec::new();
+    if is_object_scheme(scheme) {
+        // Keys are names, even if they look random; `container@account` names a place.
+        let user = rest.split('/').next().and_then(|place| place.rsplit_once('@')).map_or("", |(user, _)| user);
+        if user.contains(':') {
+            ranges.push(start + at..start + user.len() + at);
+        }
+        return ranges;
+    }
     let (user, mut path) = user_info(scheme, rest);
     if user > 0 {
         ranges.push(start..start + user);
@@ -439,6 +460,9 @@ mod tests {
             ("https://host/token/s3cr3t/a.ts", "https://host/token/***/a.ts"),
             ("concat:http://a:s3cr3t@h/1.ts|http://b:s3cr3t@h/2.ts", "concat:http://***@h/1.ts|http://***@h/2.ts"),
             ("folder/a:b@c/clip?.mp4", "folder/a:b@c/clip?.mp4"),
+            ("s3://key:s3cr3t@bucket/a/x?y=z#1.mp4", "s3://***@bucket/a/x?y=z#1.mp4"),
+            ("s3://bucket/550e8400e29b41d4a716446655440000.mp4", "s3://bucket/550e8400e29b41d4a716446655440000.mp4"),
+            ("abfss://container@account.dfs.core.windows.net/a.mp4", "abfss://container@account.dfs.core.windows.net/a.mp4"),
             ("a\x1b[2Jb.mp4", "a\\x1b[2Jb.mp4"),
         ] {
             let source = SourceUrl::new(given);

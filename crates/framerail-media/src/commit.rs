@@ -10,7 +10,8 @@
 //! 4. A writer that fails keeps the usable part under a free name (`NAME.unfinished.EXT`). If a writer was killed, the
 //!    next writer of the same name does this.
 //!
-//! Devices and pipes are written directly.
+//! Devices and pipes are written directly. The partial file of an object in object storage lies in the folder for temporary files, and is
+//! uploaded in the place of step 2; one that cannot be uploaded is kept there.
 
 mod durable;
 mod leftover;
@@ -28,7 +29,7 @@ use framerail_core::{FileConflict, RunFiles, run_files::resolved};
 
 pub(crate) use self::names::short_stem;
 pub use self::{leftover::Leftover, names::fitting};
-use crate::{ForkSafe, MediaError};
+use crate::{ForkSafe, MediaError, object::ObjectTarget};
 
 /// Size of the write buffer.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -102,9 +103,11 @@ enum Target {
 pub struct OutputFile {
     /// The requested path.
     named: PathBuf,
-    /// The final path, with symbolic links resolved.
+    /// The final path, with symbolic links resolved; for an object one in the folder for temporary files.
     place: PathBuf,
     target: Target,
+    /// Where it is uploaded at the end.
+    object: Option<ObjectTarget>,
     rules: OutputRules,
     /// Folders created for it, the outermost first.
     made: Vec<PathBuf>,
@@ -153,6 +156,13 @@ pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
     if rules.files.is_input(path) {
         return Err(MediaError::SameFile { path: shown() });
     }
+    if let Some(object) = ObjectTarget::of(path)? {
+        return match object.exists() {
+            Ok(true) if !rules.overwrite => Err(MediaError::Exists { path: shown() }),
+            Ok(_) => Ok(()),
+            Err(error) => Err(MediaError::Io { path: shown(), reason: error.to_string() }),
+        };
+    }
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(MediaError::Io { path: shown(), reason: "is a folder; name a file in it".into() }),
         Ok(found) if found.is_file() && !rules.overwrite => Err(MediaError::Exists { path: shown() }),
@@ -170,6 +180,10 @@ pub fn check(path: &Path, rules: &OutputRules) -> Result<(), MediaError> {
 /// # Errors
 /// `Io`.
 pub fn check_folder(path: &Path, folder: &Path) -> Result<(), MediaError> {
+    if let Some(object) = ObjectTarget::of(path)? {
+        // Folders in object storage are parts of names; whether it can be reached is what can be known.
+        return object.exists().map(|_| ()).map_err(|error| MediaError::Io { path: path.display().to_string(), reason: error.to_string() });
+    }
     // The parent of a bare name is an empty path.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
@@ -236,6 +250,14 @@ pub fn make_folder(folder: &Path) -> Result<Vec<PathBuf>, MediaError> {
     Ok(made)
 }
 
+/// Where the bytes of an output are before it is complete: its own path, with links resolved, or one in the folder for temporary files.
+pub fn staged(path: &Path) -> PathBuf {
+    match ObjectTarget::of(path) {
+        Ok(Some(object)) => object.staging_path(),
+        _ => resolved(path),
+    }
+}
+
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -252,6 +274,7 @@ impl OutputFile {
             place: path.to_owned(),
             target: Target::Done,
             rules: rules.clone(),
+            object: None,
             made: Vec::new(),
             notes: Vec::new(),
             listed: None,
@@ -261,11 +284,12 @@ impl OutputFile {
             return Ok(output);
         }
         check(path, rules)?;
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        output.object = ObjectTarget::of(path)?;
+        if output.object.is_none() && fs::metadata(path).is_ok_and(|found| !found.is_file()) {
             output.target = Target::Direct(None);
             return Ok(output);
         }
-        output.place = resolved(path);
+        output.place = staged(path);
         if output.place.file_name().is_none() {
             return Err(MediaError::Io { path: path.display().to_string(), reason: "is not a file name".into() });
         }
@@ -398,6 +422,9 @@ impl OutputFile {
 
     /// Rewrites a path in the output's folder to use the folder's name as the caller gave it.
     fn as_named(&self, path: PathBuf) -> PathBuf {
+        if self.object.is_some() {
+            return path;
+        }
         let named = path.file_name().map(|name| self.named.with_file_name(name));
         named.filter(|named| resolved(named) == path).unwrap_or(path)
     }
@@ -409,7 +436,7 @@ impl OutputFile {
     /// Copies mode and owner of the file to be replaced, as far as permissions allow.
     fn keep_owner(&self, file: &File) {
         let (Ok(older), Ok(own)) = (fs::metadata(&self.place), file.metadata()) else { return };
-        if !older.is_file() || !self.rules.overwrite {
+        if !older.is_file() || !self.rules.overwrite || self.object.is_some() {
             return;
         }
         if (older.uid(), older.gid()) != (own.uid(), own.gid()) && fchown(file, Some(older.uid()), Some(older.gid())).is_err() {
@@ -418,8 +445,37 @@ impl OutputFile {
         let _ = file.set_permissions(fs::Permissions::from_mode(older.mode() & 0o7777));
     }
 
+    fn upload(&self, object: &ObjectTarget, partial: &Path, bytes: u64, ending: Ending) -> Result<Committed, MediaError> {
+        let shown = self.named.display();
+        if ending == Ending::Stopped && object.exists().unwrap_or(true) {
+            let line = |kept: &Path| format!("stopped: {shown} is not uploaded, and the new data is kept as {}", kept.display());
+            return self.to_free_name(partial, bytes, names::UNFINISHED, |kept| Elsewhere::Stopped(line(kept)));
+        }
+        match object.put(partial, self.rules.overwrite) {
+            Ok(()) => {
+                // It may be gone already.
+                let _ = fs::remove_file(partial);
+                Ok(self.committed(bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let line = |kept: &Path| {
+                    format!("{shown} was created meanwhile and is not replaced; the new file is complete and kept as {}", kept.display())
+                };
+                self.to_free_name(partial, bytes, names::NOT_UPLOADED, |kept| Elsewhere::Taken(line(kept)))
+            }
+            Err(error) => {
+                let kept = names::rename_to_free(partial, &self.place, names::NOT_UPLOADED, &self.rules.files);
+                let kept = kept.unwrap_or_else(|_| partial.to_owned());
+                Err(MediaError::Io { path: shown.to_string(), reason: format!("cannot be uploaded: {error}") }.kept_as(Some(&kept)))
+            }
+        }
+    }
+
     fn rename(&self, partial: &Path, bytes: u64, ending: Ending) -> Result<Committed, MediaError> {
         let Self { named, place, rules, .. } = self;
+        if let Some(object) = &self.object {
+            return self.upload(object, partial, bytes, ending);
+        }
         let is_older = fs::symlink_metadata(place).is_ok();
         let shown = named.display();
         if ending == Ending::Stopped && is_older {

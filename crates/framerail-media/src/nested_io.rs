@@ -33,7 +33,7 @@ pub(crate) enum Nested {
         /// Opens http and https URLs, if allowed.
         web: Option<CustomSource>,
     },
-    /// URLs with http and https.
+    /// URLs that the source opens: http and https, or objects of its bucket.
     Web(CustomSource),
 }
 
@@ -120,7 +120,7 @@ impl NestedIo {
         let (address, is_encrypted) = (plain.unwrap_or(url), plain.is_some());
         let source = SourceUrl::new(address);
         let refused = |why: &str| Err(format!("it names {source}, {why}"));
-        if source.is_web() {
+        if source.is_web() || source.is_object() {
             let web = match &self.nested {
                 Nested::Web(web) | Nested::Folder { web: Some(web), .. } => web,
                 Nested::Folder { .. } => return refused("and a local playlist may open only files; allow=network permits that"),

@@ -3,8 +3,8 @@
 //!
 //! FFmpeg detects a container by content, and its playlists open anything they refer to. Here a playlist is read only if it has the
 //! right extension or the format is given. A playlist on disk opens nothing outside its folder, and nothing on the network. A
-//! playlist on a web server opens only http and https, and private addresses only if the server has one itself. [`Allowance`]
-//! relaxes these rules.
+//! playlist on a web server opens only http and https, and private addresses only if the server has one itself. A playlist in object
+//! storage opens objects of its bucket. [`Allowance`] relaxes these rules.
 
 use std::{
     ffi::CStr,
@@ -161,7 +161,7 @@ pub(crate) fn disguise(format: &str) -> Option<&'static str> {
 
 fn origin(source: &SourceUrl, options: &InputOptions) -> Origin {
     match &options.custom {
-        Some(custom) if options.source.is_web() => Origin::Web(custom.clone()),
+        Some(custom) if options.source.is_web() || options.source.is_object() => Origin::Web(custom.clone()),
         Some(custom) => Origin::Program(custom.clone()),
         None if *source == "-" => Origin::Pipe,
         None => local_path(source).map_or(Origin::Other, Origin::Disk),
@@ -188,6 +188,7 @@ fn leading_format(source: &SourceUrl, options: &InputOptions) -> Option<String> 
     let name = if options.custom.is_some() { &options.source } else { source };
     let path = match local_path(name) {
         Some(path) => path,
+        None if name.is_object() => PathBuf::from(name.reveal()),
         None if name.is_web() => PathBuf::from(name.reveal().split(['?', '#']).next().unwrap_or_default()),
         None => return None,
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use framerail_core::{CancelToken, PixelFormat, Rational, RunFiles, SourceUrl, StreamId, surface::MAX_SIDE};
 
-use crate::{Allowance, CustomSource, MediaError, still::Moving};
+use crate::{Allowance, CustomSource, FetchCounts, MediaError, still::Moving};
 
 /// What to do with a stream's rotation tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,8 @@ pub struct InputOptions {
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
     pub cancel: CancelToken,
+    /// Counts what is requested from web servers and object storage.
+    pub fetched: FetchCounts,
 }
 
 impl InputOptions {
@@ -120,6 +122,7 @@ impl InputOptions {
             picture_bytes: DEFAULT_PICTURE_BYTES,
             read_timeout: None,
             cancel: CancelToken::default(),
+            fetched: FetchCounts::default(),
         }
     }
 
@@ -173,16 +176,18 @@ impl InputOptions {
     }
 
     /// Decides how the source is read: an http or https URL becomes a [`CustomSource`], which takes FFmpeg's options
-    /// `headers`, `user_agent` and `ca_file`. Opening an input does this too; calling it first lets several inputs share
-    /// the downloaded data.
+    /// `headers`, `user_agent` and `ca_file`, and so does an address in object storage. Opening an input does this too; calling it
+    /// first lets several inputs share the downloaded data.
     ///
     /// # Errors
-    /// `BadOption` for invalid values of these options.
+    /// `BadOption` for invalid values of these options; `Unsupported` or `Io` for object storage that cannot be used.
     pub fn resolved(&self) -> Result<Self, MediaError> {
         let mut options = self.clone();
         if options.custom.is_none() && options.source.is_web() {
             let source = crate::HttpSource::from_options(&mut options)?;
             options.custom = Some(CustomSource::new(source));
+        } else if options.custom.is_none() && options.source.is_object() {
+            options.custom = Some(crate::object::source(&options)?);
         }
         Ok(options)
     }

@@ -8,18 +8,18 @@ use std::{
 
 use framerail_core::run_files::local_path;
 
-use crate::images::ImageList;
+use crate::{images::ImageList, object::noted};
 
 /// Maximum number of bytes read from a playlist.
 const MAX_PLAYLIST_BYTES: u64 = 4 << 20;
 
 /// All files that reading this source would read: the file itself, the images of a list, the segments of a playlist; for `-`
-/// the file behind standard input. Empty for URLs of servers.
+/// the file behind standard input; the address of an object. Empty for URLs of servers.
 pub fn source_files(source: &str) -> Vec<PathBuf> {
     if source == "-" {
         return vec!["/dev/stdin".into()];
     }
-    let Some(path) = local_path(source) else { return Vec::new() };
+    let Some(path) = local_path(source) else { return noted(source).into_iter().collect() };
     if let Ok(Some(list)) = ImageList::of(source) {
         return list.paths;
     }
@@ -63,5 +63,6 @@ mod tests {
         assert_eq!(files(&at("%d.png")), [at("1.png"), at("2.png")]);
         assert_eq!(files(&at("cam.m3u8")), [at("init.mp4"), at("cam-1.ts"), at("cam.m3u8")]);
         assert!(source_files("rtsp://host/cam").is_empty());
+        assert_eq!(source_files("s3://bucket/clip.mp4"), [Path::new("s3://bucket/clip.mp4")]);
     }
 }

@@ -9,7 +9,10 @@ use framerail_core::{
     SourceUrl,
     run_files::{file_address, local_path},
 };
-use framerail_media::{IMAGE_ENDINGS, MediaError};
+use framerail_media::{
+    IMAGE_ENDINGS, MediaError,
+    object::{self, ObjectAddress},
+};
 use framerail_pipeline::{ErrorKind, StageError};
 
 /// File extensions that count as video in a folder.
@@ -47,6 +50,9 @@ pub fn is_image(path: &Path) -> bool {
 
 fn expand(argument: &str) -> Result<Vec<String>, StageError> {
     let path = Path::new(argument);
+    if SourceUrl::new(argument).is_object() {
+        return expand_objects(argument);
+    }
     if argument == "-" || argument.contains("://") || path.is_file() {
         return Ok(vec![argument.to_owned()]);
     }
@@ -58,6 +64,45 @@ fn expand(argument: &str) -> Result<Vec<String>, StageError> {
     }
     // Patterns such as img%04d.png, and special files; a missing one is reported when it is opened.
     Ok(vec![argument.to_owned()])
+}
+
+/// The objects of an address that ends in `/`, or that is a pattern and not the name of an object.
+fn expand_objects(argument: &str) -> Result<Vec<String>, StageError> {
+    let failed = |error: &dyn std::fmt::Display| StageError::new(ErrorKind::Input, error);
+    let address = ObjectAddress::parse(argument).map_err(|error| failed(&format_args!("{}: {error}", SourceUrl::new(argument))))?;
+    let key = address.key();
+    let is_folder = key.is_empty() || key.ends_with('/');
+    let fixed = key.find(['*', '?', '[']).map(|place| key.get(..place).unwrap_or_default());
+    let Some(fixed) = fixed.filter(|_| !is_folder) else {
+        if !is_folder {
+            return Ok(vec![argument.to_owned()]);
+        }
+        let found = object::list(&address, false).map_err(|error| failed(&error))?;
+        let videos: Vec<PathBuf> = found.into_iter().map(PathBuf::from).filter(|path| has_ending(path, VIDEO_ENDINGS)).collect();
+        if videos.is_empty() {
+            return Err(failed(&format_args!("{argument}: the folder contains no video; subfolders are not searched, name them")));
+        }
+        return Ok(in_natural_order(videos));
+    };
+    if object::is_object(&address).map_err(|error| failed(&error))? {
+        return Ok(vec![argument.to_owned()]);
+    }
+    let pattern =
+        glob::Pattern::new(key).map_err(|error| StageError::new(ErrorKind::Usage, format!("{argument}: not a pattern: {error}")))?;
+    let folder = fixed.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let is_deep = key.get(folder.len()..).is_some_and(|rest| rest.trim_start_matches('/').contains('/'));
+    let found = object::list(&address.with_key(folder), is_deep).map_err(|error| failed(&error))?;
+    let rules = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let start = address.with_key("").to_string().len();
+    let matching: Vec<PathBuf> = found
+        .into_iter()
+        .filter(|found| found.get(start..).is_some_and(|key| pattern.matches_with(key, rules)))
+        .map(PathBuf::from)
+        .collect();
+    if matching.is_empty() {
+        return Err(failed(&format_args!("{argument}: no object matches; check the folder and the pattern")));
+    }
+    Ok(in_natural_order(matching))
 }
 
 fn expand_folder(argument: &str, folder: &Path) -> Result<Vec<String>, StageError> {

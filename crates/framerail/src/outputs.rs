@@ -10,6 +10,7 @@ use framerail_core::{Frame, StreamId, StreamInfo};
 use framerail_media::{
     Committed, Elsewhere, Ending, Leftover, MediaError, OutputRules,
     commit::{self, fitting},
+    object::{self, restored},
 };
 use framerail_pipeline::{ErrorKind, StageContext, StageError};
 
@@ -138,7 +139,7 @@ fn expand(template: &Path, info: &StreamInfo, index: Option<u64>) -> PathBuf {
         // Not Unicode, so it has no placeholders.
         _ => component.as_os_str().to_owned(),
     };
-    template.components().map(part).collect()
+    restored(template.components().map(part).collect())
 }
 
 fn expand_text(text: &str, name: &str, id: StreamId, index: Option<u64>) -> String {
@@ -209,6 +210,10 @@ pub(crate) fn link_output(template: &Path, rules: &OutputRules) -> Result<(), St
     let is_fixed =
         |part: &Component<'_>| part.as_os_str().to_str().is_none_or(|text| parts(text).iter().all(|part| matches!(part, Part::Text(_))));
     let folder: PathBuf = template.components().take_while(is_fixed).collect();
+    if object::address_of(template).is_some() && folder.components().count() < 2 {
+        let message = format!("{}: a bucket's name cannot hold a placeholder", template.display());
+        return Err(StageError::new(ErrorKind::Usage, message));
+    }
     if folder == template.components().collect::<PathBuf>() {
         let path = expand_braces(template);
         commit::check(&path, rules).map_err(output_error)?;
@@ -225,7 +230,7 @@ fn expand_braces(template: &Path) -> PathBuf {
         Some(text) => text.replace("{{", "{").into(),
         None => component.as_os_str().to_owned(),
     };
-    template.components().map(part).collect()
+    restored(template.components().map(part).collect())
 }
 
 /// The path of a stream's output, registered as an output of the run.
@@ -418,6 +423,7 @@ mod tests {
         assert_eq!(expanded("{other}{index:x}{index:099}.png", "clip"), "{other}{index:x}{index:099}.png");
         assert_eq!(output_path(Path::new("{name}-{index:04}"), &stream(0, "a")), Path::new("a-{index:04}"));
         assert_eq!(output_path(Path::new("-"), &stream(0, "clip")), Path::new("-"));
+        assert_eq!(output_path(Path::new("s3://bucket/a/{name}.mp4"), &stream(0, "clip")), Path::new("s3://bucket/a/clip.mp4"));
         assert!(has_stream_placeholder(Path::new("{stream}/x.png")) && !has_stream_placeholder(Path::new("x{index}.png")));
         assert!(has_index_placeholder(Path::new("a/{index:04}.png")) && !has_index_placeholder(Path::new("a/{index:z}.png")));
     }

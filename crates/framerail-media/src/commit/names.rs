@@ -25,6 +25,9 @@ const MAX_TRIES: u32 = 100_000;
 /// Suffix of the stem of an incomplete file.
 pub(super) const UNFINISHED: &str = ".unfinished";
 
+/// Suffix of the stem of a complete file that object storage did not take.
+pub(super) const NOT_UPLOADED: &str = ".not-uploaded";
+
 /// Counter for partial files of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 

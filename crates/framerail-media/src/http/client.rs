@@ -15,7 +15,10 @@ use ureq::{
 };
 
 use super::{digest, reach::Reach};
-use crate::MediaError;
+use crate::{
+    MediaError,
+    ranged::{ContentRange, Failure, Reply},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum time without data from a server before the connection counts as broken.
@@ -84,8 +87,16 @@ fn header_of(line: &str) -> Result<(String, String), MediaError> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
+/// What happens to a response that redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    Followed,
+    /// The caller gets it.
+    Returned,
+}
+
 /// Creates a client, which keeps connections open.
-pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
+pub(crate) fn agent(options: &HttpOptions, redirects: Redirects) -> Result<Agent, MediaError> {
     let certificates = match &options.ca_file {
         Some(path) => Arc::new(certificates_of(path)?),
         None => system_certificates(),
@@ -102,6 +113,10 @@ pub(super) fn agent(options: &HttpOptions) -> Result<Agent, MediaError> {
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_per_read(Some(SILENCE_TIMEOUT))
         .timeout_per_write(Some(SILENCE_TIMEOUT));
+    let config = match redirects {
+        Redirects::Followed => config,
+        Redirects::Returned => config.max_redirects(0).max_redirects_will_error(false),
+    };
     Ok(Agent::with_parts(config.build(), DefaultConnector::default(), Reach::new(options.allow_private)))
 }
 
@@ -124,82 +139,63 @@ fn system_certificates() -> Arc<Vec<Certificate<'static>>> {
     Arc::clone(LOADED.get_or_init(load))
 }
 
-/// A request that failed.
-pub(super) struct Failure {
-    pub(super) error: io::Error,
-    /// Whether the same request may succeed later.
-    pub(super) is_transient: bool,
+/// A failure while reading a body.
+pub(crate) fn failure_of_io(error: io::Error) -> Failure {
+    match error.downcast::<Error>() {
+        Ok(error) => failure_of(error),
+        Err(error) => failure_of(Error::Io(error)),
+    }
 }
 
-impl Failure {
-    pub(super) fn transient(error: io::Error) -> Self {
-        Self { error, is_transient: true }
+/// A failure to send a request.
+pub(crate) fn failure_of(error: Error) -> Failure {
+    let lasting = |words: String| Failure::lasting(io::Error::other(words));
+    match error {
+        Error::Io(error) => match error.downcast::<rustls::Error>() {
+            Ok(error) => failure_of_tls(&error),
+            Err(error) => Failure::transient(error),
+        },
+        Error::Rustls(error) => failure_of_tls(&error),
+        Error::Timeout(_) => Failure::transient(io::Error::new(io::ErrorKind::TimedOut, "the server does not respond")),
+        Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Failure::transient(io::Error::other(error.to_string())),
+        Error::HostNotFound => Failure::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "unknown host name")),
+        Error::Other(error) => match error.downcast::<io::Error>() {
+            Ok(error) => Failure::lasting(*error),
+            Err(error) => lasting(error.to_string()),
+        },
+        Error::TooManyRedirects => lasting("the server's redirects form a loop".into()),
+        other => lasting(other.to_string()),
     }
+}
 
-    pub(super) fn lasting(error: io::Error) -> Self {
-        Self { error, is_transient: false }
-    }
-
-    /// An error while reading a body.
-    pub(super) fn of_io(error: io::Error) -> Self {
-        match error.downcast::<Error>() {
-            Ok(error) => Self::of(error),
-            Err(error) => Self::of(Error::Io(error)),
-        }
-    }
-
-    fn of(error: Error) -> Self {
-        let lasting = |words: String| Self::lasting(io::Error::other(words));
-        match error {
-            Error::Io(error) => match error.downcast::<rustls::Error>() {
-                Ok(error) => Self::of_tls(&error),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Self::transient(io::Error::new(error.kind(), "the server closed the connection early"))
-                }
-                Err(error) => Self::transient(error),
-            },
-            Error::Rustls(error) => Self::of_tls(&error),
-            Error::Timeout(_) => Self::transient(io::Error::new(io::ErrorKind::TimedOut, "the server does not respond")),
-            Error::ConnectionFailed | Error::Protocol(_) | Error::BodyStalled => Self::transient(io::Error::other(error.to_string())),
-            Error::HostNotFound => Self::lasting(io::Error::new(io::ErrorKind::HostUnreachable, "unknown host name")),
-            Error::Other(error) => match error.downcast::<io::Error>() {
-                Ok(error) => Self::lasting(*error),
-                Err(error) => lasting(error.to_string()),
-            },
-            Error::TooManyRedirects => lasting("the server's redirects form a loop".into()),
-            other => lasting(other.to_string()),
-        }
-    }
-
-    fn of_tls(error: &rustls::Error) -> Self {
-        let hint = match error {
-            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
-                "; to trust the server, name its issuer's certificate in SSL_CERT_FILE or the option ca_file; insecure=yes accepts any \
+fn failure_of_tls(error: &rustls::Error) -> Failure {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "; to trust the server, name its issuer's certificate in SSL_CERT_FILE or the option ca_file; insecure=yes accepts any \
                  certificate"
-            }
-            rustls::Error::InvalidCertificate(_) => "; insecure=yes accepts any certificate",
-            _ => "",
-        };
-        Self::lasting(io::Error::other(format!("no secure connection, {error}{hint}")))
-    }
-
-    fn of_status(status: StatusCode) -> Self {
-        let words = format!("the server responded with {status}");
-        match status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Self::lasting(io::Error::new(io::ErrorKind::NotFound, words)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words)),
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                Self::lasting(io::Error::other("the server sent no data; the file is empty or was truncated"))
-            }
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::transient(io::Error::other(words)),
-            _ if status.is_server_error() => Self::transient(io::Error::other(words)),
-            _ => Self::lasting(io::Error::other(words)),
         }
+        rustls::Error::InvalidCertificate(_) => "; insecure=yes accepts any certificate",
+        _ => "",
+    };
+    Failure::lasting(io::Error::other(format!("no secure connection, {error}{hint}")))
+}
+
+fn failure_of_status(status: StatusCode) -> Failure {
+    let words = format!("the server responded with {status}");
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Failure::lasting(io::Error::new(io::ErrorKind::NotFound, words)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words)),
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            Failure::lasting(io::Error::other("the server sent no data; the file is empty or was truncated"))
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Failure::transient(io::Error::other(words)),
+        _ if status.is_server_error() => Failure::transient(io::Error::other(words)),
+        _ => Failure::lasting(io::Error::other(words)),
     }
 }
 
-/// Sends one request for bytes `start..end` or the whole file; the response has the file or a part of it.
-pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: Option<(u64, u64)>) -> Result<Response<Body>, Failure> {
+/// Sends one request for bytes `start..end` or the whole file; the reply has the file or a part of it.
+pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: Option<(u64, u64)>) -> Result<Reply, Failure> {
     let send = |answer: Option<String>| {
         let mut request = agent.get(url);
         if let Some((start, end)) = part {
@@ -211,7 +207,7 @@ pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: 
         if let Some(answer) = answer {
             request = request.header(header::AUTHORIZATION, answer);
         }
-        request.call().map_err(Failure::of)
+        request.call().map_err(failure_of)
     };
     let mut response = send(None)?;
     if response.status() == StatusCode::UNAUTHORIZED
@@ -220,8 +216,13 @@ pub(super) fn ask(agent: &Agent, url: &str, headers: &[(String, String)], part: 
         response = send(Some(answer))?;
     }
     match response.status() {
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-        status => Err(Failure::of_status(status)),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(Reply {
+            is_part: is_part(&response),
+            range: range(&response),
+            entity_tag: entity_tag(&response),
+            body: Box::new(response.into_body().into_reader()),
+        }),
+        status => Err(failure_of_status(status)),
     }
 }
 
@@ -233,20 +234,12 @@ fn digest_answer(response: &Response<Body>, url: &str) -> Option<String> {
 }
 
 /// Whether a response has only a part of the file.
-pub(super) fn is_part(response: &Response<Body>) -> bool {
+fn is_part(response: &Response<Body>) -> bool {
     response.status() == StatusCode::PARTIAL_CONTENT
 }
 
-/// The part of a file that a response contains.
-pub(super) struct ContentRange {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// Size of the whole file.
-    pub(super) size_bytes: u64,
-}
-
 /// The `Content-Range` of a response; `None` if it is not a part, or the server does not know the file's size.
-pub(super) fn range(response: &Response<Body>) -> Option<ContentRange> {
+fn range(response: &Response<Body>) -> Option<ContentRange> {
     if !is_part(response) {
         return None;
     }
@@ -259,6 +252,6 @@ pub(super) fn range(response: &Response<Body>) -> Option<ContentRange> {
 }
 
 /// The entity tag, which identifies a version of a file.
-pub(super) fn entity_tag(response: &Response<Body>) -> Option<String> {
+fn entity_tag(response: &Response<Body>) -> Option<String> {
     Some(response.headers().get(header::ETAG)?.to_str().ok()?.to_owned())
 }

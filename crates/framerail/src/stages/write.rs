@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
-use framerail_media::{Leftover, MediaWriter, OutputRules, WriteReport, WriterOptions, commit, push::check_push, write_image};
+use framerail_media::{Leftover, MediaWriter, OutputRules, WriteReport, WriterOptions, commit, object, push::check_push, write_image};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, Work,
@@ -51,6 +51,10 @@ impl WritePlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         let template = options.path("file").to_owned();
         let kind = Kind::of(&template);
+        if object::address_of(&template).is_some() && Kind::is_playlist(&template) {
+            let message = "a playlist is watched while it is written, which object storage does not do";
+            return Err(ConfigError::at("file", message).help("write one file, such as .mp4, or a playlist in a folder"));
+        }
         Ok(Self {
             kind,
             settings: Settings::new(kind, options)?,

@@ -1,7 +1,9 @@
 //! Counters of `read`, over all of its sources.
 
+use std::sync::OnceLock;
+
 use framerail_cuda::Traffic;
-use framerail_media::Damage;
+use framerail_media::{Damage, FetchCounts};
 use framerail_pipeline::{Counter, StageContext};
 use framerail_reader::SourceStats;
 use parking_lot::Mutex;
@@ -36,6 +38,9 @@ pub(super) struct Counters {
     pieces: Counter,
     most: Mutex<Most>,
     card: Option<CardCounters>,
+    /// What was requested from servers and object storage, and its counters from the first request on.
+    fetched: FetchCounts,
+    fetch_counters: OnceLock<[Counter; 3]>,
 }
 
 /// Used when a GPU decodes.
@@ -59,7 +64,7 @@ pub(super) struct Counted {
 }
 
 impl Counters {
-    pub(super) fn new(context: &StageContext, has_card: bool) -> Self {
+    pub(super) fn new(context: &StageContext, has_card: bool, fetched: FetchCounts) -> Self {
         Self {
             expected: context.counter("frames_expected"),
             converted: context.counter("frames_converted"),
@@ -72,6 +77,8 @@ impl Counters {
                 frames_on_cpu: context.counter("frames_on_cpu"),
                 pictures: context.counter("pictures_decoded"),
             }),
+            fetched,
+            fetch_counters: OnceLock::new(),
         }
     }
 
@@ -105,6 +112,18 @@ impl Counters {
             card.pictures.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
         }
         counted.work = work;
+        self.count_fetched(context);
+    }
+
+    fn count_fetched(&self, context: &StageContext) {
+        let now = self.fetched.now();
+        if now.requests > 0 {
+            let make = || ["requests", "bytes_fetched", "requests_repeated"].map(|name| context.counter(name));
+            let [requests, bytes, repeated] = self.fetch_counters.get_or_init(make);
+            requests.set(now.requests);
+            bytes.set(now.bytes);
+            repeated.set(now.retries);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use framerail_core::{CancelToken, RunFiles, SourceUrl, StreamId};
-use framerail_media::{DeinterlaceMethod, Input, InputOptions, ProbeEffort};
+use framerail_media::{DeinterlaceMethod, FetchCounts, Input, InputOptions, ProbeEffort};
 use framerail_pipeline::{ErrorKind, StageError, StreamLine, StreamOpener, StreamReader, StreamRequest};
 use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, ReaderError};
 use parking_lot::Mutex;
@@ -38,13 +38,15 @@ pub(super) struct Shared {
     pub(super) has_card: AtomicBool,
     /// Notices from linking.
     pub(super) notices: Mutex<Vec<String>>,
+    /// What was requested from servers and object storage.
+    pub(super) fetched: FetchCounts,
 }
 
 impl Shared {
     /// The counters; the first source creates them and reports the notices.
     pub(super) fn counters(&self, line: &StreamLine) -> &Counters {
         let has_card = self.has_card.load(std::sync::atomic::Ordering::Relaxed);
-        let counters = self.counters.get_or_init(|| Counters::new(&line.context, has_card));
+        let counters = self.counters.get_or_init(|| Counters::new(&line.context, has_card, self.fetched.clone()));
         for notice in self.notices.lock().drain(..) {
             line.context.notice(notice);
         }
@@ -189,6 +191,7 @@ impl SourceOpener {
             name: Some(request.name.clone()),
             stream: request.id,
             cancel: cancel.clone(),
+            fetched: self.shared.fetched.clone(),
             ..self.input.clone()
         };
         if request.is_live {

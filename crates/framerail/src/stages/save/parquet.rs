@@ -69,7 +69,7 @@ impl ParquetFile {
     pub(super) fn create(path: &Path, rules: &OutputRules, limits: GroupLimits) -> Result<Self, StageError> {
         // Finds early what would prevent the joined file.
         commit::check(path, rules).map_err(output_error)?;
-        let parts = Parts::create(path, rules.overwrite)?;
+        let parts = Parts::create(&commit::staged(path), rules.overwrite)?;
         let (path, columns) = (path.to_owned(), Columns::new());
         Ok(Self { path, rules: rules.clone(), limits, parts, columns, group_began: None, streams: Vec::new() })
     }

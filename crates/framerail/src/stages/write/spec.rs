@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use framerail_core::{PixelFormat, StreamInfo};
+use framerail_core::{PixelFormat, SourceUrl, StreamInfo};
 use framerail_media::{
     AudioMode, HlsOptions, LONGEST_LINGER, PlaylistKind, PushOptions, Quality, SegmentFormat, Voice, VoiceCover, WriterOptions,
 };
@@ -35,12 +35,17 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn of(name: &Path) -> Self {
-        let is_playlist = name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("m3u8"));
         match name.to_str() {
+            Some(address) if SourceUrl::new(address).is_object() => Kind::File,
             Some(url) if url.contains("://") && !url.starts_with("file://") => Kind::Server,
-            _ if is_playlist => Kind::Playlist,
+            _ if Self::is_playlist(name) => Kind::Playlist,
             _ => Kind::File,
         }
+    }
+
+    /// Whether a name is that of an HLS playlist.
+    pub(super) fn is_playlist(name: &Path) -> bool {
+        name.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("m3u8"))
     }
 }
 
@@ -55,12 +60,13 @@ fn own_spec() -> StageSpec {
              input; audio and subtitle packets are copied if the container supports them. The file gets its name only when it is complete. \
              With several streams, put {name} or {stream} into the file name. An image name (out.png) writes a stream of one frame.\n\nA \
              name that ends in .m3u8 is an HLS playlist with its segments beside it, playable from the first segment on. To an address \
-             (rtsp, rtmp, srt, udp) the stream is pushed; lost connections are reopened.",
+             (rtsp, rtmp, srt, udp) the stream is pushed; lost connections are reopened. A name in object storage (s3://bucket/x.mp4, gs://, \
+             az://) is written to a temporary file and uploaded when it is complete.",
         )
         .argument(ArgumentSpec::required(
             "file",
             OptionKind::Path,
-            "file to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's name and number",
+            "file or object (s3://bucket/x.mp4) to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's name and number",
         ))
         .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; default: the usual one of the container"))
         .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; default: the encoder's"))
@@ -373,6 +379,7 @@ mod tests {
         let kind = |name: &str| Kind::of(Path::new(name));
         assert_eq!([kind("out.mp4"), kind("-"), kind("a:b.mp4"), kind("file:///tmp/x.mp4")], [Kind::File; 4]);
         assert_eq!([kind("out/{stream}.m3u8"), kind("OUT.M3U8")], [Kind::Playlist; 2]);
+        assert_eq!(kind("s3://bucket/{name}.mp4"), Kind::File);
         assert_eq!([kind("rtsp://host/{name}"), kind("srt://host:9000"), kind("http://host/x.m3u8")], [Kind::Server; 3]);
     }
 }
