@@ -466,7 +466,7 @@ fn objects_are_read_and_written_like_files() {
     assert_eq!(storage.keys(), [key, "out/a b%20\u{e9}#1?x=y.mp4", "out/x.parquet", "stats.json"]);
     let written = place.path("out.mp4");
     fs::write(&written, storage.get("out/a b%20\u{e9}#1?x=y.mp4").expect("there")).expect("written");
-    assert_eq!(ffprobe_packets(&written).len(), 30);
+    assert_eq!(ffprobe_packets(&written, "v").len(), 30);
     let stats: Value = serde_json::from_slice(&storage.get("stats.json").expect("there")).expect("JSON");
     let counters = &stats["stages"][0]["counters"];
     assert!(counters["requests"].as_u64() > Some(0) && counters["requests_repeated"] == 0, "{counters}");
@@ -557,7 +557,7 @@ fn faults_of_object_storage_are_waited_out_or_reported_at_once() {
             .assert_stderr_contains("kept as");
         assert!(storage.keys().iter().all(|key| !key.contains("no.")) && storage.parts() == 0, "{:?}", storage.keys());
     }
-    let kept = |name: &str| ffprobe_packets(&place.path(name)).len();
+    let kept = |name: &str| ffprobe_packets(&place.path(name), "v").len();
     assert!(kept("no.not-uploaded.mp4") == 30 && kept("no.not-uploaded.nut") == 8, "{:?}", place.names());
     // Whether the storage can be reached is known before anything is decoded.
     place.copy(ClipSpec::default().frames(5).make().path(), "in.mp4");

@@ -1,6 +1,10 @@
 """Object storage: an S3 server on loopback with faults injected."""
 
+import importlib.util
+import json
 import os
+import subprocess
+import sys
 
 import framerail as fr
 import framerail.ray as fr_ray
@@ -99,3 +103,48 @@ def test_clips_come_from_buckets(cluster, store, stored):
     _, options = store
     data = fr_ray.read_clips("s3://bucket/in/long*.mp4", frames_per_clip=10, step=100, size=(48, 64), storage_options=options)
     assert sorted(row["clip"] for row in data.select_columns(["clip"]).take_all()) == list(range(10))
+
+
+@pytest.fixture
+def native(store, monkeypatch):
+    """The environment in which framerail itself, without fsspec, reaches the server."""
+    proxy, _ = store
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "s3fs" else found(name, *more))
+    for name, value in {"ENDPOINT_URL": proxy.url, "ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing", "REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+def program(*arguments):
+    return subprocess.run([sys.executable, "-m", "framerail", "run", "-q", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_program_reads_and_writes_buckets(store, stored, native, tmp_path):
+    proxy, options = store
+    proxy.faults = ["cut", "503"]
+    # An output of several parts.
+    text = "read s3://bucket/in/long.mp4 ! tee ( save 's3://bucket/native/a b%.jsonl' ) ! write s3://bucket/native/{name}.nut codec=rawvideo"
+    done = program(text, "--stats", tmp_path / "stats.json")
+    assert done.returncode == 0 and not proxy.faults, done.stderr
+    counters = json.loads((tmp_path / "stats.json").read_text())["stages"][0]["counters"]
+    assert counters["requests_repeated"] >= 2 and counters["bytes_fetched"] >= os.path.getsize(stored)
+    system = fsspec.filesystem("s3", **options)
+    system.invalidate_cache()
+    sizes = {entry["name"].rpartition("/")[2]: entry["size"] for entry in system.ls("bucket/native", detail=True)}
+    assert set(sizes) == {"a b%.jsonl", "long.nut"} and sizes["long.nut"] > 10 << 20
+    assert program(text).returncode == 4
+    proxy.faults = ["expired"] * 50
+    refused = program("read s3://bucket/in/long.mp4 ! null")
+    assert refused.returncode == 3 and "The provided token has expired" in refused.stderr and len(proxy.faults) == 49
+
+
+def test_readers_and_pipelines_need_no_fsspec(store, stored, native):
+    proxy, _ = store
+    with fr.VideoReader("s3://bucket/in/long.mp4", layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
+    assert 0 < proxy.requests < 10
+    assert fr.Pipeline("read s3://bucket/in/long.mp4 duration=1 ! write s3://bucket/native/part.mp4 preset=ultrafast").run()
+    with fr.VideoReader("s3://bucket/native/part.mp4", output="numpy") as reader:
+        assert len(reader) == 25
+    with pytest.raises(FileNotFoundError):
+        fr.VideoReader("s3://bucket/in/none.mp4")

@@ -3,8 +3,11 @@
 use std::{
     collections::BTreeMap,
     error::Error,
+    ffi::OsString,
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
@@ -30,8 +33,19 @@ pub(super) trait Store: ObjectStore + MultipartStore {}
 
 impl<T: ObjectStore + MultipartStore> Store for T {}
 
-/// Storages of this process by scheme and bucket, with their connections and credentials. A forked process makes its own.
-static STORES: ForkSafe<BTreeMap<(u32, String, String), Arc<dyn Store>>> = ForkSafe::new(BTreeMap::new());
+/// How long a storage is used before the settings in the environment and in files are read again.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// A storage of this process, with its connections and credentials.
+struct Kept {
+    store: Arc<dyn Store>,
+    made: Instant,
+    /// A hash of the settings in the environment.
+    settings: u64,
+}
+
+/// Storages by process, scheme and bucket: a forked process makes its own.
+static STORES: ForkSafe<BTreeMap<(u32, String, String), Kept>> = ForkSafe::new(BTreeMap::new());
 
 /// The storage that holds an address.
 ///
@@ -39,12 +53,23 @@ static STORES: ForkSafe<BTreeMap<(u32, String, String), Arc<dyn Store>>> = ForkS
 /// `InvalidInput` for settings in the environment that cannot be used.
 pub(super) fn store_of(address: &ObjectAddress) -> io::Result<Arc<dyn Store>> {
     let name = (std::process::id(), address.scheme().to_owned(), address.bucket().to_owned());
-    if let Some(store) = STORES.lock().get(&name) {
-        return Ok(Arc::clone(store));
+    let settings = settings();
+    if let Some(kept) = STORES.lock().get(&name).filter(|kept| kept.settings == settings && kept.made.elapsed() < LIFETIME) {
+        return Ok(Arc::clone(&kept.store));
     }
     let store = made(address).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, words_of(&error)))?;
-    STORES.lock().insert(name, Arc::clone(&store));
+    STORES.lock().insert(name, Kept { store: Arc::clone(&store), made: Instant::now(), settings });
     Ok(store)
+}
+
+/// A hash of the variables that storages read.
+fn settings() -> u64 {
+    let is_setting = |name: &OsString| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|start| name.to_string_lossy().starts_with(start));
+    let mut found: Vec<_> = std::env::vars_os().filter(|(name, _)| is_setting(name)).collect();
+    found.sort();
+    let mut hasher = DefaultHasher::new();
+    found.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn made(address: &ObjectAddress) -> object_store::Result<Arc<dyn Store>> {

@@ -69,7 +69,8 @@ fn own_spec() -> StageSpec {
             ArgumentSpec::required(
                 "source",
                 OptionKind::Text,
-                "file, folder, glob, pattern such as img%04d.png, http(s) or rtsp URL, address in object storage (s3://bucket/x.mp4, s3://bucket/folder/, gs://, az://, hf://), camera (/dev/video0), or - for standard input",
+                "file, folder, glob, pattern such as img%04d.png, http(s) or rtsp URL, object, folder or pattern in object storage \
+                 (s3://bucket/x.mp4, gs://, az://, hf://), camera (/dev/video0), or - for standard input",
             )
             .many(),
         )

@@ -66,7 +66,8 @@ fn own_spec() -> StageSpec {
         .argument(ArgumentSpec::required(
             "file",
             OptionKind::Path,
-            "file or object (s3://bucket/x.mp4) to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's name and number",
+            "file or object (s3://bucket/x.mp4) to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's \
+             name and number",
         ))
         .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; default: the usual one of the container"))
         .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; default: the encoder's"))
