@@ -153,6 +153,9 @@ pub(crate) fn failure_of(error: Error) -> Failure {
     match error {
         Error::Io(error) => match error.downcast::<rustls::Error>() {
             Ok(error) => failure_of_tls(&error),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Failure::transient(io::Error::new(error.kind(), "the server closed the connection early"))
+            }
             Err(error) => Failure::transient(error),
         },
         Error::Rustls(error) => failure_of_tls(&error),

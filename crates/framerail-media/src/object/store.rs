@@ -186,9 +186,7 @@ pub(super) fn failure_of(error: &object_store::Error) -> Failure {
     let reason = reason_in(&text);
     let lasting = |kind, words: String| Failure::lasting(io::Error::new(kind, words));
     match error {
-        object_store::Error::NotFound { .. } if is_missing_bucket(error) => {
-            lasting(io::ErrorKind::Other, "the bucket does not exist".into())
-        }
+        _ if is_missing_bucket(error) => lasting(io::ErrorKind::Other, "the bucket does not exist".into()),
         object_store::Error::NotFound { .. } => lasting(io::ErrorKind::NotFound, "no such object".into()),
         object_store::Error::AlreadyExists { .. } => lasting(io::ErrorKind::AlreadyExists, "it exists".into()),
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => lasting(
