@@ -512,7 +512,7 @@ fn folders_and_patterns_of_object_storage_are_their_videos() {
         ("s3:///v/4.mp4", "the address has no bucket"),
         ("s3://me:secret@bucket/v/4.mp4", "credentials in an address are not used"),
         ("s3://bucket/v//4.mp4", "its key has an empty part"),
-        ("hf://me", "not a file of a repository"),
+        ("hf://me/model", "not a file of a repository"),
     ] {
         let output = run(&format!("read '{source}' ! null"));
         output.assert_code(3).assert_stderr_contains(words);
