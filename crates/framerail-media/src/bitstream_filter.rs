@@ -257,6 +257,6 @@ mod tests {
         assert!(BitstreamFilter::for_parser(&parameters).is_err());
         let tiny = Parameters::of_codec(ffi::AVCodecID::HEVC, &[1]);
         let _ = BitstreamFilter::for_parser(&tiny);
-        assert_eq!(parser_headers(&Parameters::of_codec(ffi::AVCodecID::AV1, &[0x81, 0])).expect("no filter"), []);
+        assert_eq!(parser_headers(&Parameters::of_codec(ffi::AVCodecID::AV1, &[0x81, 0])).expect("no filter"), [0_u8; 0]);
     }
 }

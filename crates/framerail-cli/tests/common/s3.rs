@@ -28,7 +28,6 @@ struct State {
     parts: BTreeMap<(String, usize), Vec<u8>>,
     /// The method that faults are for, and those that are left.
     faults: VecDeque<(&'static str, Fault)>,
-    requests: Vec<String>,
 }
 
 /// The server, with one bucket named `bucket`.
@@ -95,10 +94,6 @@ impl S3 {
         self.state.lock().expect("lock").faults.len()
     }
 
-    pub fn requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.state.lock().expect("lock").requests)
-    }
-
     fn serve(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut line = String::new();
@@ -137,7 +132,6 @@ impl S3 {
         let path = framerail::core::percent_decoded(path);
         let fault = {
             let mut state = self.state.lock().expect("lock");
-            state.requests.push(format!("{method} {path}"));
             let is_due = state.faults.front().is_some_and(|(wanted, _)| *wanted == method);
             if is_due { state.faults.pop_front().map(|(_, fault)| fault) } else { None }
         };
