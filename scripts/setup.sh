@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh build    FFmpeg's headers and a C compiler
 #   scripts/setup.sh demo     build, and ffmpeg, ONNX Runtime, the face detector, MediaPipe's models, three clips
-#   scripts/setup.sh test     demo, and the tests' servers (MQTT, RTSP), a browser, NumPy and pytest (default)
+#   scripts/setup.sh test     demo, and the tests' servers (MQTT, Kafka, Redis, RTSP), a browser, NumPy and pytest (default)
 #   scripts/setup.sh lint     spelling, Python, shell, Docker and workflow checkers, in an environment
 #   scripts/setup.sh types    mypy and pyright, in an environment
 #   scripts/setup.sh docs     MkDocs with the Material theme, in an environment

@@ -8,6 +8,7 @@ mod documented;
 mod exit;
 mod interrupt;
 mod logging;
+mod otlp;
 mod outputs;
 mod progress;
 mod runner;

@@ -11,6 +11,7 @@ use framerail::pipeline::{
 use crate::{
     exit::{Failure, USAGE},
     interrupt,
+    otlp::{Otlp, OtlpArgs},
     outputs::{self, GraphFormat},
     progress::Progress,
     watch::{Watch, WatchArgs},
@@ -45,6 +46,8 @@ pub struct RunArgs {
     pub memory: Option<u64>,
     #[command(flatten)]
     pub watch: WatchArgs,
+    #[command(flatten)]
+    pub otlp: OtlpArgs,
 }
 
 fn stall_limit(text: &str) -> Result<f64, String> {
@@ -140,7 +143,9 @@ fn overwrite_all(chain: &mut Chain, registry: &Registry) {
 pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescription>, progress: Progress) -> Result<RunOutcome, Failure> {
     let (mut planned, mut progress) = (planned, progress);
     let watch = Watch::prepare(&args.watch, serve, &mut planned)?;
+    let otlp = Otlp::prepare(&args.otlp, &mut planned)?;
     let handle = planned.graph.start(args.options())?;
+    let exporting = otlp.map(|otlp| otlp.export(handle.switch())).transpose()?;
     let watched = watch.map(|watch| watch.serve(handle.switch())).transpose()?;
     let guard = interrupt::Guard::new(handle.switch());
     while !handle.wait_for(LOOK_EVERY) {
@@ -150,6 +155,9 @@ pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescriptio
     drop(guard);
     if let Some(watched) = watched {
         watched.close();
+    }
+    if let Some(exporting) = exporting {
+        exporting.finish();
     }
     Ok(outcome)
 }

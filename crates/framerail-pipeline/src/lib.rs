@@ -31,6 +31,7 @@ pub use stats::{CopyKind, RunStats, StreamState, StreamStats, StreamTotals};
 pub use stream_set::{
     DropPolicy, OnStreamError, OpenedStream, RetryPolicy, StreamLine, StreamOpener, StreamPolicy, StreamReader, StreamRequest, StreamSet,
 };
+pub use trace::{FrameTrace, StageVisit, TraceSink};
 
 // Pipelines as text and TOML, and the stages that they use.
 mod card_set;

@@ -28,7 +28,7 @@ mod watch;
 
 pub use error::ServeError;
 pub use health::{Health, RunState};
-pub use metrics::metrics_text;
+pub use metrics::{Metric, MetricKind, Sample, metrics, metrics_text};
 pub use pictures::{Picture, PictureOptions, PictureThread, Pictures};
 pub use server::{BoundServer, ServeOptions, Server};
 pub use site::{Content, NamedStream};

@@ -2,8 +2,8 @@
 
 use std::env;
 
-/// Environment variable with a comma-separated list of tools that may be missing: `rtsp`, `mqtt`, `chromium`, `nvrtc`, `ffmpeg-SCHEME`,
-/// `ffmpeg-encoders`.
+/// Environment variable with a comma-separated list of tools that may be missing: `rtsp`, `mqtt`, `kafka`, `redis`, `chromium`,
+/// `nvrtc`, `ffmpeg-SCHEME`, `ffmpeg-encoders`.
 pub const ALLOW_MISSING: &str = "FRAMERAIL_ALLOW_MISSING";
 
 /// Returns whether the tool was `found`; on `false`, which is reported on standard error, the test returns early.

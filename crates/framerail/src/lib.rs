@@ -28,10 +28,19 @@ pub mod frame_writer;
 pub mod inputs;
 pub mod joining;
 mod launch;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod outputs;
 pub mod parts;
 pub mod pixels;
+#[cfg(any(feature = "otlp", feature = "webhook"))]
+mod posting;
 pub mod presets;
+#[cfg_attr(
+    not(any(feature = "kafka", feature = "mqtt", feature = "otlp", feature = "redis", feature = "webhook")),
+    allow(dead_code, reason = "`write` alone does not use all of it")
+)]
+mod sender;
 pub mod sources;
 pub mod stages;
 #[cfg(feature = "parquet")]

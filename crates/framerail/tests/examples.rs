@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail::pipeline::{Chain, Description, DeviceChoice, Origin, RunOptions, check};
-use records_support::{Broker, HttpServer};
+use records_support::{Broker, HttpServer, Kafka, RedisServer};
 use tempfile::TempDir;
 
 #[allow(dead_code)]
@@ -57,22 +57,55 @@ fn parsed(file: &Path, text: String) -> Description {
 }
 
 /// Servers that take records, in place of those that a pipeline file names.
+#[derive(Default)]
 struct Servers {
-    http: HttpServer,
-    _broker: Broker,
+    http: Option<HttpServer>,
+    _broker: Option<Broker>,
+    kafka: Option<Kafka>,
+    redis: Option<RedisServer>,
 }
 
 impl Servers {
-    /// Where a file wants them; the file's text is changed to name them. `Err` where there is no broker to be had.
-    fn start(text: &mut String) -> Result<Option<Self>, ()> {
-        let (port, url) = ("port = 1883", "http://127.0.0.1:8000/records");
-        if !text.contains(port) {
-            return Ok(None);
+    /// Where a file wants them; the file's text is changed to name them. `None` where one of them may be missing, and is.
+    fn start(text: &mut String) -> Option<Self> {
+        let mut servers = Self::default();
+        let wanted = ["port = 1883", "http://127.0.0.1:8000/records", "127.0.0.1:9092", "port = 6379"].map(|place| text.contains(place));
+        let mut place = |from: &str, to: String| *text = text.replace(from, &to);
+        if wanted[0] {
+            let broker = Broker::start("allow_anonymous true")?;
+            place("port = 1883", format!("port = {}", broker.port));
+            servers._broker = Some(broker);
         }
-        let broker = Broker::start("allow_anonymous true").ok_or(())?;
-        let http = HttpServer::start(&[]);
-        *text = text.replace(port, &format!("port = {}", broker.port)).replace(url, &http.url());
-        Ok(Some(Self { http, _broker: broker }))
+        if wanted[1] {
+            let http = HttpServer::start(&[]);
+            place("http://127.0.0.1:8000/records", http.url());
+            servers.http = Some(http);
+        }
+        if wanted[2] {
+            let kafka = Kafka::start(&["faces:1"])?;
+            place("127.0.0.1:9092", kafka.address.clone());
+            servers.kafka = Some(kafka);
+        }
+        if wanted[3] {
+            let redis = RedisServer::start(&[])?;
+            place("port = 6379", format!("port = {}", redis.port));
+            servers.redis = Some(redis);
+        }
+        Some(servers)
+    }
+
+    /// Each of them got records.
+    fn check(&self, shown: &dyn std::fmt::Display) {
+        if let Some(http) = &self.http {
+            let posted: usize = http.requests().iter().map(|request| request.frames().len()).sum();
+            assert!(posted > 0, "{shown}: nothing was posted");
+        }
+        if let Some(kafka) = &self.kafka {
+            assert!(!kafka.read("faces").is_empty(), "{shown}: Kafka got nothing");
+        }
+        if let Some(redis) = &self.redis {
+            assert!(!redis.read("faces:clip").is_empty(), "{shown}: Redis got nothing");
+        }
     }
 }
 
@@ -118,7 +151,7 @@ fn every_file_runs_and_writes_what_it_names() {
         let out = tempfile::tempdir().expect("temporary folder");
         let shown = file.display();
         let mut text = placed_text(&file, out.path());
-        let Ok(servers) = Servers::start(&mut text) else { continue };
+        let Some(servers) = Servers::start(&mut text) else { continue };
         let description = parsed(&file, text);
         let device = description.device.unwrap_or_default();
         if device != DeviceChoice::Auto && framerail::cuda::device_count().is_err() {
@@ -140,10 +173,7 @@ fn every_file_runs_and_writes_what_it_names() {
         for output in outputs(&file) {
             assert!(is_filled(&out.path().join(&output)), "{shown}: there is no {output}");
         }
-        if let Some(servers) = servers.filter(|_| outcome.stats.stage("webhook").is_some()) {
-            let posted: usize = servers.http.requests().iter().map(|request| request.frames().len()).sum();
-            assert!(posted > 0, "{shown}: nothing was posted");
-        }
+        servers.check(&shown);
     }
 }
 

@@ -1,12 +1,28 @@
-//! `mqtt` and `webhook`: records arrive, also after a server was away, and none is lost unseen.
+//! `kafka`, `mqtt`, `redis` and `webhook`: records arrive, also after a server was away, and none is lost unseen.
 
 mod records_support;
 mod stages_support;
 
-use std::{sync::mpsc, thread};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use framerail::{core::DetectionOrigin, pipeline::Item};
-use records_support::{Broker, HttpServer, LIMIT, certificate, free_port};
+use framerail::{
+    core::DetectionOrigin,
+    otlp::{Otlp, OtlpOptions},
+    pipeline::{Graph, Item, PlannedGraph, RunOptions},
+};
+use opentelemetry_proto::tonic::{
+    collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    common::v1::{KeyValue, any_value},
+    metrics::v1::{metric, number_data_point},
+    trace::v1::Span,
+};
+use prost::Message;
+use records_support::{Broker, HttpServer, Kafka, LIMIT, RedisServer, certificate, free_port};
 use serde_json::Value;
 use stages_support::{Ran, end, face, run, seen, stream, try_run};
 
@@ -209,4 +225,227 @@ fn an_unreachable_server_is_reported_or_costs_records() {
     let reported = |text: &str| try_run(text, clip("a", 1), Some(1)).err().unwrap_or_default();
     assert!(reported("webhook ftp://host/x").contains("not an http or https URL"));
     assert!(reported("webhook http://host/x token_env=NO_SUCH_VARIABLE").contains("NO_SUCH_VARIABLE is not set"));
+}
+
+const KAFKA: [&str; 4] = ["records_sent", "records_dropped", "records_rejected", "reconnects"];
+
+fn kafka_counts(ran: &Ran) -> [u64; 4] {
+    KAFKA.map(|name| ran.counter(name))
+}
+
+/// Each of these frames at least once, and in order where repetitions are left out.
+fn assert_each_in_order(frames: &[u64], count: u64) {
+    let mut next = 0;
+    for frame in frames {
+        assert!(*frame <= next, "frame {frame} before frame {next}");
+        next = next.max(frame + 1);
+    }
+    assert_eq!(next, count);
+}
+
+#[test]
+fn a_kafka_topic_gets_every_record_in_order_with_its_key() {
+    let Some(kafka) = Kafka::start(&["faces:4", "cams.a_b:1"]) else { return };
+    for compression in ["none", "gzip", "snappy"] {
+        let options = format!("topic=faces compression={compression} headers=site=yard,team=blue batch=40 buffer=100");
+        let ran = run(&format!("kafka brokers={} {options}", kafka.address), clip("cam 1", 200));
+        assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [200, 0, 0, 0]), "{compression}");
+    }
+    let consumed = kafka.read("faces");
+    let frames: Vec<u64> = consumed.iter().map(|one| frame_of(&one.record)).collect();
+    assert_eq!(frames, (0..200).cycle().take(600).collect::<Vec<_>>());
+    assert!(consumed.iter().all(|one| one.key == "cam 1" && one.headers == "site=yard,team=blue"), "{:?}", consumed[0]);
+    // kcat puts the key where librdkafka's partitioner of the Java client would.
+    assert!(consumed.iter().all(|one| one.partition == consumed[0].partition));
+    let ran = run(&format!("kafka brokers={} topic=cams.{{name}} only_found=yes", kafka.address), clip("a/b", 4));
+    assert_eq!((ran.error().as_str(), kafka.read("cams.a_b").len()), ("none", 2));
+}
+
+#[test]
+fn a_kafka_broker_that_restarts_gets_each_record_at_least_once() {
+    let Some(mut kafka) = Kafka::start(&["faces:1"]) else { return };
+    let text = format!("kafka brokers={} topic=faces buffer=50 batch=20 patience=60s", kafka.address);
+    let running = thread::spawn(move || run(&text, clip("a", 3000)));
+    let began = Instant::now();
+    while kafka.read("faces").is_empty() {
+        assert!(began.elapsed() < LIMIT, "nothing arrives");
+    }
+    for _ in 0..2 {
+        kafka.tell("down");
+        kafka.tell("up");
+    }
+    let ran = running.join().expect("no panic");
+    let [sent, dropped, rejected, _] = kafka_counts(&ran);
+    assert_eq!((ran.error().as_str(), sent, dropped, rejected), ("none", 3000, 0, 0));
+    assert_each_in_order(&kafka.read("faces").iter().map(|one| frame_of(&one.record)).collect::<Vec<_>>(), 3000);
+}
+
+#[test]
+fn a_slow_kafka_broker_costs_live_records_and_holds_up_files() {
+    let Some(mut kafka) = Kafka::start(&["slow:1"]) else { return };
+    kafka.tell("delay 40");
+    let text = format!("kafka brokers={} topic=slow buffer=10 batch=5 full=", kafka.address);
+    let ran = run(&format!("{text}drop"), clip("a", 100));
+    let [sent, dropped, rejected, _] = kafka_counts(&ran);
+    assert_eq!((ran.error().as_str(), sent + dropped, rejected), ("none", 100, 0));
+    assert!(dropped > 0 && sent >= 10, "{sent} sent, {dropped} dropped");
+    assert_eq!(kafka.read("slow").len() as u64, sent);
+    let ran = run(&format!("{text}wait"), clip("a", 30));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [30, 0, 0, 0]));
+}
+
+#[test]
+fn records_that_kafka_refuses_are_counted_or_fail_the_run() {
+    let Some(mut kafka) = Kafka::start(&["small:1"]) else { return };
+    let text = format!("kafka brokers={} topic=small batch=1 full=", kafka.address);
+    // MESSAGE_TOO_LARGE, for the batch and for the record alone.
+    let refuse = |kafka: &mut Kafka| (0..2).for_each(|_| kafka.tell("refuse 10"));
+    refuse(&mut kafka);
+    let ran = run(&format!("{text}drop"), clip("a", 5));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [4, 0, 1, 0]));
+    assert_eq!(kafka.read("small").iter().map(|one| frame_of(&one.record)).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    refuse(&mut kafka);
+    let error = run(&format!("{text}wait"), clip("a", 5)).error();
+    assert!(error.contains("rejects records") && error.contains("larger than the broker accepts"), "{error}");
+}
+
+#[test]
+fn a_kafka_broker_that_never_comes_is_reported() {
+    let text = format!("kafka brokers=127.0.0.1:{} buffer=10 patience=300ms full=", free_port());
+    let error = run(&format!("{text}wait"), clip("a", 50)).error();
+    assert!(error.contains("nothing was delivered to Kafka at 127.0.0.1:"), "{error}");
+    let ran = run(&format!("{text}drop"), clip("a", 50));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [0, 50, 0, 0]));
+    let told = |options: &str| try_run(&format!("kafka {options}"), clip("a", 1), Some(1)).err().unwrap_or_default();
+    assert!(told("topic=a").contains("brokers"));
+    assert!(told("brokers=host").contains("`host` is not a host and a port"));
+    assert!(told("brokers=h:1 topic=a/b").contains("is not a valid topic"));
+    assert!(told("brokers=h:1 sasl=plain").contains("SASL needs a user"));
+    assert!(told("brokers=h:1 cert=x.pem").contains("tls is off"));
+}
+
+#[test]
+fn a_redis_stream_gets_every_record_in_order_and_keeps_what_it_may() {
+    let Some(server) = RedisServer::start(&[]) else { return };
+    let text = format!("redis host=127.0.0.1 port={}", server.port);
+    let ran = run(&format!("{text} buffer=50"), clip("cam 1", 1000));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [1000, 0, 0, 0]));
+    assert_eq!(server.read("framerail:cam 1").iter().map(frame_of).collect::<Vec<_>>(), (0..1000).collect::<Vec<_>>());
+    let ran = run(&format!("{text} stream=short keep=100 database=0"), clip("a", 1000));
+    let kept = server.read("short");
+    assert_eq!((ran.error().as_str(), frame_of(&kept[kept.len() - 1])), ("none", 999));
+    assert!((100..400).contains(&kept.len()), "{}", kept.len());
+    redis::cmd("SET").arg("taken").arg("x").exec(&mut server.connect()).expect("set");
+    let error = run(&format!("{text} stream=taken"), clip("a", 3)).error();
+    assert!(error.contains("rejects records") && error.contains("WRONGTYPE"), "{error}");
+    let ran = run(&format!("{text} stream=taken full=drop"), clip("a", 3));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [0, 0, 3, 0]));
+}
+
+#[test]
+fn a_redis_server_that_crashes_and_comes_back_gets_the_rest() {
+    let Some(mut server) = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]) else { return };
+    let text = format!("redis host=127.0.0.1 port={} stream=s buffer=20 patience=60s", server.port);
+    let running = thread::spawn(move || run(&text, clip("a", 3000)));
+    let began = Instant::now();
+    while server.read("s").is_empty() {
+        assert!(began.elapsed() < LIMIT, "nothing arrives");
+    }
+    server.kill();
+    server.start_again();
+    let ran = running.join().expect("no panic");
+    assert_eq!((ran.error().as_str(), ran.counter("records_sent"), ran.counter("records_dropped")), ("none", 3000, 0));
+    assert_each_in_order(&server.read("s").iter().map(frame_of).collect::<Vec<_>>(), 3000);
+}
+
+#[test]
+fn a_redis_server_may_want_a_password() {
+    // A variable that cargo sets for tests, so that none has to be set here.
+    let secret = std::env::var("CARGO_PKG_NAME").expect("cargo sets it");
+    let Some(server) = RedisServer::start(&["--requirepass", &secret]) else { return };
+    let text = format!("redis host=127.0.0.1 port={} patience=5s", server.port);
+    let ran = run(&format!("{text} password_env=CARGO_PKG_NAME"), clip("a", 3));
+    assert_eq!((ran.error().as_str(), kafka_counts(&ran)), ("none", [3, 0, 0, 0]));
+    let error = run(&format!("{text} password_env=CARGO_PKG_VERSION"), clip("a", 3)).error();
+    assert!(error.contains("check username= and password_env="), "{error}");
+}
+
+fn integer(attributes: &[KeyValue], key: &str) -> i64 {
+    let found = attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone()?.value);
+    match found {
+        Some(any_value::Value::IntValue(value)) => value,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// Runs a generated clip of 30 frames with an export, and gives what the collector got and how much was dropped.
+fn exported(server: &HttpServer, trace_every: u64) -> (Vec<Span>, Vec<opentelemetry_proto::tonic::metrics::v1::Metric>, u64) {
+    let clip = framerail_testkit::ClipSpec::default().frames(30).make();
+    let text = format!("read '{}' ! tee ( flip horizontal ! null ) ! null", clip.path().display());
+    let mut planned = framerail::plan(&text).unwrap_or_else(|problems| panic!("{problems}")).into_graph().expect("linked");
+    let options = OtlpOptions { endpoint: Some(server.base()), trace_every, interval: Duration::from_secs(600) };
+    let otlp = Otlp::prepare(&options, &mut planned).expect("a thread");
+    let handle = planned.graph.start(RunOptions::default()).expect("started");
+    let exporting = otlp.export(handle.switch()).expect("a thread");
+    handle.wait().result.expect("no failure");
+    let dropped = exporting.finish();
+    let (mut spans, mut metrics) = (Vec::new(), Vec::new());
+    for request in server.requests().iter().filter(|request| request.status < 300) {
+        assert_eq!(request.header("content-type"), "application/x-protobuf");
+        match request.path.as_str() {
+            "/v1/traces" => {
+                let request = ExportTraceServiceRequest::decode(request.bytes.as_slice()).expect("OTLP");
+                spans.extend(request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans));
+            }
+            "/v1/metrics" => {
+                let request = ExportMetricsServiceRequest::decode(request.bytes.as_slice()).expect("OTLP");
+                let resource = request.resource_metrics[0].resource.clone().expect("a resource");
+                assert!(integer(&resource.attributes, "process.pid") > 0);
+                metrics = request.resource_metrics.into_iter().flat_map(|one| one.scope_metrics).flat_map(|scope| scope.metrics).collect();
+            }
+            other => panic!("{other}"),
+        }
+    }
+    (spans, metrics, dropped)
+}
+
+#[test]
+fn a_collector_gets_the_way_of_every_nth_frame_and_the_metrics() {
+    let server = HttpServer::start(&[(503, ""), (429, "Retry-After: 0\r\n")]);
+    let (spans, metrics, dropped) = exported(&server, 10);
+    assert_eq!(dropped, 0);
+    let roots: BTreeMap<Vec<u8>, &Span> =
+        spans.iter().filter(|span| span.parent_span_id.is_empty()).map(|span| (span.span_id.clone(), span)).collect();
+    let frames: BTreeSet<i64> = roots.values().map(|span| integer(&span.attributes, "framerail.frame")).collect();
+    assert_eq!(frames, BTreeSet::from([0, 10, 20]));
+    assert_eq!(roots.values().map(|span| &span.trace_id).collect::<BTreeSet<_>>().len(), 3);
+    for root in roots.values() {
+        let below: Vec<&Span> = spans.iter().filter(|span| span.parent_span_id == root.span_id).collect();
+        let names: BTreeSet<&str> = below.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, BTreeSet::from(["read", "tee", "flip", "null", "null-2"]));
+        for span in &below {
+            assert!(span.trace_id == root.trace_id && span.start_time_unix_nano <= span.end_time_unix_nano, "{span:?}");
+            assert!(span.start_time_unix_nano >= root.start_time_unix_nano && span.end_time_unix_nano <= root.end_time_unix_nano);
+        }
+    }
+    let frames = metrics.iter().find(|metric| metric.name == "framerail_stage_frames").expect("a metric");
+    let Some(metric::Data::Sum(sum)) = &frames.data else { panic!("{frames:?}") };
+    assert!(sum.is_monotonic && sum.data_points.len() == 5);
+    assert!(sum.data_points.iter().all(|point| point.value == Some(number_data_point::Value::AsDouble(30.0))), "{sum:?}");
+    assert!(metrics.iter().any(|metric| matches!(metric.data, Some(metric::Data::Gauge(_)))));
+}
+
+#[test]
+fn a_collector_that_refuses_costs_traces_and_not_the_run() {
+    let mut planned = PlannedGraph { graph: Graph::new(), nodes: Vec::new(), edges: Vec::new() };
+    for wrong in ["localhost:4318", "ftp://host"] {
+        let options = OtlpOptions { endpoint: Some(wrong.into()), ..OtlpOptions::default() };
+        let error = Otlp::prepare(&options, &mut planned).err().expect("not a URL");
+        assert!(error.message.contains("write it as http://host:4318"), "{error}");
+    }
+    let refusing = HttpServer::start(&[(400, ""); 100]);
+    let (spans, metrics, dropped) = exported(&refusing, 1);
+    assert_eq!((spans.len(), metrics.len()), (0, 0));
+    // All frames, and the metrics.
+    assert_eq!(dropped, 31);
 }

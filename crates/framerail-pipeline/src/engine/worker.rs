@@ -21,7 +21,7 @@ use super::{
     range::StageRange,
     streams::StreamJob,
 };
-use crate::{Arrival, Emitter, ErrorKind, Flow, Item, OnSinkError, Source, Stage, StageContext, StageError, stage::Ledger};
+use crate::{Arrival, Emitter, ErrorKind, Flow, Item, OnSinkError, Source, Stage, StageContext, StageError, stage::Ledger, trace::Tracer};
 
 /// State shared by the workers of a node and read by the statistics.
 pub(super) struct NodeState {
@@ -216,6 +216,13 @@ impl Worker {
             _ => None,
         });
         self.clock().set_frame(last);
+        for item in items {
+            if let Item::Frame(item) = item
+                && let Some(tracer) = item.attachments.get::<Tracer>()
+            {
+                tracer.entered(&self.node.name);
+            }
+        }
     }
 
     /// The frames and stream ends among items that have reached an end of the pipeline.

@@ -35,7 +35,7 @@ fn spec() -> StageSpec {
 
 #[cfg(feature = "webhook")]
 fn plan(options: &Options) -> Result<Box<dyn StagePlan>, ConfigError> {
-    Ok(Box::new(super::publish::sending::PublishPlan::new(poster::Poster::new(options)?, options)))
+    Ok(Box::new(super::publish::records::PublishPlan::new(poster::Poster::new(options)?, options)))
 }
 
 #[cfg(not(feature = "webhook"))]

@@ -1,4 +1,4 @@
-//! Servers that take records: Mosquitto from the system's packages, and an HTTP server of a few lines.
+//! Servers that take records: Mosquitto, Redis and librdkafka's mock cluster from the system's packages, and an HTTP server of a few lines.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
@@ -12,6 +12,11 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+mod kafka;
+mod redis;
+
+pub use self::{kafka::Kafka, redis::RedisServer};
 
 use parking_lot::Mutex;
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
@@ -118,6 +123,8 @@ pub struct Posted {
     /// In lower case.
     pub headers: Vec<(String, String)>,
     pub body: serde_json::Value,
+    /// What is not JSON.
+    pub bytes: Vec<u8>,
     /// What it was answered with.
     pub status: u16,
 }
@@ -156,6 +163,11 @@ impl HttpServer {
         Self { port, requests }
     }
 
+    /// Scheme, host and port.
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/records", self.port)
     }
@@ -181,8 +193,9 @@ fn serve(connection: &TcpStream, kept: &Mutex<Vec<Posted>>, answers: &Mutex<VecD
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (status, more) = answers.lock().pop_front().unwrap_or((204, String::new()));
-    let body = serde_json::from_slice(&body).expect("JSON");
-    kept.lock().push(Posted { path, headers, body, status });
+    let is_json = headers.iter().any(|(name, value)| name == "content-type" && value == "application/json");
+    let (body, bytes) = if is_json { (serde_json::from_slice(&body).expect("JSON"), Vec::new()) } else { (serde_json::Value::Null, body) };
+    kept.lock().push(Posted { path, headers, body, bytes, status });
     let answer = format!("HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n{more}\r\n");
     (&mut &*connection).write_all(answer.as_bytes()).ok()
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::attributes::AttributeRecord;
 use crate::{parts::FrameAttributes, stages::zones::ZonesRecord};
 
-/// The record of a frame. Serialised it is a line of JSON lines, and the message of `mqtt` and `webhook`.
+/// The record of a frame. Serialised it is a line of JSON lines, and the message of `kafka`, `mqtt`, `redis` and `webhook`.
 #[derive(Serialize)]
 pub(in crate::stages) struct FrameRecord<'a> {
     pub(super) stream: &'a str,

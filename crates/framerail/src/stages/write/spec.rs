@@ -180,7 +180,7 @@ fn live_options() -> Vec<OptionSpec> {
             .help("server: wait before the first attempt; doubled for each further one, up to 30s"),
         OptionSpec::time("timeout").default("5s").help("server: maximum wait to accept data before it counts as lost"),
         OptionSpec::integer("buffer", 1..=100_000).default(250).unit("frames").help("server: maximum number of encoded frames that wait"),
-        OptionSpec::choice("when_full", &when_full).default("auto").help("server: behaviour when the buffer is full"),
+        OptionSpec::choice("when_full", &when_full).default("auto").alias("full").help("server: behaviour when the buffer is full"),
         OptionSpec::time("linger").help(
             "server: how long the connection stays open after the last packet, for receivers that buffer frames; default: 1s for RTSP, 1s \
              more than the address's latency for SRT, 0s for others",

@@ -1,0 +1,110 @@
+//! `--otlp`: metrics and traces of a run for OpenTelemetry.
+
+use clap::Args;
+use framerail::pipeline::{PlannedGraph, RunSwitch};
+
+use crate::exit::Failure;
+
+/// Options of exporting to OpenTelemetry.
+#[derive(Args, Clone, Debug)]
+pub struct OtlpArgs {
+    /// Export metrics, and traces of single frames, to the OpenTelemetry collector at this URL (OTLP over HTTP), such as http://localhost:4318; `env` = the URL in OTEL_EXPORTER_OTLP_ENDPOINT
+    #[arg(long = "otlp", value_name = "URL", help_heading = "Monitoring")]
+    endpoint: Option<String>,
+    /// Trace every Nth frame of the sources; 0 = none
+    #[arg(long = "otlp-trace", value_name = "N", default_value_t = 100, requires = "endpoint", help_heading = "Monitoring")]
+    trace_every: u64,
+    /// Time between two exports of metrics
+    #[arg(long = "otlp-interval", value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600), requires = "endpoint", help_heading = "Monitoring")]
+    interval: u64,
+}
+
+#[cfg(feature = "otlp")]
+pub use exporting::{Exporting, Otlp};
+
+#[cfg(feature = "otlp")]
+mod exporting {
+    use std::time::Duration;
+
+    use framerail::otlp::OtlpOptions;
+
+    use super::{Failure, OtlpArgs, PlannedGraph, RunSwitch};
+    use crate::exit::code_of;
+
+    /// An export of a run that is about to start.
+    pub struct Otlp(framerail::otlp::Otlp);
+
+    /// An export of a run that goes on.
+    pub struct Exporting(framerail::otlp::Exporting);
+
+    fn failed(error: framerail::pipeline::StageError) -> Failure {
+        Failure::new(code_of(error.kind), error.message)
+    }
+
+    impl Otlp {
+        /// `None` without `--otlp`.
+        ///
+        /// # Errors
+        /// `USAGE` for a wrong URL or wrong headers in the environment.
+        pub fn prepare(args: &OtlpArgs, planned: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            let Some(endpoint) = &args.endpoint else { return Ok(None) };
+            let endpoint = (endpoint != "env").then(|| endpoint.clone());
+            let options = OtlpOptions { endpoint, trace_every: args.trace_every, interval: Duration::from_secs(args.interval) };
+            framerail::otlp::Otlp::prepare(&options, planned).map(|otlp| Some(Self(otlp))).map_err(failed)
+        }
+
+        /// # Errors
+        /// `RESOURCE` without a thread.
+        pub fn export(self, run: RunSwitch) -> Result<Exporting, Failure> {
+            self.0.export(run).map(Exporting).map_err(failed)
+        }
+    }
+
+    impl Exporting {
+        /// Sends the rest, and warns of what was dropped.
+        pub fn finish(self) {
+            let dropped = self.0.finish();
+            if dropped > 0 {
+                log::warn!("otlp: {dropped} traces and sets of metrics were dropped, because the collector was away or slow");
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+pub use without::{Exporting, Otlp};
+
+#[cfg(not(feature = "otlp"))]
+mod without {
+    use super::{Failure, OtlpArgs, PlannedGraph, RunSwitch};
+    use crate::exit::USAGE;
+
+    /// What this build does not have.
+    pub enum Otlp {}
+    /// What this build does not have.
+    pub enum Exporting {}
+
+    impl Otlp {
+        /// # Errors
+        /// `USAGE` with `--otlp`.
+        pub fn prepare(args: &OtlpArgs, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            match args.endpoint {
+                None => Ok(None),
+                Some(_) => Err(Failure::new(USAGE, "this build has no OpenTelemetry; build with `--features otlp`")),
+            }
+        }
+
+        /// # Errors
+        /// None.
+        pub fn export(self, _: RunSwitch) -> Result<Exporting, Failure> {
+            match self {}
+        }
+    }
+
+    impl Exporting {
+        /// Does nothing.
+        pub fn finish(self) {
+            match self {}
+        }
+    }
+}
