@@ -82,7 +82,7 @@ fn failure(error: &Error) -> Failure {
 
 fn of_answer(response: &Response<Body>) -> Failure {
     let status = response.status();
-    let words = format!("it answers {status}");
+    let words = format!("it responds with {status}");
     match status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {}
         _ if status.is_server_error() => {}

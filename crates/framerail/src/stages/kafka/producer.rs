@@ -306,7 +306,7 @@ fn failure(error: &Error) -> Failure {
             ProtocolError::TopicAuthorizationFailed
             | ProtocolError::ClusterAuthorizationFailed
             | ProtocolError::SaslAuthenticationFailed => {
-                Failure::lasting(format!("it does not let this client in ({protocol_error:?}); check username= and password_env="))
+                Failure::lasting(format!("it does not authorise this client ({protocol_error:?}); check username= and password_env="))
             }
             ProtocolError::InvalidTopicException => Failure::lasting("it refuses the topic's name; give another with topic="),
             other => Failure::transient(format!("{other:?}")),
