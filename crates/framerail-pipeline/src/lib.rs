@@ -25,8 +25,8 @@ pub use format::{DetectionFormat, EdgeFormat, PartFormat};
 pub use graph::{EdgeId, Graph, NodeId, NodeOptions, Probe, Verdict};
 pub use item::{Arrival, FrameItem, Item, StreamEnd};
 pub use plan::{LinkContext, LinkMismatch, PlanError, StagePlan, TensorRequest};
-pub use setting::{Setting, SettingInfo, SettingSpec};
-pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, OnSinkError, Source, Stage, StageContext, Work};
+pub use setting::{ModelInfo, Setting, SettingInfo, SettingSpec};
+pub use stage::{BatchPolicy, Closed, Counter, Emitter, Flow, OnSinkError, Replace, Source, Stage, StageContext, Work};
 pub use stats::{CopyKind, RunStats, StreamState, StreamStats, StreamTotals};
 pub use stream_set::{
     DropPolicy, OnStreamError, OpenedStream, RetryPolicy, StreamLine, StreamOpener, StreamPolicy, StreamReader, StreamRequest, StreamSet,

@@ -159,6 +159,15 @@ impl Setting {
     }
 }
 
+/// A stage whose model can be replaced during the run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelInfo {
+    /// The stage.
+    pub stage: String,
+    /// Its model, as it was named.
+    pub model: String,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

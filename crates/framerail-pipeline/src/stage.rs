@@ -177,9 +177,22 @@ impl Counter {
     }
 }
 
+/// A part of a stage that can be replaced while the run goes on, such as its model.
+pub trait Replace: Send + Sync {
+    /// What is in use.
+    fn current(&self) -> String;
+
+    /// Loads another and has the stage change over to it between two frames. Called on the thread that asks, which waits for the loading.
+    ///
+    /// # Errors
+    /// Why it cannot be used; the stage goes on with what it has.
+    fn replace(&self, with: &str) -> Result<(), StageError>;
+}
+
 /// Reports of a node's workers.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    pub(crate) model: Mutex<Option<Arc<dyn Replace>>>,
     pub(crate) counters: Mutex<Vec<(String, Counter)>>,
     pub(crate) copies: [CopyCount; CopyKind::ALL.len()],
     pub(crate) syncs: AtomicU64,
@@ -271,6 +284,11 @@ impl StageContext {
         let shared = Arc::new(SharedSetting::new(spec, value));
         settings.push(Arc::clone(&shared));
         Setting::new(shared)
+    }
+
+    /// Lets the stage's model be replaced during the run, from a program or the monitoring page. All workers share it.
+    pub fn replaceable_model(&self, model: Arc<dyn Replace>) {
+        self.ledger.model.lock().get_or_insert(model);
     }
 
     /// Counts a copy of pixels.

@@ -101,6 +101,7 @@ async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answ
         "/healthz" => health(site, run, request),
         "/streams" => json(StatusCode::OK, &run.streams().stats()),
         "/settings" => json(StatusCode::OK, &run.settings()),
+        "/models" => json(StatusCode::OK, &run.models()),
         "/graph.svg" => whole("image/svg+xml", site.graph().unwrap_or_default()),
         "/events" => live::events(site),
         "/stop" => not_allowed("POST"),
@@ -185,6 +186,13 @@ struct SetSetting {
     value: f64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplaceModel {
+    stage: String,
+    model: String,
+}
+
 /// Requests that change the run.
 async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr, request: Request<Incoming>) -> Answer {
     match (request.method().clone(), path) {
@@ -202,6 +210,13 @@ async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr,
             },
             Err(refusal) => refusal,
         },
+        (Method::PUT, "/models") if !site.access.has_token() => {
+            failed(StatusCode::FORBIDDEN, "models can be replaced only if a token is required; start the run with --serve-token")
+        }
+        (Method::PUT, "/models") => match body(request).await {
+            Ok(ReplaceModel { stage, model }) => replace_model(run, stage, model).await,
+            Err(refusal) => refusal,
+        },
         (Method::POST, "/stop") => {
             run.stop();
             json(StatusCode::ACCEPTED, &json!({ "stopping": true }))
@@ -212,6 +227,7 @@ async fn change(site: &Arc<Site>, run: &RunSwitch, path: &str, peer: SocketAddr,
         },
         (_, "/streams") => not_allowed("GET, POST"),
         (_, "/settings") => not_allowed("GET, PUT"),
+        (_, "/models") => not_allowed("GET, PUT"),
         (_, "/stop") => not_allowed("POST"),
         _ => not_allowed("GET"),
     }
@@ -240,6 +256,17 @@ async fn add_stream(site: &Arc<Site>, run: &RunSwitch, peer: SocketAddr, source:
     }
 }
 
+async fn replace_model(run: &RunSwitch, stage: String, model: String) -> Answer {
+    let run = run.clone();
+    // Loading takes seconds.
+    let replaced = tokio::task::spawn_blocking(move || run.replace_model(&stage, &model).map(|()| run.models()));
+    match replaced.await {
+        Ok(Ok(models)) => json(StatusCode::OK, &models),
+        Ok(Err(error)) => from_stage(&error),
+        Err(_) => failed(StatusCode::INTERNAL_SERVER_ERROR, "replacing the model failed; please report it"),
+    }
+}
+
 fn remove_stream(site: &Site, run: &RunSwitch, wanted: &str) -> Answer {
     // Streams that still wait for their turn have IDs too. IDs take precedence over names, because names may be numbers.
     let stream = wanted.parse().map(StreamId).ok().or_else(|| site.stream(wanted));
@@ -255,7 +282,7 @@ fn remove_stream(site: &Site, run: &RunSwitch, wanted: &str) -> Answer {
 
 fn from_stage(error: &StageError) -> Answer {
     let status = match error.kind {
-        ErrorKind::Usage | ErrorKind::Input => StatusCode::BAD_REQUEST,
+        ErrorKind::Usage | ErrorKind::Input | ErrorKind::Model => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     failed(status, &error.message)

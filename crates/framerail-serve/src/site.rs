@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use framerail_core::StreamId;
-use framerail_pipeline::{GraphDrawing, RunStats, RunSwitch, SettingInfo};
+use framerail_pipeline::{GraphDrawing, ModelInfo, RunStats, RunSwitch, SettingInfo};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -66,6 +66,7 @@ pub(crate) struct Report<'a> {
     view_failure: Option<String>,
     stats: RunStats,
     settings: Vec<SettingInfo>,
+    models: Vec<ModelInfo>,
     sample: Sample,
 }
 
@@ -89,6 +90,7 @@ impl Site {
             view: view.as_deref(),
             view_failure: self.pictures.failure(),
             settings: run.settings(),
+            models: run.models(),
             stats,
             sample,
         })

@@ -9,8 +9,10 @@ use std::sync::{
 
 use framerail::{
     core::{Detection, DetectionOrigin, HostSurface},
+    parts::FrameAttributes,
     pipeline::{Description, DetectionFormat, EdgeFormat, FrameItem, Item, RunHandle, RunOptions, RunOutcome, Verdict, check},
 };
+use framerail_testkit::models::{SampleModel, colour_classifier, colour_embedding};
 use parking_lot::Mutex;
 use stages_support::{end, face, gated, seen, stream};
 
@@ -195,5 +197,48 @@ fn a_track_begins_by_the_threshold_of_now_and_ends_at_what_counts_as_a_cut() {
         track.set("cut", cut);
         give_a_gap(&track);
         assert_eq!(track.end().stats.counter("tracks_begun"), begun, "cut={cut}");
+    }
+}
+
+/// The classifier of the tests under another name.
+fn renamed() -> SampleModel {
+    let SampleModel { onnx, card, .. } = colour_classifier();
+    SampleModel { name: "colour-2", onnx, card: card.replace("\"colour\"", "\"colour-2\"").replace("colour.onnx", "colour-2.onnx") }
+}
+
+#[test]
+fn a_model_is_replaced_between_two_frames_and_none_is_lost() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let models = [colour_classifier(), renamed(), colour_embedding()];
+    let [first, second, other] = models.map(|model| model.save_in(folder.path()).display().to_string());
+    for workers in 1..=2 {
+        let infer = Fed::start("infer", &format!("{first} workers={workers}"));
+        let switch = infer.run.switch();
+        let answer = || {
+            let item = infer.come.recv().expect("a frame");
+            let attributes = item.attachments.get::<FrameAttributes>().expect("classes");
+            (item.frame.index, attributes.0[0].model.to_string())
+        };
+        infer.give(0, Vec::new());
+        assert_eq!(answer(), (0, "colour".into()));
+        assert_eq!(switch.models()[0].model, first);
+        let refused = |model: &str| switch.replace_model("infer", model).expect_err("refused").message;
+        assert!(refused(&other).contains("and the stage runs one for"), "{}", refused(&other));
+        assert!(refused("nowhere.toml").contains("nowhere.toml"), "{}", refused("nowhere.toml"));
+        assert!(switch.replace_model("null", &second).expect_err("no model").message.contains("no model that can be replaced"));
+        (1..200).for_each(|index| infer.give(index, Vec::new()));
+        switch.replace_model("infer", &second).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(switch.models()[0].model, second);
+        (200..400).for_each(|index| infer.give(index, Vec::new()));
+        let answers: Vec<(u64, String)> = (1..400).map(|_| answer()).collect();
+        assert!(answers.iter().map(|(index, _)| *index).eq(1..400), "all, in order");
+        let is_new: Vec<bool> = answers.iter().map(|(_, model)| model == "colour-2").collect();
+        assert!(is_new[398] && (workers > 1 || is_new.is_sorted()), "{is_new:?}");
+        infer.give(400, Vec::new());
+        assert_eq!(answer(), (400, "colour-2".into()));
+        let outcome = infer.end();
+        assert!((1..=workers).contains(&outcome.stats.counter("models_replaced")));
+        let error = switch.replace_model("infer", &first).expect_err("over");
+        assert!(error.message.contains("the run has ended"), "{error}");
     }
 }

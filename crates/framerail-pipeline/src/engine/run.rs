@@ -23,7 +23,7 @@ use super::{
     worker::{NodeState, Worker},
 };
 use crate::{
-    ErrorKind, RunError, RunStats, SettingInfo, StageError, Work,
+    ErrorKind, ModelInfo, RunError, RunStats, SettingInfo, StageError, Work,
     graph::{Edge, Graph, Node},
     stage::Ledger,
 };
@@ -216,6 +216,22 @@ impl RunSwitch {
     /// `Usage` when the setting does not exist, the value is rejected, or the run is over.
     pub fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
         self.state.set_setting(stage, name, value)
+    }
+
+    /// The stages whose model can be replaced during the run, in pipeline order.
+    pub fn models(&self) -> Vec<ModelInfo> {
+        self.state.models()
+    }
+
+    /// Replaces the model of a stage, which changes over between two frames: none is lost, and all stay in order. Waits until the new model
+    /// is loaded; the run goes on meanwhile. The new model must have the task, the classes and the landmarks of the old one, since the
+    /// stages behind it rely on them.
+    ///
+    /// # Errors
+    /// `Usage` when there is no such stage, its model cannot be replaced, or the run is over; `Model` when the new one cannot be used. The
+    /// stage goes on with the model that it has.
+    pub fn replace_model(&self, stage: &str, model: &str) -> Result<(), StageError> {
+        self.state.replace_model(stage, model)
     }
 
     /// The workers that have spent longer on one item than the limit in [`RunOptions`].

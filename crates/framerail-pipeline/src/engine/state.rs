@@ -59,14 +59,7 @@ impl RunState {
 
     pub(super) fn set_setting(&self, stage: &str, name: &str, value: f64) -> Result<(), StageError> {
         let usage = |message: String| Err(StageError::new(ErrorKind::Usage, message));
-        if self.ended_nanos.load(Ordering::SeqCst) > 0 {
-            return usage(format!("the run has ended; {name} of {stage} can no longer be changed"));
-        }
-        let Some(node) = self.nodes.iter().find(|node| &*node.name == stage) else {
-            let names = self.nodes.iter().map(|node| &*node.name);
-            let hint = nearest(stage, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-            return usage(format!("there is no stage `{stage}`{hint}"));
-        };
+        let node = self.node_to_change(stage, name)?;
         let settings = node.ledger.settings.lock();
         if let Some(setting) = settings.iter().find(|setting| setting.name() == name) {
             setting.set(stage, value)?;
@@ -78,6 +71,39 @@ impl RunState {
             [] => usage(format!("{stage} has no settings that can be changed during the run")),
             names => usage(format!("{stage} has no setting `{name}`; it has {}", names.join(", "))),
         }
+    }
+
+    /// The stage whose `part` is to be changed while the run goes on.
+    fn node_to_change(&self, stage: &str, part: &str) -> Result<&NodeState, StageError> {
+        let usage = |message: String| Err(StageError::new(ErrorKind::Usage, message));
+        if self.ended_nanos.load(Ordering::SeqCst) > 0 {
+            return usage(format!("the run has ended; {part} of {stage} can no longer be changed"));
+        }
+        let Some(node) = self.nodes.iter().find(|node| &*node.name == stage) else {
+            let names = self.nodes.iter().map(|node| &*node.name);
+            let hint = nearest(stage, names).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            return usage(format!("there is no stage `{stage}`{hint}"));
+        };
+        Ok(node)
+    }
+
+    /// The stages whose model can be replaced, with the model.
+    pub(super) fn models(&self) -> Vec<ModelInfo> {
+        let of_node = |node: &Arc<NodeState>| {
+            let model = node.ledger.model.lock().as_ref()?.current();
+            Some(ModelInfo { stage: node.name.to_string(), model })
+        };
+        self.nodes.iter().filter_map(of_node).collect()
+    }
+
+    pub(super) fn replace_model(&self, stage: &str, model: &str) -> Result<(), StageError> {
+        let node = self.node_to_change(stage, "the model")?;
+        let Some(replaceable) = node.ledger.model.lock().clone() else {
+            return Err(StageError::new(ErrorKind::Usage, format!("{stage} has no model that can be replaced during the run")));
+        };
+        replaceable.replace(model)?;
+        log::info!("{stage}: the model is now {}", replaceable.current());
+        Ok(())
     }
 
     pub(super) fn stats(&self) -> RunStats {

@@ -254,6 +254,34 @@ function showSettings(settings) {
   });
 }
 
+function createModel(key) {
+  const row = make("form", "add");
+  row.label = make("label");
+  row.field = make("input");
+  Object.assign(row.field, { type: "text", required: true, autocomplete: "off", spellcheck: false, id: `model-${key.replaceAll(/[^a-z0-9]+/gi, "-")}` });
+  row.field.placeholder = "name of a model, or path of its model card";
+  row.label.htmlFor = row.field.id;
+  row.button = make("button", "", "Replace");
+  row.button.type = "submit";
+  row.append(row.label, row.field, row.button);
+  row.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    row.button.disabled = true;
+    const reply = await send("PUT", "/models", { stage: key, model: row.field.value });
+    row.button.disabled = false;
+    if (!reply) return;
+    announce(`The model of ${key} is ${row.field.value}`);
+    row.field.value = "";
+  });
+  return row;
+}
+
+function showModels(models) {
+  byId("models-section").hidden = models.length === 0;
+  const made = rows(byId("models"), models.map((model) => model.stage), createModel);
+  models.forEach((model, place) => setText(made[place].label, `${model.stage}: ${model.model}`));
+}
+
 function showMessages(report) {
   const found = report.reasons.map((text) => ({ text, isError: true }));
   for (const stage of report.stats.stages) found.push(...stage.notices.map((text) => ({ text: `${stage.name}: ${text}` })));
@@ -328,6 +356,7 @@ function show(report) {
   showStages(report.stats);
   showStreams(report.stats);
   showSettings(report.settings);
+  showModels(report.models);
   showMessages(report);
   setText(byId("view"), report.view ? `output of ${report.view}` : "");
   setText(byId("version"), report.version);

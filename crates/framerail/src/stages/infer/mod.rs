@@ -8,6 +8,7 @@ mod lanes;
 mod model;
 mod output;
 mod stage;
+mod swap;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -27,6 +28,7 @@ use self::{
     model::{ANY_SIZE, Model},
     output::output,
     stage::Infer,
+    swap::{Followed, Swap},
 };
 use super::link::{input_of, note_reads};
 use crate::{convert::model_error, devices::Devices};
@@ -147,6 +149,8 @@ struct InferPlan {
     looks_at_parts: bool,
     /// Whether results of tracks are kept while the model does not run on them.
     keeps_tracks: bool,
+    /// Size of the frames, where sessions can be made for it ahead.
+    warm_size: Option<(u32, u32)>,
 }
 
 impl InferPlan {
@@ -181,7 +185,18 @@ impl InferPlan {
         let max_wait = options.optional_time("max_wait");
         let finds = if options.choice("finds") == "detections" { Finds::Detections } else { Finds::Parts };
         let finds = options.is_given("finds").then_some(finds);
-        Ok(Self { name, model, every, finds, workers, max_wait, answers: None, looks_at_parts: false, keeps_tracks: false })
+        Ok(Self {
+            name,
+            model,
+            every,
+            finds,
+            workers,
+            max_wait,
+            answers: None,
+            looks_at_parts: false,
+            keeps_tracks: false,
+            warm_size: None,
+        })
     }
 }
 
@@ -210,6 +225,7 @@ impl StagePlan for InferPlan {
             // Nothing is left to do if linking loaded it.
             predictor.warm_up(width, height).map_err(model_error)?;
         }
+        self.warm_size = warm_size;
         self.keeps_tracks = matches!(input.parts, Some(PartFormat::Detections { every }) if every > 1);
         if self.keeps_tracks && self.workers > 1 {
             let error =
@@ -249,6 +265,9 @@ impl StagePlan for InferPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (mut loaded, notice) = self.model.lock().take();
+        // Where several GPUs share the work, it stays with the model that they have.
+        let alone = loaded.first().filter(|_| loaded.len() == 1);
+        let swap = alone.map(|first| Arc::new(Swap::new(self.model.lock().options(), first, self.warm_size)));
         let not_linked = || StageError::new(ErrorKind::Internal, "the model was not loaded; link first");
         let first = loaded.first().ok_or_else(not_linked)?;
         let answers = self.answers.ok_or_else(not_linked)?;
@@ -264,7 +283,9 @@ impl StagePlan for InferPlan {
         let stage = |predictors| {
             let kept = KeptAttributes::new(self.keeps_tracks);
             let stage = Infer::new(&self.name, predictors, answers.clone(), kept, self.every);
-            Box::new(stage.with_parts(self.looks_at_parts).with_notices(std::mem::take(&mut notices))) as Box<dyn Stage>
+            let followed = swap.clone().map(|swap| Followed { swap, generation: 0 });
+            let stage = stage.with_parts(self.looks_at_parts).with_notices(std::mem::take(&mut notices)).with_swap(followed);
+            Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages(std::iter::once(std::mem::take(&mut loaded)).chain(forks).map(stage).collect()))
     }

@@ -212,6 +212,11 @@ impl Model {
         (loaded, self.settled.as_mut().and_then(|settled| settled.notice.take()))
     }
 
+    /// What it was loaded with.
+    pub(super) fn options(&self) -> &DetectorOptions {
+        &self.options
+    }
+
     /// Frames per run, once it is loaded.
     pub(super) fn frames_together(&self) -> usize {
         self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Predictor::batch)
@@ -237,7 +242,7 @@ fn has_cuda_provider(options: &DetectorOptions, card: Device) -> Result<(), Stri
     ))
 }
 
-fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Predictor, InferError> {
+pub(super) fn load_on(options: &DetectorOptions, device: Device, batch: usize, size: Option<(u32, u32)>) -> Result<Predictor, InferError> {
     let began = Instant::now();
     let mut predictor = Predictor::load(&DetectorOptions { device, batch, ..options.clone() })?;
     let loaded = began.elapsed();

@@ -1,10 +1,13 @@
 //! Runs frames, or parts of them, through the model, with batches in flight on a GPU.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use framerail_core::{Device, Frame, StreamId};
 use framerail_infer::{InferError, Predictor, Task, View};
-use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, Setting, SettingSpec, Stage, StageContext, StageError};
+use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, Replace, Setting, SettingSpec, Stage, StageContext, StageError};
 
 use super::{
     super::settings::written,
@@ -12,6 +15,7 @@ use super::{
     counters::Counters,
     kept::KeptAttributes,
     lanes::{Due, Lanes, Viewed},
+    swap::Followed,
 };
 use crate::{convert::model_error, parts::FrameParts};
 
@@ -54,6 +58,8 @@ pub(super) struct Infer {
     notices: Vec<String>,
     counters: Option<Counters>,
     settings: Option<Settings>,
+    /// Where another model comes from while it runs.
+    followed: Option<Followed>,
 }
 
 impl Infer {
@@ -75,7 +81,13 @@ impl Infer {
             notices: Vec::new(),
             counters: None,
             settings: None,
+            followed: None,
         }
+    }
+
+    /// The same with a model that can be replaced.
+    pub(super) fn with_swap(self, followed: Option<Followed>) -> Self {
+        Self { followed, ..self }
     }
 
     /// The same for frames with parts.
@@ -105,6 +117,9 @@ impl Stage for Infer {
             let confidence = setting("confidence", "minimum score of a detection or other result", thresholds.confidence);
             self.settings = Some(Settings { confidence, iou: (task == Task::Detection).then_some(()).map(iou) });
         }
+        if let Some(followed) = &self.followed {
+            context.replaceable_model(Arc::clone(&followed.swap) as Arc<dyn Replace>);
+        }
         Ok(())
     }
 
@@ -113,6 +128,7 @@ impl Stage for Infer {
     }
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        self.change_over(out)?;
         self.take_settings()?;
         let mut due = Vec::new();
         for (place, item) in items.iter().enumerate() {
@@ -182,6 +198,26 @@ impl Infer {
         let seen = self.seen.entry(stream).or_insert(0);
         *seen += 1;
         (*seen - 1).is_multiple_of(self.every)
+    }
+
+    /// Takes another model that was loaded meanwhile, once the present one has given all its answers.
+    fn change_over(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
+        let newer = self.followed.as_mut().and_then(|followed| followed.swap.newer_than(&mut followed.generation));
+        let Some(mut predictor) = newer else { return Ok(()) };
+        while self.has_work_under_way() {
+            self.idle(out)?;
+        }
+        if let Some(before) = self.lanes.first().map(Predictor::thresholds) {
+            predictor.set_confidence(before.confidence).map_err(model_error)?;
+            predictor.set_iou(before.iou).map_err(model_error)?;
+        }
+        self.answers.model = Arc::from(predictor.card().name.as_str());
+        self.model = predictor.card().name.clone();
+        self.lanes = Lanes::new(vec![predictor]);
+        if let Some(counters) = &self.counters {
+            counters.context.counter("models_replaced").add(1);
+        }
+        Ok(())
     }
 
     fn take_settings(&mut self) -> Result<(), StageError> {

@@ -1,0 +1,112 @@
+//! Another model for a stage that runs.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use framerail_core::Device;
+use framerail_infer::{DetectorOptions, Predictor};
+use framerail_pipeline::{ErrorKind, Replace, StageError};
+use parking_lot::Mutex;
+
+use super::model::load_on;
+use crate::convert::model_error;
+
+/// The model of a stage, which can be replaced by one with the same task and classes.
+pub(super) struct Swap {
+    options: DetectorOptions,
+    device: Device,
+    batch: usize,
+    /// Size of frames, as far as it is known.
+    size: Option<(u32, u32)>,
+    /// The first model, for comparison.
+    first: Predictor,
+    state: Mutex<State>,
+    /// Counts replacements, so that workers look without a lock.
+    generation: AtomicU64,
+}
+
+struct State {
+    name: String,
+    /// What workers fork; `None` for the model that they began with.
+    latest: Option<Predictor>,
+}
+
+impl Swap {
+    pub(super) fn new(options: &DetectorOptions, first: &Predictor, size: Option<(u32, u32)>) -> Self {
+        let state = State { name: options.model.clone(), latest: None };
+        Self {
+            options: options.clone(),
+            device: first.device(),
+            batch: first.batch(),
+            size,
+            first: first.fork(),
+            state: Mutex::new(state),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// A worker's own of the latest model, unless it has it.
+    pub(super) fn newer_than(&self, generation: &mut u64) -> Option<Predictor> {
+        let latest = self.generation.load(Ordering::Acquire);
+        if latest == *generation {
+            return None;
+        }
+        *generation = latest;
+        self.state.lock().latest.as_ref().map(Predictor::fork)
+    }
+
+    /// Why the stages behind could not go on with a model.
+    fn mismatch(&self, model: &Predictor) -> Option<String> {
+        let (old, new) = (&self.first, model);
+        let names = |predictor: &Predictor| predictor.labels().iter().map(|label| label.name.to_string()).collect::<Vec<_>>();
+        if old.task() != new.task() {
+            return Some(format!("it is a model for {}, and the stage runs one for {}", new.task(), old.task()));
+        }
+        if names(old) != names(new) {
+            return Some(format!("its classes are {}, and those of the present model are {}", shown(&names(new)), shown(&names(old))));
+        }
+        let landmarks = |predictor: &Predictor| predictor.card().landmarks.len();
+        if landmarks(old) != landmarks(new) {
+            return Some(format!("it has {} landmarks, and the present model {}", landmarks(new), landmarks(old)));
+        }
+        // On a GPU, the source may make inputs for the first model.
+        let input = |predictor: &Predictor| self.size.and_then(|(width, height)| predictor.input_spec(width, height).ok());
+        if self.device != Device::Cpu && input(old) != input(new) {
+            return Some("its input differs in size or normalisation, which the source follows on a GPU".to_owned());
+        }
+        None
+    }
+}
+
+/// Some of the names.
+fn shown(names: &[String]) -> String {
+    const MOST: usize = 5;
+    let more = names.len().saturating_sub(MOST);
+    let first = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
+}
+
+impl Replace for Swap {
+    fn current(&self) -> String {
+        self.state.lock().name.clone()
+    }
+
+    fn replace(&self, with: &str) -> Result<(), StageError> {
+        let options = DetectorOptions { model: with.to_owned(), ..self.options.clone() };
+        let model = load_on(&options, self.device, self.batch, self.size).map_err(model_error)?;
+        if let Some(why) = self.mismatch(&model) {
+            return Err(StageError::new(ErrorKind::Model, format!("{with} cannot replace {}: {why}", self.current())));
+        }
+        *self.state.lock() = State { name: with.to_owned(), latest: Some(model) };
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// A worker's view of the model that it should use.
+pub(super) struct Followed {
+    pub(super) swap: Arc<Swap>,
+    pub(super) generation: u64,
+}
