@@ -71,9 +71,13 @@ fn every_address_answers() {
         let reply = client.get(path);
         assert!(reply.status == 404 && reply.json()["error"].is_string(), "{path}: {reply:?}");
     }
-    for (method, path, allowed) in
-        [("PUT", "/streams", "GET, POST"), ("POST", "/stats", "GET"), ("GET", "/stop", "POST"), ("PATCH", "/settings", "GET, PUT")]
-    {
+    for (method, path, allowed) in [
+        ("PUT", "/streams", "GET, POST"),
+        ("POST", "/stats", "GET"),
+        ("GET", "/stop", "POST"),
+        ("PATCH", "/settings", "GET, PUT"),
+        ("POST", "/models", "GET, PUT"),
+    ] {
         let reply = client.send(method, path, &[], b"");
         assert_eq!((reply.status, reply.header("allow")), (405, allowed), "{method} {path}");
     }
@@ -447,6 +451,21 @@ fn settings_change_and_stalls_show() {
     handle.wait().result.expect("no failure");
     assert_eq!(client.get("/healthz").json()["state"], "ended");
     server.close();
+}
+
+#[test]
+fn models_are_replaced_with_a_token_only() {
+    let asked = json!({ "stage": "null", "model": "cards/new.toml" });
+    let open = paced();
+    assert_eq!(open.client().get("/models").json(), json!([]));
+    let reply = open.client().json("PUT", "/models", &asked);
+    assert!(reply.status == 403 && reply.text().contains("--serve-token"), "{reply:?}");
+    open.stop();
+    let text = format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display());
+    let guarded = Watched::start(&text, Some(TOKEN));
+    let reply = guarded.known().json("PUT", "/models", &asked);
+    assert!(reply.status == 400 && reply.text().contains("null has no model that can be replaced"), "{reply:?}");
+    guarded.stop();
 }
 
 #[test]
