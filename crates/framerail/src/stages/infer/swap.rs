@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use framerail_core::Device;
-use framerail_infer::{DetectorOptions, Predictor};
+use framerail_infer::{DetectorOptions, InputSpec, Predictor, Task};
 use framerail_pipeline::{ErrorKind, Replace, StageError};
 use parking_lot::Mutex;
 
@@ -20,11 +20,32 @@ pub(super) struct Swap {
     batch: usize,
     /// Size of frames, as far as it is known.
     size: Option<(u32, u32)>,
-    /// The first model, for comparison.
-    first: Predictor,
+    /// Of the first model.
+    contract: Contract,
     state: Mutex<State>,
     /// Counts replacements, so that workers look without a lock.
     generation: AtomicU64,
+}
+
+/// What the stages behind a model, and the source, rely on.
+struct Contract {
+    task: Task,
+    labels: Vec<String>,
+    landmarks: usize,
+    /// On a GPU, where the source may make inputs for the model.
+    input: Option<InputSpec>,
+}
+
+impl Contract {
+    fn of(model: &Predictor, size: Option<(u32, u32)>) -> Self {
+        let size = size.filter(|_| model.device() != Device::Cpu);
+        Self {
+            task: model.task(),
+            labels: model.labels().iter().map(|label| label.name.to_string()).collect(),
+            landmarks: model.card().landmarks.len(),
+            input: size.and_then(|(width, height)| model.input_spec(width, height).ok()),
+        }
+    }
 }
 
 struct State {
@@ -41,7 +62,7 @@ impl Swap {
             device: first.device(),
             batch: first.batch(),
             size,
-            first: first.fork(),
+            contract: Contract::of(first, size),
             state: Mutex::new(state),
             generation: AtomicU64::new(0),
         }
@@ -59,24 +80,17 @@ impl Swap {
 
     /// Why the stages behind could not go on with a model.
     fn mismatch(&self, model: &Predictor) -> Option<String> {
-        let (old, new) = (&self.first, model);
-        let names = |predictor: &Predictor| predictor.labels().iter().map(|label| label.name.to_string()).collect::<Vec<_>>();
-        if old.task() != new.task() {
-            return Some(format!("it is a model for {}, and the stage runs one for {}", new.task(), old.task()));
+        let (old, new) = (&self.contract, Contract::of(model, self.size));
+        if old.task != new.task {
+            return Some(format!("it is a model for {}, and the stage runs one for {}", new.task, old.task));
         }
-        if names(old) != names(new) {
-            return Some(format!("its classes are {}, and those of the present model are {}", shown(&names(new)), shown(&names(old))));
+        if old.labels != new.labels {
+            return Some(format!("its classes are {}, and those of the first model are {}", shown(&new.labels), shown(&old.labels)));
         }
-        let landmarks = |predictor: &Predictor| predictor.card().landmarks.len();
-        if landmarks(old) != landmarks(new) {
-            return Some(format!("it has {} landmarks, and the present model {}", landmarks(new), landmarks(old)));
+        if old.landmarks != new.landmarks {
+            return Some(format!("it has {} landmarks, and the first model {}", new.landmarks, old.landmarks));
         }
-        // On a GPU, the source may make inputs for the first model.
-        let input = |predictor: &Predictor| self.size.and_then(|(width, height)| predictor.input_spec(width, height).ok());
-        if self.device != Device::Cpu && input(old) != input(new) {
-            return Some("its input differs in size or normalisation, which the source follows on a GPU".to_owned());
-        }
-        None
+        (old.input != new.input).then(|| "its input differs in size or normalisation, and the source follows the first model's".into())
     }
 }
 
