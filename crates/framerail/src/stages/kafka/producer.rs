@@ -309,6 +309,7 @@ fn failure(error: &Error) -> Failure {
                 Failure::lasting(format!("it does not authorise this client ({protocol_error:?}); check username= and password_env="))
             }
             ProtocolError::InvalidTopicException => Failure::lasting("it refuses the topic's name; give another with topic="),
+            ProtocolError::UnknownTopicOrPartition => Failure::transient("it has no such topic; create it, or give partitions="),
             other => Failure::transient(format!("{other:?}")),
         },
         other => {
