@@ -254,7 +254,7 @@ fn send_all<P: Protocol>(buffer: &Buffer<P>, cancel: &CancelToken) {
         let failure = match buffer.protocol().connect(cancel) {
             Ok(connection) => {
                 buffer.connected();
-                let Some(failure) = serve(buffer, connection, &mut backoff) else { return };
+                let Some(failure) = serve(buffer, connection, &mut backoff, cancel) else { return };
                 failure
             }
             Err(failure) => failure,
@@ -265,7 +265,7 @@ fn send_all<P: Protocol>(buffer: &Buffer<P>, cancel: &CancelToken) {
             Remedy::StopAtStart if buffer.connections().0 == 0 => return buffer.stop(ErrorKind::Output, &failure.words),
             Remedy::Leave(_) | Remedy::StopAtStart => None,
         };
-        if !buffer.note_failure(&failure.words) {
+        if cancel.is_cancelled() || !buffer.note_failure(&failure.words) {
             return;
         }
         let pause = backoff.pause();
@@ -274,7 +274,7 @@ fn send_all<P: Protocol>(buffer: &Buffer<P>, cancel: &CancelToken) {
 }
 
 /// Sends over one connection until it breaks; `None` when there is nothing more to send.
-fn serve<P: Protocol>(buffer: &Buffer<P>, mut connection: P::Connection, backoff: &mut Backoff) -> Option<Failure> {
+fn serve<P: Protocol>(buffer: &Buffer<P>, mut connection: P::Connection, backoff: &mut Backoff, cancel: &CancelToken) -> Option<Failure> {
     let protocol = buffer.protocol();
     loop {
         match buffer.next(protocol.batch()) {
@@ -297,7 +297,9 @@ fn serve<P: Protocol>(buffer: &Buffer<P>, mut connection: P::Connection, backoff
             }
             Next::End { is_complete: false } => return None,
             Next::End { is_complete: true } => {
-                if let Err(failure) = protocol.finish(connection) {
+                if let Err(failure) = protocol.finish(connection)
+                    && !cancel.is_cancelled()
+                {
                     buffer.note_failure(&failure.words);
                 }
                 return None;

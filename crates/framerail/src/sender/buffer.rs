@@ -454,7 +454,7 @@ impl<P: Protocol> Buffer<P> {
             return false;
         }
         if is_first && !self.is_aborted() {
-            let next = if state.is_draining { "trying again for the rest" } else { "trying again" };
+            let next = if state.is_closed { "nothing more is sent" } else { "trying again" };
             (self.run.notice)(format!("{}; {next}", self.naming(words)));
         }
         true
