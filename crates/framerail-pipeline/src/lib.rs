@@ -16,6 +16,7 @@ pub mod setting;
 pub mod stage;
 pub mod stats;
 pub mod stream_set;
+mod trace;
 
 pub use attachments::Attachments;
 pub use engine::memory::FrameLease;

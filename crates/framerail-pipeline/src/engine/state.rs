@@ -17,7 +17,7 @@ use super::{
     worker::NodeState,
 };
 use crate::{
-    ErrorKind, RunStats, SettingInfo, StageError,
+    ErrorKind, ModelInfo, RunStats, SettingInfo, StageError,
     nearest::nearest,
     stats::{CopyKind, CopyStats, EdgeStats, MemoryStats, StageStats},
 };
