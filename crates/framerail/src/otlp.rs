@@ -169,7 +169,9 @@ impl Otlp {
         let dropped = Arc::new(AtomicU64::new(0));
         let count = || {
             let dropped = Arc::clone(&dropped);
-            Box::new(move |count| drop(dropped.fetch_add(count, Ordering::Relaxed))) as Box<dyn Fn(u64) + Send + Sync>
+            Box::new(move |count| {
+                dropped.fetch_add(count, Ordering::Relaxed);
+            }) as Box<dyn Fn(u64) + Send + Sync>
         };
         let nothing = || Box::new(|_| {}) as Box<dyn Fn(u64) + Send + Sync>;
         let counters = Counters { sent: nothing(), dropped: count(), rejected: count(), retried: nothing(), reconnected: nothing() };

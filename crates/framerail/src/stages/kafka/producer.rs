@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    error::Error as _,
     future::Future,
     pin::pin,
     sync::Arc,
