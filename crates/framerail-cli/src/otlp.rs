@@ -5,8 +5,8 @@ use framerail::pipeline::{PlannedGraph, RunSwitch};
 
 use crate::exit::Failure;
 
-/// Options of exporting to OpenTelemetry.
-#[derive(Args, Clone, Debug)]
+/// Options of exporting to OpenTelemetry; nothing is exported by default.
+#[derive(Args, Clone, Debug, Default)]
 pub struct OtlpArgs {
     /// Export metrics, and traces of single frames, to the OpenTelemetry collector at this URL (OTLP over HTTP), such as http://localhost:4318; `env` = the URL in OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long = "otlp", value_name = "URL", help_heading = "Monitoring")]
@@ -20,7 +20,7 @@ pub struct OtlpArgs {
 }
 
 #[cfg(feature = "otlp")]
-pub use exporting::{Exporting, Otlp};
+pub use exporting::Otlp;
 
 #[cfg(feature = "otlp")]
 mod exporting {
@@ -72,7 +72,7 @@ mod exporting {
 }
 
 #[cfg(not(feature = "otlp"))]
-pub use without::{Exporting, Otlp};
+pub use without::Otlp;
 
 #[cfg(not(feature = "otlp"))]
 mod without {

@@ -69,6 +69,7 @@ impl RunArgs {
             strict: false,
             memory: None,
             watch: WatchArgs::default(),
+            otlp: OtlpArgs::default(),
         }
     }
 

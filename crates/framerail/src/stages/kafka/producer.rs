@@ -45,7 +45,7 @@ const RETRIES: BackoffConfig = BackoffConfig {
     init_backoff: Duration::from_millis(50),
     max_backoff: Duration::from_millis(500),
     base: 2.0,
-    deadline: Some(Duration::from_secs(1)),
+    deadline: Some(Duration::from_millis(200)),
 };
 
 /// A record with its topic and key.
@@ -326,7 +326,7 @@ fn innermost(error: &Error) -> String {
         deepest = source;
     }
     let words = plain(&deepest);
-    match words.rsplit_once("io: ") {
+    match words.rsplit_once("io error: ") {
         Some((_, cause)) => cause.to_owned(),
         None => words,
     }
