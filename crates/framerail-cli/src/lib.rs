@@ -58,7 +58,7 @@ struct CommonArgs {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Run(commands::run::RunCommand),
+    Run(Box<commands::run::RunCommand>),
     #[command(visible_alias = "blur")]
     BlurFaces(Box<blur_faces::BlurFacesCommand>),
     Inspect(commands::inspect::InspectCommand),
