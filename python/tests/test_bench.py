@@ -209,7 +209,7 @@ def test_results_of_odd_files_are_listed_by_reader(fakes, monkeypatch, capsys, t
     assert command.main(["frames", "--readers", f"{fakes}:Right", f"{fakes}:OffByOne", "--json", str(out)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(lines) == 4 and "| right" in lines[1] and "11 wrong" in lines[1]
-    assert all("not turned" in cell or "wrong" in cell for cell in lines[3].split("|")[2:4])
+    assert all("not rotated" in cell or "wrong" in cell for cell in lines[3].split("|")[2:4])
     assert len(json.loads(out.read_text())["verdicts"]) == 3 * 3 * 2
 
 

@@ -84,8 +84,8 @@ def _frames_cell(results: list[Result]) -> str:
         way = result.case.rpartition("/")[2]
         if result.error is not None:
             parts.append(f"{way}: fails")
-        elif result.verdict and "not turned" in result.verdict:
-            return "not turned"
+        elif result.verdict and "not rotated" in result.verdict:
+            return "not rotated"
         elif not result.is_right:
             parts.append(f"{way}: {result.verdict.removeprefix('wrong frames: ').split(',')[0] if result.verdict else 'wrong'}")
     return "; ".join(parts) or "right"
