@@ -105,7 +105,7 @@ SOURCES
     source=$(find "$folder" -mindepth 1 -maxdepth 1 -type d -not -name build | head -n 1)
 }
 
-# use_zig: compilers that build for glibc 2.28 wherever they run, as small programs, since build systems want one word. `link` is the
+# use_zig: compilers that build for glibc 2.28 wherever they run, as small programs, since build systems want one word. `rust-gcc` is the
 # linker for scripts/build_wheel.sh.
 use_zig() {
     local python=${FRAMERAIL_ZIG:-$home/wheel-venv/bin/python} bin=$cache/zig-$glibc zig tool
@@ -122,8 +122,8 @@ WRAPPER
         printf '#!/bin/sh\n! command -v ccache >/dev/null || exec ccache "%s" "$@"\nexec "%s" "$@"\n' "$bin/zig/$tool" "$bin/zig/$tool" >"$bin/$tool"
     done
     for tool in ar ranlib; do printf '#!/bin/sh\nexec "%s" %s "$@"\n' "$zig" "$tool" >"$bin/$tool"; done
-    # For Rust: OpenH264 is C++.
-    printf '#!/bin/sh\nexec "%s" "$@" -lc++\n' "$bin/zig/cc" >"$bin/link"
+    # For Rust, which infers from the name how the linker takes its arguments. OpenH264 is C++.
+    printf '#!/bin/sh\nexec "%s" "$@" -lc++\n' "$bin/zig/cc" >"$bin/rust-gcc"
     chmod +x "$bin"/* "$bin"/zig/*
     # Debian's meson does not know zig's linker.
     meson=("$python" -m mesonbuild.mesonmain)

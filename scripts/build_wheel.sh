@@ -90,7 +90,7 @@ build() {
     # The compilers and the linker for glibc 2.28. Nothing of debugging is left in a wheel, so none is made.
     (cd "$root" && export FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target PATH=$tools:$PATH CARGO_PROFILE_RELEASE_DEBUG=0 \
         CC_x86_64_unknown_linux_gnu=$compilers/cc CXX_x86_64_unknown_linux_gnu=$compilers/c++ \
-        CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$compilers/link &&
+        CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$compilers/rust-gcc &&
         run nice "$tools/maturin" build --release --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels") ||
         die 'the wheel could not be built'
     built=("$scratch"/wheels/*.whl)
