@@ -113,9 +113,14 @@ use_zig() {
         die "$python has no package ziglang; scripts/build_wheel.sh installs it"
     mkdir -p "$bin/zig"
     for tool in cc c++; do
-        # Without -O zig adds checks that trap. A target with a version is refused for standard input.
+        # Without -O zig adds checks that trap. A target with a version is refused for standard input. The target that Rust's
+        # build scripts name is left out: zig has other names.
         cat >"$bin/zig/$tool" <<WRAPPER
 #!/bin/sh
+for argument do
+    shift
+    case \$argument in --target=*) ;; *) set -- "\$@" "\$argument" ;; esac
+done
 case " \$* " in *" - "*) version= ;; *) version=.$glibc ;; esac
 exec "$zig" $tool -target x86_64-linux-gnu\$version -fno-sanitize=undefined "\$@"
 WRAPPER
