@@ -123,7 +123,7 @@ def test_the_program_reads_and_writes_buckets(store, stored, native, tmp_path):
     proxy, options = store
     proxy.faults = ["cut", "503"]
     # An output of several parts.
-    text = "read s3://bucket/in/long.mp4 ! tee ( save 's3://bucket/native/a b%.jsonl' ) ! write s3://bucket/native/{name}.nut codec=rawvideo"
+    text = "read s3://bucket/in/long.mp4 ! tee ( write 's3://bucket/native/a b%.mkv' ) ! write s3://bucket/native/{name}.nut codec=rawvideo"
     done = program(text, "--stats", tmp_path / "stats.json")
     assert done.returncode == 0 and not proxy.faults, done.stderr
     counters = json.loads((tmp_path / "stats.json").read_text())["stages"][0]["counters"]
@@ -131,7 +131,7 @@ def test_the_program_reads_and_writes_buckets(store, stored, native, tmp_path):
     system = fsspec.filesystem("s3", **options)
     system.invalidate_cache()
     sizes = {entry["name"].rpartition("/")[2]: entry["size"] for entry in system.ls("bucket/native", detail=True)}
-    assert set(sizes) == {"a b%.jsonl", "long.nut"} and sizes["long.nut"] > 10 << 20
+    assert set(sizes) == {"a b%.mkv", "long.nut"} and sizes["long.nut"] > 10 << 20
     assert program(text).returncode == 4
     proxy.faults = ["expired"] * 50
     refused = program("read s3://bucket/in/long.mp4 ! null")

@@ -317,7 +317,12 @@ impl Pusher {
         let rest = self.encoder.drain().map_err(output_error)?;
         self.push(rest)?;
         let is_patient = self.server.waits && !self.stop.is_cancelled();
-        let within = if is_patient { LAST_WORDS } else { GOODBYE };
+        let within = match self.sender.connections() {
+            // A server that was never there is not waited for.
+            (0, Some(_)) => Duration::ZERO,
+            _ if is_patient => LAST_WORDS,
+            _ => GOODBYE,
+        };
         self.sender.finish(Some(within), self.linger + GOODBYE)?;
         let (connections, trouble) = self.sender.connections();
         let report = self.encoder.report();
