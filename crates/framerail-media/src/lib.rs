@@ -53,6 +53,7 @@ mod index_sink;
 pub mod input;
 mod interrupt;
 pub mod join;
+mod keyframe_clock;
 pub mod keyframes;
 mod log;
 pub mod loss;

@@ -30,7 +30,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// State shared by calls on several threads. Closed if there is no reader in it.
+/// State shared by calls on several threads. Empty once the reader is closed.
 type Shared = Mutex<Option<VideoReader>>;
 
 /// A video reader. Use `framerail.VideoReader`.

@@ -70,7 +70,7 @@ pub enum FrameInputError {
     /// The frame cannot be converted.
     #[error(transparent)]
     Vision(#[from] VisionError),
-    /// There is no memory for the frame, or its size is out of range.
+    /// Memory for the frame could not be allocated, or its size is out of range.
     #[error(transparent)]
     Core(#[from] CoreError),
 }

@@ -138,7 +138,7 @@ struct State<M> {
     under_way: Load,
     /// What is under way was given up, and is counted.
     is_given_up: bool,
-    /// Nothing comes in any more: there is no reason to wait for a full batch.
+    /// No more messages arrive, so a batch is sent before it is full.
     is_draining: bool,
     /// The thread is to end.
     is_closed: bool,

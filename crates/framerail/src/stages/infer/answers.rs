@@ -29,7 +29,7 @@ pub(super) struct Answers {
     pub(super) model: Arc<str>,
     /// Offset of the model's class numbers: after the classes of earlier models.
     pub(super) first_label: u32,
-    /// Label of an object without a class of its own.
+    /// Label of an object that has no class.
     pub(super) thing: Option<Label>,
     /// Whether earlier detectors ran on this frame.
     pub(super) marks_analysed: bool,
