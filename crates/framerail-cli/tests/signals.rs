@@ -241,9 +241,11 @@ fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
         let found = ffprobe_packets(&place.path(&name), "v:0").len();
         // Besides the fragment, frames are in the reader, in the queue and in the encoder.
         assert!(found <= count && found + fragment + 12 >= count, "{name}: {found} of {count}");
-        let played =
-            Command::new("ffmpeg").args(["-v", "error", "-xerror", "-i"]).arg(place.path(&name)).args(["-f", "null", "-"]).status();
-        assert!(played.is_ok_and(|status| status.success()), "{name} can be played");
+        // A kill in the middle of a write leaves a last packet that is cut: it is the only one that may not decode.
+        let played = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(place.path(&name)).args(["-f", "framemd5", "-"]).output();
+        let played = played.expect("ffmpeg runs");
+        let frames = String::from_utf8_lossy(&played.stdout).lines().filter(|line| !line.starts_with('#')).count();
+        assert!(played.status.success() && frames + 1 >= found, "{name}: {frames} of {found} packets can be played");
     }
     assert!(!place.names().iter().any(|name| name.contains(".partial-")), "{:?}", place.names());
 }
