@@ -83,7 +83,7 @@ fn long_help() -> String {
 
 /// Runs the command with these arguments, starting with the program's name; returns its exit code.
 ///
-/// It takes the process's SIGINT, SIGTERM and SIGHUP, and ends the process itself where a second signal finds a stage that hangs.
+/// It handles SIGINT, SIGTERM and SIGHUP of the process, and exits if a stage still hangs after a second signal.
 /// `log` installs the logger of the process, and is given the most detailed level that it logs.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, log: impl FnOnce(Box<dyn log::Log>, log::LevelFilter)) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {

@@ -34,7 +34,7 @@ mod exporting {
     /// An export of a run that is about to start.
     pub struct Otlp(framerail::otlp::Otlp);
 
-    /// An export of a run that goes on.
+    /// An export of a running pipeline.
     pub struct Exporting(framerail::otlp::Exporting);
 
     fn failed(error: framerail::pipeline::StageError) -> Failure {

@@ -1,4 +1,4 @@
-//! Everything that can be wrong from outside, through the program: exit code, one clear line, nothing left behind.
+//! Bad input to the program: exit code, one clear line, nothing left behind.
 
 mod common;
 
@@ -15,14 +15,14 @@ fn clip() -> Clip {
     ClipSpec::default().frames(48).fast_start().make()
 }
 
-/// A place with a sound clip, `in.mp4`.
+/// A folder with an intact clip, `in.mp4`.
 fn place() -> Place {
     let place = Place::new();
     place.copy(clip().path(), "in.mp4");
     place
 }
 
-/// Fails unless the program ended with this code, said one line with these words, and left the folder as it was.
+/// Fails unless the program ended with this code, printed one line with these words, and left the folder unchanged.
 #[track_caller]
 fn refused(place: &Place, cli: Cli, code: i32, words: &[&str]) {
     let before = contents(place);
@@ -30,7 +30,7 @@ fn refused(place: &Place, cli: Cli, code: i32, words: &[&str]) {
     output.assert_code(code);
     assert!(output.stdout.is_empty(), "{output}");
     assert_one_line(&output);
-    // Below it the pipeline's text is shown, which names everything.
+    // The pipeline's text follows, which contains every name.
     let stated: String = output.stderr.lines().filter(|line| line.starts_with("error: ") || line.starts_with("  help: ")).collect();
     for word in words {
         assert!(stated.contains(word), "'{word}' is missing\n{output}");
@@ -38,7 +38,7 @@ fn refused(place: &Place, cli: Cli, code: i32, words: &[&str]) {
     assert!(contents(place) == before, "something was left behind, or changed\n{output}");
 }
 
-/// One `error:` line; below it at most the pipeline's text with the place underlined, and what helps.
+/// One `error:` line, followed at most by the pipeline's text with the position underlined, and a hint.
 #[track_caller]
 fn assert_one_line(output: &CliOutput) {
     let mut lines = output.stderr.lines();
@@ -49,7 +49,7 @@ fn assert_one_line(output: &CliOutput) {
     }
 }
 
-/// Every name in the place, with the bytes of its files.
+/// Every name in the folder, with the bytes of its files.
 fn contents(place: &Place) -> Vec<(String, Option<Vec<u8>>)> {
     place.names().into_iter().map(|name| (name.clone(), fs::read(place.path(&name)).ok())).collect()
 }
@@ -166,7 +166,7 @@ fn a_disk_that_fills_up_ends_with_4_and_nothing_is_kept() {
     ] {
         let run = limited(&place, 20, pipeline).run();
         run.assert_code(4).assert_stderr_contains(output).assert_stderr_contains("no space left");
-        // What is left is not under the name that was asked for, can be played, and is named.
+        // The part that is kept has another name than requested, can be played, and is reported.
         for name in place.names().into_iter().filter(|name| name != "in.mp4") {
             assert!(name.contains(".unfinished.") && !ffprobe_frames(&place.path(&name)).is_empty(), "{name}");
             run.assert_stderr_contains(&name);
@@ -220,7 +220,7 @@ fn mistakes_in_the_command_end_with_2() {
     }
 }
 
-/// Hostile input: what a run says and writes about addresses never has their secrets in it.
+/// Hostile input: messages and files never contain the secrets of addresses.
 #[test]
 fn secrets_of_addresses_are_in_no_output() {
     let place = place();

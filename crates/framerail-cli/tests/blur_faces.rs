@@ -126,11 +126,11 @@ fn a_folder_is_covered_again_for_what_is_new() {
         .assert_stderr_contains("1 of 2 inputs already have");
     assert_eq!(names(&place.path("clips")), ["a.mp4", "a_anonymized.mp4", "a_anonymized.unfinished.mp4", "b.mp4", "b_anonymized.mp4"]);
     assert_eq!(fs::read(place.path("clips/a_anonymized.mp4")).expect("there"), first);
-    // Without it the new one is done too, and the others are refused.
+    // Without it, the new one is processed too and the others are refused.
     place.copy(clip.path(), "clips/c.mp4");
     blur(&[]).assert_code(4).assert_stderr_contains("1 of 3 done");
     blur(&["--skip-existing"]).assert_success();
-    // Named, such a file is an input like any other.
+    // If named explicitly, such a file is an input like any other.
     place.framerail().args(["blur-faces", "clips/a_anonymized.mp4"]).args(SMALL).run().assert_success();
 }
 

@@ -1,4 +1,4 @@
-//! Commands that run no pipeline, and how the program ends when a command is wrong.
+//! Commands that do not run a pipeline, and exit codes for wrong commands.
 
 mod common;
 
@@ -213,7 +213,7 @@ fn a_card_is_written_for_a_model_and_tried() {
     let card = fs::read_to_string(place.path("faces.toml")).expect("written");
     assert!(card.contains("# UNKNOWN: ") && card.contains("file = \"faces.onnx\""), "{card}");
     assert!(fs::read(place.path("faces.png")).expect("written").starts_with(b"\x89PNG"));
-    // Nothing is replaced without a word, and what is not recognised is listed.
+    // Existing files are not replaced, and unrecognised outputs are listed.
     place.framerail().args(["card", "faces.onnx"]).run().assert_code(4).assert_stderr_contains("faces.toml");
     fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/skin.onnx"), place.path("skin.onnx")).expect("copied");
     place.framerail().args(["card", "skin.onnx", "-o", "a.txt"]).run().assert_code(2).assert_stderr_contains(".toml");
@@ -221,7 +221,7 @@ fn a_card_is_written_for_a_model_and_tried() {
     place.framerail().args(["card", "skin.onnx"]).run().assert_success();
 }
 
-/// Python with ONNX Runtime's quantisation tools, put together of what set-up installs; `None` where it did not need to convert models.
+/// Python with ONNX Runtime's quantisation tools, from what set-up installed; `None` where it did not have to convert models.
 fn quantization_python() -> Option<(PathBuf, OsString)> {
     let python = home().join("convert-venv/bin/python");
     let packages = |venv: &str| {

@@ -1,4 +1,4 @@
-//! `framerail run`: diagnostics, exit codes, what it leaves behind.
+//! `framerail run`: diagnostics, exit codes, files.
 
 mod common;
 #[path = "common/s3.rs"]
@@ -190,7 +190,7 @@ fn damage_fails_only_when_strict() {
     place.framerail().args(["run", "--strict", &text]).run().assert_code(7).assert_stderr_contains("the input was damaged: ");
 }
 
-/// Counters of `read` that mean that something was lost or repaired.
+/// Counters of `read` for losses and repairs.
 const DAMAGE: [&str; 11] = [
     "container_errors",
     "decode_errors",
@@ -246,7 +246,7 @@ fn strict_fails_exactly_when_something_was_lost() {
     }
 }
 
-/// Encoders delay audio by a few milliseconds: this is the usual case, and nobody has to know.
+/// Encoders delay audio by a few milliseconds: usual, so there is no notice.
 #[test]
 fn streams_that_start_a_few_milliseconds_apart_are_no_notice() {
     let place = Place::new();
@@ -279,7 +279,7 @@ fn frames_that_were_not_sent_fail_only_when_strict() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let server = thread::spawn(move || {
-            // The first connection breaks off, the second takes all.
+            // The first connection breaks, the second receives everything.
             let first = listener.accept().expect("a connection").0;
             first.take(20_000).read_to_end(&mut Vec::new()).expect("readable");
             listener.accept().expect("another").0.read_to_end(&mut Vec::new()).expect("readable");
@@ -307,7 +307,7 @@ fn a_stream_that_failed_fails_only_when_strict() {
     place.framerail().args(["run", "--strict", text]).run().assert_code(7).assert_stderr_contains("streams failed 1");
 }
 
-/// Runs, and fails unless it is refused with 4 and these words, with every file as it was.
+/// Runs; fails unless it exits with 4 and these words and leaves every file unchanged.
 #[track_caller]
 fn leaves_all_alone(place: &Place, arguments: &[&str], words: &str) {
     let contents = || place.names().into_iter().map(|name| (fs::read(place.path(&name)).ok(), name)).collect::<Vec<_>>();
@@ -387,7 +387,7 @@ fn records_that_exist_are_replaced_only_when_asked_and_folders_are_made() {
     run(&["--overwrite"]).assert_success();
 }
 
-/// A run that takes most of a second, once its partial file is there.
+/// A run that lasts most of a second after its partial file exists.
 fn start_paced(place: &Place, arguments: &[&str]) -> framerail_testkit::cli::RunningCli {
     place.copy(ClipSpec::default().frames(25).make().path(), "in.mp4");
     let running = place.framerail().args(["run", "read in.mp4 realtime=yes ! write out.mp4 preset=ultrafast"]).args(arguments).start();
@@ -473,7 +473,7 @@ fn objects_are_read_and_written_like_files() {
     let counters = &stats["stages"][0]["counters"];
     assert!(counters["requests"].as_u64() > Some(0) && counters["requests_repeated"] == 0, "{counters}");
     assert!(counters["bytes_fetched"].as_u64() >= Some(fs::metadata(clip.path()).expect("a clip").len()), "{counters}");
-    // What exists is kept, and an input is never replaced.
+    // Existing objects are kept, and an input is never replaced.
     run(&[&text]).assert_code(4).assert_stderr_contains("exists; choose another name");
     run(&[&text, "--overwrite"]).assert_success();
     let same = format!("read 's3://bucket/{key}' ! write 's3://bucket/{key}'");
@@ -549,7 +549,7 @@ fn faults_of_object_storage_are_waited_out_or_reported_at_once() {
     storage.fail("PUT", [Fault::Busy, Fault::Cut, Fault::Busy]);
     run(large).assert_success();
     assert!(storage.get("out/raw.nut").is_some_and(|object| object.len() > 8 << 20) && storage.parts() == 0 && storage.faults_left() == 0);
-    // What cannot be uploaded is kept on this machine, and the storage has nothing of it.
+    // What cannot be uploaded is kept locally, and nothing of it remains in the storage.
     for text in [large.replace("raw.nut", "no.nut"), "read s3://bucket/in.mp4 ! write s3://bucket/out/no.mp4".to_owned()] {
         storage.fail("PUT", [Fault::Expired; 50]);
         let output = run(&text);

@@ -1,4 +1,4 @@
-//! `framerail run --serve`: where it is told, what is refused, and the page in a browser.
+//! `framerail run --serve`: the printed address, refused options, and the page in a browser.
 #![cfg(feature = "serve")]
 
 mod common;
@@ -8,7 +8,7 @@ use std::{net::TcpListener, path::Path, process::Command};
 use common::{Place, has_browser};
 use framerail_testkit::ClipSpec;
 
-/// Where a program says that it serves.
+/// The address that a program prints.
 const TOLD: &str = "monitoring page: http://";
 
 fn address(reported: &str) -> String {

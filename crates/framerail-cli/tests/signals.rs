@@ -15,17 +15,17 @@ use std::{
 use common::{Place, home};
 use framerail_testkit::{ClipSpec, Codec, Container, ffprobe_packets};
 
-/// Far beyond what any of these takes; a process that has not ended by then hangs.
+/// Far longer than any of these takes: a process still running by then hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SIGHUP: u32 = 1;
 const SIGINT: u32 = 2;
 
-/// A running program, which does not outlive its test.
+/// A running program; killed with its test.
 struct Running(Child);
 
 impl Running {
-    /// Starts the program by a line of the shell, in which `$F` is the program.
+    /// Starts a shell command in which `$F` is the program.
     fn start(place: &Place, line: &str) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", line]).env("F", env!("CARGO_BIN_EXE_framerail")).env("FRAMERAIL_HOME", home()).current_dir(place.path(""));
@@ -47,13 +47,13 @@ impl Running {
     fn listens(self, signal: u32) -> Self {
         until("the program listens", || {
             let (caught, ignored) = self.signals();
-            // SIGTERM is caught in any case: the handlers are there.
+            // SIGTERM is always caught: the handlers are installed.
             caught & (1 << 14) != 0 && (caught | ignored) & (1 << (signal - 1)) != 0
         });
         self
     }
 
-    /// Names of its threads: the stages'.
+    /// Names of its threads, which are those of the stages.
     fn threads(&self) -> Vec<String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).into_iter().flatten().flatten();
         tasks.filter_map(|task| Some(fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned())).collect()
@@ -96,7 +96,7 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success());
 }
 
-/// A server that takes connections and never answers; gives its address.
+/// A server that accepts connections and never answers; returns its address.
 fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound").to_string();
@@ -129,7 +129,7 @@ fn the_second_signal_ends_a_stage_that_hangs() {
     fifo(&place.path("out.jsonl"));
     let running = Running::start(&place, "exec $F run 'read in.mp4 ! infer centerface ! save out.jsonl'").listens(SIGINT);
     until("the stage hangs", || running.threads().iter().any(|name| name == "save"));
-    // Two of a kind might be taken for one.
+    // Two equal signals may be merged into one.
     running.kill(SIGINT);
     running.kill(SIGHUP);
     let (status, stderr) = running.end();
@@ -213,12 +213,12 @@ fn every_exit_code_is_as_documented() {
     }
 }
 
-/// What a crash-safe output holds after `kill -9`, which the next run on its name keeps under a free one.
+/// Content of a crash-safe output after `kill -9`; the next run with that name keeps it under a free name.
 #[test]
 fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
     let place = Place::new();
     let (width, height, fragment) = (320, 240, 25);
-    // A frame is larger than what pipes and readers hold, so that what was taken was nearly all read.
+    // A frame is larger than the buffers of pipes and readers, so nearly everything sent was read.
     let frame = [b"FRAME\n".to_vec(), (0..width * height * 3 / 2).map(|at| (at * 7 % 251) as u8).collect()].concat();
     let mut random: u64 = 7;
     let mut given = Vec::new();
@@ -239,9 +239,9 @@ fn a_program_that_is_killed_at_any_moment_loses_a_fragment_at_most() {
     for (number, count) in (1..).zip(given) {
         let name = if number == 1 { "out.unfinished.mp4".to_owned() } else { format!("out.unfinished-{number}.mp4") };
         let found = ffprobe_packets(&place.path(&name), "v:0").len();
-        // Besides the fragment, frames are in the reader, in the queue and in the encoder.
+        // Frames of the unfinished fragment, and in reader, queue and encoder.
         assert!(found <= count && found + fragment + 12 >= count, "{name}: {found} of {count}");
-        // A kill in the middle of a write leaves a last packet that is cut: it is the only one that may not decode.
+        // A kill during a write may cut the last packet: only this one may fail to decode.
         let played = Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(place.path(&name)).args(["-f", "framemd5", "-"]).output();
         let played = played.expect("ffmpeg runs");
         let frames = String::from_utf8_lossy(&played.stdout).lines().filter(|line| !line.starts_with('#')).count();
@@ -269,7 +269,7 @@ impl Disk {
         self.folder.path().join(name)
     }
 
-    /// What is on the disk when the power is cut now, in a folder.
+    /// The disk's content if the power failed now, in a folder.
     fn cut(&self) -> std::path::PathBuf {
         fs::copy(self.at("image"), self.at("copy")).expect("room");
         assert!(ran("mount", &["-o", "loop"], &[&self.at("copy"), &self.at("after")]));
@@ -289,7 +289,7 @@ fn ran(program: &str, options: &[&str], paths: &[&Path]) -> bool {
     Command::new(program).args(options).args(paths).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// Every file below a folder by its name from there, with what is in it.
+/// Every file below a folder, by relative name, with its content.
 fn contents(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

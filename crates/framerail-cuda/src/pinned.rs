@@ -219,7 +219,7 @@ impl Drop for PinnedBuffer {
         if kept.len() < home.keep {
             kept.push(pages);
         } else if let Some(other) = kept.iter().position(|known| known.bytes != pages.bytes) {
-            // After a change of size, buffers of the old size must not fill the cache for ever.
+            // After a change of size, buffers of the old size must not fill the cache forever.
             let stale = std::mem::replace(&mut kept[other], pages);
             drop(kept);
             drop(stale);

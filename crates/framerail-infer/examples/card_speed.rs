@@ -1,4 +1,4 @@
-//! How fast a model runs on a card, from pictures in device memory to boxes on the host, without decoding.
+//! Speed of a model on a GPU, from frames in device memory to boxes on the host, without decoding.
 //!
 //! `card_speed MODEL [batch=32] [precision=fp16] [slots=2] [seconds=5] [size=1920x1080] [confidence=0.4] [fuse_bias] [graphs]
 //! [channels_last] [no_tf32] [limit_mb=N]`
@@ -68,7 +68,7 @@ fn run(options: &DetectorOptions, size: InputSize, seconds: f64) -> Result<(), A
     Ok(())
 }
 
-/// A picture of slanted stripes in device memory.
+/// A frame of slanted stripes in device memory.
 fn picture(index: usize, size: InputSize, pool: &DevicePool, stream: &CudaStream) -> Result<Frame, Anything> {
     let mut host = FramePool::new(1).surface(PixelFormat::Nv12, size.width, size.height)?;
     let mut planes = host.planes_mut().ok_or("a fresh surface is writable")?;

@@ -1,7 +1,7 @@
 //! Binds model inputs and outputs to memory that this crate owns, on the host or a GPU. The only file of this crate with `unsafe`.
 //!
 //! ort's safe `bind_input` cannot be given borrowed memory: it clones such a tensor by running a session that is locked already,
-//! and waits for ever. So tensors are made and bound through ONNX Runtime's C interface here.
+//! and deadlocks. So tensors are made and bound through ONNX Runtime's C interface here.
 #![allow(unsafe_code, reason = "ONNX Runtime takes addresses")]
 
 use std::{ffi::CString, ptr::NonNull};
@@ -53,7 +53,7 @@ impl Memory {
         MemoryInfo::new(device, i32::try_from(number).unwrap_or(0), AllocatorType::Device, MemoryType::Default)
     }
 
-    /// The buffer on the GPU, if it is there.
+    /// The buffer, if it is on the GPU.
     pub(crate) fn device(&self) -> Option<&DeviceBuffer> {
         match self {
             Memory::Host(_) => None,

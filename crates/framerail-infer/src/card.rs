@@ -285,11 +285,11 @@ pub struct CardFile {
 }
 
 impl CardFile {
-    /// The card of this model's quantised form: `NAME-int8.toml` beside the card or beside the ONNX file `model`, else where cards are
-    /// looked for.
+    /// The card of this model's quantised form: `NAME-int8.toml` beside the card or beside the ONNX file `model`, else in the search path
+    /// of cards.
     ///
     /// # Errors
-    /// `Missing` where there is none; `Card` for one that cannot be read, or is not of a quantised model.
+    /// `Missing` if there is none; `Card` if it cannot be read or does not describe a quantised model.
     pub(crate) fn quantised(&self, name: &str, model: &Path, search: &SearchPath) -> Result<CardFile, InferError> {
         let stem = self.path.as_deref().and_then(Path::file_stem).map_or_else(|| name.into(), |stem| stem.to_string_lossy().into_owned());
         let wanted = format!("{stem}{QUANTISED_SUFFIX}");
@@ -311,7 +311,7 @@ impl CardFile {
     /// Finds a card by its path, by the path of the ONNX file beside it, or by the model's name.
     ///
     /// # Errors
-    /// `Missing` with every place looked at; `Card` for one that cannot be read.
+    /// `Missing` with every place that was searched; `Card` if it cannot be read.
     pub fn find(name_or_path: &str, search: &SearchPath) -> Result<CardFile, InferError> {
         let given = Path::new(name_or_path);
         if given.extension().is_some_and(|extension| extension == "onnx") {

@@ -12,9 +12,8 @@ use crate::{
 
 /// A loaded detection model. One thread uses one; [`Detector::fork`] creates more.
 ///
-/// Either frames go in and detections come out ([`Detector::detect`]), or batches are submitted and collected, so that on a card
-/// one batch is made ready and another is read while a third runs. For parts of frames, and for models of other families, there
-/// is the [`Predictor`].
+/// Use [`Detector::detect`], or submit and collect batches, so that on a GPU one batch is prepared and another is read while a third runs.
+/// For parts of frames and for other families of models use [`Predictor`].
 pub struct Detector(Predictor);
 
 impl Detector {
@@ -99,7 +98,7 @@ impl Detector {
     /// Submits frames; [`Detector::collect`] returns their detections: see [`Predictor::submit`].
     ///
     /// # Errors
-    /// As [`Detector::detect`]. After `Frame` nothing of these frames was put to work.
+    /// As [`Detector::detect`]. After `Frame`, none of these frames was submitted.
     pub fn submit(&mut self, frames: &[&Frame]) -> Result<(), InferError> {
         self.0.submit(&views(frames))
     }

@@ -1,6 +1,6 @@
 //! Models on a GPU: frames in device memory become inputs there, runs are queued on one stream, batches overlap.
 //!
-//! Nothing waits on the host but the collecting of results.
+//! The host waits only when it collects results.
 
 #[cfg(feature = "cuda")]
 mod boxes;
@@ -26,7 +26,7 @@ pub use options::{CudaOptions, Provider};
 #[cfg(feature = "cuda")]
 pub(crate) use predictor::DevicePredictor;
 
-/// Loads the libraries that models on a GPU need, if they are there: a later load finds them loaded, and reports missing ones.
+/// Loads the libraries that models on a GPU need, if they exist; a later load reports missing ones.
 pub fn load_ahead(runtime_library: Option<&Path>, search: &SearchPath) {
     let began = std::time::Instant::now();
     let Ok(runtime) = Runtime::load_for(framerail_core::Device::Cuda(0), runtime_library, search) else { return };

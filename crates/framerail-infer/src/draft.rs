@@ -245,7 +245,7 @@ fn per_stride(file: &OnnxFile, image: &Image) -> Option<Guess> {
             ..Guess::default()
         });
     }
-    // Scores, boxes and landmarks of each stride, in this order or grouped; told apart by their values.
+    // Scores, boxes and landmarks of each stride, in this order or grouped; distinguished by their values.
     let of = |values: i64| outputs.iter().filter(|output| sizes(output).last() == Some(&Some(values))).collect::<Vec<_>>();
     let (scores, boxes, points) = (of(1), of(4), of(10));
     let has_points = points.len() == 3 && outputs.len() == 9;

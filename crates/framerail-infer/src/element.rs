@@ -77,7 +77,7 @@ pub(crate) enum Elements {
     I64(Vec<i64>),
 }
 
-/// The nearest value of 0 to 255, ties to even, as the kernels round on a card; 0 for NaN.
+/// The nearest value of 0 to 255, ties to even, as GPU kernels round; 0 for NaN.
 fn byte(value: f32) -> u8 {
     value.round_ties_even().clamp(0.0, 255.0) as u8
 }

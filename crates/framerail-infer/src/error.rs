@@ -12,7 +12,7 @@ pub enum InferError {
     /// No card of this name, or no ONNX file for it. Install it, or use another name.
     #[error("{what} not found; searched {}; {hint}", list(looked))]
     Missing {
-        /// What was looked for, such as `model file centerface.onnx`.
+        /// What was searched for, such as `model file centerface.onnx`.
         what: String,
         /// Every place that was searched.
         looked: Vec<PathBuf>,

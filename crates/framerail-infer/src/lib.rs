@@ -1,7 +1,7 @@
 //! Models and their cards: preprocessing, ONNX Runtime sessions and output decoders behind one [`Predictor`], or [`Detector`] for
 //! detection models.
 //!
-//! A model is its card ([`card::ModelCard`]): a TOML that says how frames become its input and how its outputs become
+//! A model is its card ([`card::ModelCard`]): a TOML file that describes how frames become its input and how its outputs become
 //! detections, classes, landmarks, masks or embeddings. The ONNX file is prepared in memory on loading ([`onnx`]), which doubles the speed of older exports.
 #![deny(unsafe_code)]
 

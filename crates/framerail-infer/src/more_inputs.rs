@@ -311,7 +311,7 @@ mod tests {
         toml::from_str(text).expect("card of the test")
     }
 
-    /// Two pictures of 640x480 and 100x50.
+    /// Two images of 640x480 and 100x50.
     fn geometry() -> [ViewGeometry; 2] {
         let mapping = |scale_x, scale_y| ModelMapping { scale_x, scale_y, offset_x: 0.0, offset_y: 0.0 };
         [ViewGeometry::new(640.0, 480.0, &mapping(0.1, 0.0667), INPUT), ViewGeometry::new(99.6, 50.2, &mapping(0.64, 0.625), INPUT)]

@@ -1,4 +1,4 @@
-//! OpenVINO's provider for ONNX Runtime: a plugin library that its Python package `onnxruntime-ep-openvino` brings, with OpenVINO in it.
+//! OpenVINO's provider for ONNX Runtime: a plugin library with OpenVINO inside, from the Python package `onnxruntime-ep-openvino`.
 
 use std::{
     fmt,
@@ -12,19 +12,19 @@ use crate::{InferError, Precision, Runtime, SearchPath, error::one_line};
 /// The plugin's file.
 const LIBRARY: &str = "libonnxruntime_providers_openvino_plugin.so";
 
-/// The name that its devices carry, and the prefix of its options.
+/// Name of its devices and prefix of its options.
 const PROVIDER: &str = "OpenVINOExecutionProvider";
 
-/// Compiled models that are kept; the oldest go first.
+/// Maximum number of cached compiled models; the oldest are removed first.
 const MAX_CACHED: usize = 16;
 
-/// What runs models of [`framerail_core::Device::Cpu`].
+/// Execution provider of models on [`framerail_core::Device::Cpu`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HostProvider {
     /// ONNX Runtime's own kernels.
     #[default]
     OnnxRuntime,
-    /// OpenVINO, on the device that it is given.
+    /// OpenVINO on this device.
     OpenVino(OpenVinoDevice),
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn session_options(device: OpenVinoDevice, precision: Precision, thre
     let mut config = vec![("INFERENCE_PRECISION_HINT", hint.to_owned())];
     match device {
         OpenVinoDevice::Cpu => config.extend([("INFERENCE_NUM_THREADS", threads.to_string()), ("NUM_STREAMS", "1".into())]),
-        // It has one arithmetic.
+        // It has a single precision.
         OpenVinoDevice::Npu => config.clear(),
         OpenVinoDevice::Gpu => {}
     }
@@ -85,7 +85,7 @@ pub(crate) fn session_options(device: OpenVinoDevice, precision: Precision, thre
     vec![(format!("{PROVIDER}.load_config"), format!("{{{}:{{{}}}}}", quoted(&device.to_string()), entries.join(",")))]
 }
 
-/// Makes the folder of compiled models, and keeps it small. `None` where there can be none.
+/// Creates the folder of compiled models and removes old ones. `None` if it cannot be created.
 pub(crate) fn tidy_cache(folder: &Path) -> Option<&Path> {
     if let Err(error) = std::fs::create_dir_all(folder) {
         log::debug!("compiled models are not cached: {} cannot be created: {error}", folder.display());
@@ -106,7 +106,7 @@ pub(crate) fn tidy_cache(folder: &Path) -> Option<&Path> {
     Some(folder)
 }
 
-/// Whether this CPU multiplies bfloat16 in hardware; without, OpenVINO would run in float32 and not say so.
+/// Whether this CPU multiplies bfloat16 in hardware; otherwise OpenVINO would silently run in float32.
 pub(crate) fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16");
@@ -117,10 +117,10 @@ pub(crate) fn has_bf16() -> bool {
 }
 
 impl Runtime {
-    /// Loads OpenVINO's plugin, once for the process; its file, and the devices on which it runs models here.
+    /// Loads OpenVINO's plugin once per process; returns its file and available devices.
     ///
     /// # Errors
-    /// `Missing` where it is not installed; `Runtime` where it does not load into this ONNX Runtime.
+    /// `Missing` if it is not installed; `Runtime` if it does not load into this ONNX Runtime.
     pub fn load_openvino(&self, search: &SearchPath) -> Result<(PathBuf, Vec<OpenVinoDevice>), InferError> {
         let mut loaded = self.openvino.lock();
         if let Some(path) = loaded.as_ref() {

@@ -11,7 +11,7 @@ use crate::InferError;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// As the model card says: float32 unless the card is of a quantised model. On CUDA, convolutions and products of float32 models then
+    /// The model card's: float32 unless the model is quantised. On CUDA, convolutions and products of float32 models then
     /// use TF32, which rounds their inputs to ten bits of mantissa, unless that is switched off.
     #[default]
     Auto,

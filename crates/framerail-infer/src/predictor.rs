@@ -91,8 +91,8 @@ pub struct Description {
 
 /// A loaded model of any family. One thread uses one; [`Predictor::fork`] creates more.
 ///
-/// Either views go in and predictions come out ([`Predictor::predict`]), or batches are submitted and collected, so that on a card
-/// one batch is made ready and another is read while a third runs.
+/// Use [`Predictor::predict`], or submit and collect batches, so that on a GPU one batch is prepared and another is read while a third
+/// runs.
 pub struct Predictor {
     shared: Arc<Shared>,
     thresholds: Thresholds,
@@ -129,7 +129,7 @@ impl Predictor {
     ///
     /// # Errors
     /// One clear line each for: card or model missing, card with a wrong key, file that is not an ONNX model, model that does not fit
-    /// its card, ONNX Runtime missing or too old, option out of range; `Device` when there is no such card or no driver.
+    /// its card, ONNX Runtime missing or too old, option out of range; `Device` without that GPU or a driver.
     pub fn load(options: &DetectorOptions) -> Result<Self, InferError> {
         let model = Model::load(&options.model, options.precision, options.prepare, &options.search)?;
         let thresholds = options::thresholds(options, model.card.thresholds)?;
@@ -312,7 +312,7 @@ impl Predictor {
     /// frame.
     ///
     /// # Errors
-    /// `Run` when ONNX Runtime refuses the model; `Device` when the card's part of it cannot be used; `Option` as
+    /// `Run` when ONNX Runtime refuses the model; `Device` when the GPU cannot run it; `Option` as
     /// [`Predictor::input_size_for`].
     pub fn warm_up(&mut self, width: u32, height: u32) -> Result<(), InferError> {
         let size = self.input_size_for(width, height)?;
@@ -339,11 +339,11 @@ impl Predictor {
 
     /// Submits views; [`Predictor::collect`] returns their results, batch by batch in the order of submission.
     ///
-    /// On a card this queues work and returns, unless as many are in flight as may be ([`Predictor::would_wait`]); on the CPU it
-    /// runs the model. Frames may be dropped when it returns.
+    /// On a GPU this queues work and returns, unless the maximum is in flight ([`Predictor::would_wait`]); on the CPU it runs the model.
+    /// Frames may be dropped when it returns.
     ///
     /// # Errors
-    /// As [`Predictor::predict`]. After `Frame` nothing of these views was put to work.
+    /// As [`Predictor::predict`]. After `Frame`, none of these views was submitted.
     pub fn submit(&mut self, views: &[View<'_>]) -> Result<(), InferError> {
         for (size, views) in self.runs(views)? {
             let thresholds = self.thresholds;

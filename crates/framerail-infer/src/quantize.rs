@@ -1,4 +1,4 @@
-//! What quantisation needs of a model: its file with open sizes, its inputs for frames, and the card of what comes out.
+//! Parts of quantisation: a model's file with open sizes, its inputs for frames, and the card of the result.
 //!
 //! Source: the NumPy documentation of the `.npy` format, version 1.0.
 
@@ -22,7 +22,7 @@ pub struct InputArray {
 }
 
 impl Predictor {
-    /// The ONNX file as it is prepared for sessions, with the sizes open that the model card leaves open.
+    /// The ONNX file prepared for sessions, with the sizes that the model card leaves open kept open.
     ///
     /// # Errors
     /// `ModelFile` when a nested message is damaged.
@@ -30,7 +30,7 @@ impl Predictor {
         self.model().open_bytes()
     }
 
-    /// What every input of the model holds for a view.
+    /// Values of every input of the model for a view.
     ///
     /// # Errors
     /// `Frame` for one that cannot be preprocessed; `Option` as [`Predictor::input_size_for`]; `Run` for an input of an impossible size.
@@ -52,7 +52,7 @@ impl Predictor {
         Ok(std::iter::once(InputArray { name: shape.name, npy: npy(&image, &dims) }).chain(more).collect())
     }
 
-    /// The model card of this model's quantised form, `bytes` in `file` beside it: the same in everything else. `note` says how it was made.
+    /// The model card of this model's quantised form, which is `bytes` in `file`; all else is unchanged. `note` describes how it was made.
     ///
     /// # Errors
     /// `Card` for one that cannot be written again; `ModelFile` when the weights' files cannot be read.
@@ -86,7 +86,7 @@ fn npy(elements: &Elements, dims: &[i64]) -> Vec<u8> {
     };
     let shape: String = dims.iter().map(|dim| format!("{dim},")).collect();
     let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({shape}), }}");
-    // Behind the magic stand two bytes of length, and the header ends with a line break.
+    // The magic is followed by two bytes of length; the header ends with a line feed.
     let end = (MAGIC.len() + 2 + header.len() + 1).next_multiple_of(ALIGNMENT);
     let padded = end - MAGIC.len() - 2;
     let mut file = MAGIC.to_vec();

@@ -44,11 +44,11 @@ static LOADING: Mutex<()> = Mutex::new(());
 impl Runtime {
     /// Loads the library, or returns the loaded one.
     ///
-    /// Looked for as `explicit`, `ORT_DYLIB_PATH`, in `FRAMERAIL_HOME/venv` and `.framerail/venv` upwards from the working
+    /// Searched as `explicit`, `ORT_DYLIB_PATH`, in `FRAMERAIL_HOME/venv` and `.framerail/venv` upwards from the working
     /// directory, in the active Python environment, in the system's library folders.
     ///
     /// # Errors
-    /// `Missing` with the places looked at; `Runtime` for a file that is not a library, is too old, or another one than is loaded.
+    /// `Missing` with the places that were searched; `Runtime` for a file that is not a library, is too old, or another one than is loaded.
     pub fn load(explicit: Option<&Path>, search: &SearchPath) -> Result<&'static Runtime, InferError> {
         Self::load_for(Device::Cpu, explicit, search)
     }
@@ -180,7 +180,7 @@ fn version(path: &Path) -> String {
     }
 }
 
-/// What the library was built for and finds beside itself: providers for cards are their own libraries.
+/// Providers compiled into the library or found beside it: those for GPUs are separate libraries.
 fn providers(library: &Path) -> Vec<String> {
     let real = library.canonicalize().unwrap_or_else(|_| library.to_owned());
     let is_there = |name: &str| name == "cpu" || real.with_file_name(format!("libonnxruntime_providers_{name}.so")).exists();

@@ -22,7 +22,7 @@ use crate::{
     runtime::Runtime,
 };
 
-/// ONNX Runtime's setting that lets products of float32 run in bfloat16; it has such kernels for ARM only.
+/// ONNX Runtime's setting for float32 products in bfloat16; it has such kernels for ARM only.
 const ARM_BF16: &str = "mlas.enable_gemm_fastmath_arm64_bfloat16";
 
 /// How ONNX Runtime runs a model. The defaults were the smallest and fastest of those measured for CenterFace on two cores.
@@ -37,7 +37,7 @@ pub struct SessionOptions {
     pub arena: bool,
     /// Whether memory is planned as one block. It adds to the arena's memory, and saves no time.
     pub memory_pattern: bool,
-    /// What runs the model.
+    /// The execution provider.
     pub provider: HostProvider,
     /// The arithmetic, as far as the provider and not the file decides it.
     pub precision: Precision,

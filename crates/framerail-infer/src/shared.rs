@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// The same as pictures are written.
+    /// The same for writing images.
     pub(crate) fn input_dtype(&self) -> DType {
         // Models with other image types are refused on loading.
         self.input_element().picture_dtype().unwrap_or(DType::F32)

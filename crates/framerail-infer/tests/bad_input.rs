@@ -89,7 +89,7 @@ fn a_quantised_model_belongs_to_its_float_model() {
     }
 }
 
-/// What quantisation is given: the values that a session would be given, in an array with the image's shape.
+/// Inputs for quantisation: the values that a session would get, in an array with the image's shape.
 #[test]
 fn inputs_are_arrays_of_the_models_shape() {
     let (_folder, options) = common::placed(&common::mean_color_model(8), &common::mean_color_card(8));
@@ -144,7 +144,7 @@ fn a_size_other_than_the_files_own_is_refused() {
     load(&constant_model(&[1, 3, -1, -1], &[BOXES])).expect("open sides take any size");
 }
 
-/// Corners in another order than the card says cover nothing: they are left out and counted.
+/// Boxes with corners in another order than in the card have no area: they are dropped and counted.
 #[test]
 fn boxes_without_area_are_left_out_and_counted() {
     let turned: (&str, &[i64], &[f32]) =
@@ -243,7 +243,7 @@ fn weights_in_a_file_beside_the_model_are_read() {
     assert_contains(&message(load_with(&folder, &card)), &["sha256", "the model card states"]);
 }
 
-/// Hostile input: no file is opened outside of the model's folder, and none is believed to be longer than it is.
+/// Hostile input: no file outside the model's folder is opened, and lengths beyond a file's end are refused.
 #[test]
 fn weights_in_other_files_stay_in_the_folder() {
     let folder = TempDir::new().expect("temporary folder");
@@ -376,12 +376,12 @@ fn a_size_that_the_model_does_not_take_is_refused() {
 fn absurd_sizes_are_refused() {
     let picture = [value_info("image", FLOAT, &[1, 3, 32, 32])];
     let huge = 1_i64 << 40;
-    // Known before the run, as declared and as ONNX Runtime works it out.
+    // Known before the run: as declared, and as inferred by ONNX Runtime.
     let zeros = |shape: Message| {
         graph(&[node("ConstantOfShape", &["shape"], "boxes", &[])], &[shape], &picture, &[value_info("boxes", FLOAT, &[1, huge, 6])])
     };
     let declared = zeros(integer_tensor("shape", &[1, huge, 6]));
-    // Known to the model alone: the brightest of a picture, which is 0, and many.
+    // Known to the model only: from the brightest value of an image, 0 and many.
     let nodes = [
         node("ReduceMax", &["image"], "most", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]),
         cast("most", "most64", INT64),

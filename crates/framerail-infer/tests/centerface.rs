@@ -1,4 +1,4 @@
-//! The installed face detector on real frames: prepared and plain model agree, sizes and forks and batches too.
+//! The installed face detector on real frames: prepared and plain model, sizes, forks and batches agree.
 
 mod common;
 
@@ -49,7 +49,7 @@ fn faces_of_a_real_clip_are_found() {
     assert_eq!((stats.frames, stats.detections, stats.sessions, stats.non_finite), (4, 4, 1, 0));
 }
 
-/// Pictures as recorders write them: half the columns, each pixel twice as wide. Narrow faces would be missed.
+/// Frames as recorders write them: half the columns, each pixel twice as wide. Narrow faces would be missed.
 #[test]
 fn faces_of_narrow_pixels_are_found_and_mapped_back() {
     let mut detector = detector(|_| {});
@@ -82,7 +82,7 @@ fn squeezed(frame: &Frame) -> Frame {
     rgb_frame(width, height, &rgb)
 }
 
-/// The card asks for 8-bit arithmetic: faces are those that a program finds which reads RGB from FFmpeg.
+/// The card requests 8-bit arithmetic: faces equal those of a program that reads RGB from FFmpeg.
 #[test]
 fn decoded_frames_and_ffmpegs_rgb_give_the_same_faces() {
     let mut detector = detector(|_| {});
@@ -93,7 +93,7 @@ fn decoded_frames_and_ffmpegs_rgb_give_the_same_faces() {
     }
 }
 
-/// Runs the model with bytes of our choice on one prepared input and gives all output floats.
+/// Runs a model given as bytes on one prepared input; returns all output floats.
 fn raw_outputs(bytes: &[u8], shape: &InputShape, fill: impl Fn(&mut [f32])) -> Vec<(String, Vec<f32>)> {
     let runtime = Runtime::load(None, &search()).expect("installed library");
     let mut session = ModelSession::new(runtime, bytes, "centerface", shape.clone(), 1, &SessionOptions::default()).expect("loads");

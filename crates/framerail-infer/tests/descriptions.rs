@@ -1,4 +1,4 @@
-//! Models that describe what they are shown, through ONNX Runtime: classes, landmarks, masks, embeddings; and masks of boxes.
+//! Models other than detectors, through ONNX Runtime: classes, landmarks, masks, embeddings; and masks of boxes.
 
 mod common;
 
@@ -11,7 +11,7 @@ use framerail_infer::{Description, Detector, DetectorOptions, InferError, Predic
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
 const INPUT: &str = "[input]\nwidth = 32\nheight = 32\n";
 
-/// What a model that always gives `outputs` says of a grey frame of 64x32, whole and of its right half.
+/// Results of a model that always returns `outputs`, for a grey 64x32 frame and its right half.
 fn describe(outputs: &[(&str, &[i64], &[f32])], card: &str) -> [Option<Description>; 2] {
     let (_folder, options) = placed(&constant_model(&[1, 3, 32, 32], outputs), card);
     let mut predictor = Predictor::load(&options).expect("sound model and card");

@@ -1,4 +1,4 @@
-//! Models whose pictures, or outputs, have other elements than float32.
+//! Models whose images or outputs have element types other than float32.
 
 mod common;
 
@@ -11,7 +11,7 @@ use framerail_infer::{Detector, DetectorOptions, Precision, Prediction, Predicto
 
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
 
-/// A picture whose colours change across and down.
+/// A frame with colour gradients in both directions.
 fn picture(width: u32, height: u32) -> Frame {
     let rgb: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 7) as u8, (y * 5) as u8, (x + y * 3) as u8])).collect();
     rgb_frame(width, height, &rgb)
@@ -66,7 +66,7 @@ fn bytes_are_not_scaled_down() {
     );
     let reported = refused(&byte_model(8), &byte_card(8).replace("layout", "mean = [0.0, 127.5, 0.0]\nlayout"));
     assert!(reported.contains("into -127.5 to 127.5"), "{reported}");
-    // Whatever comes out at one step a value is kept: normalised by 1/255 and back, or turned round.
+    // Every normalisation with one step per value is accepted: by 1/255 and back, or inverted.
     for kept in [
         "scale = 0.00392156862745098\nstd = [0.00392156862745098, 0.00392156862745098, 0.00392156862745098]\n",
         "scale = -1.0\nmean = [-255.0, -255.0, -255.0]\n",

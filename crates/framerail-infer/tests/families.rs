@@ -1,4 +1,4 @@
-//! Generic output families through ONNX Runtime, with models made on the spot that give the same outputs each time.
+//! Output families through ONNX Runtime, with generated models that return constant outputs.
 
 mod common;
 
@@ -77,7 +77,7 @@ fn finished_boxes_are_not_suppressed_again() {
 
 #[test]
 fn a_model_for_one_image_has_no_batch() {
-    // torchvision's detectors: no batch in or out. Here with the means of the picture's channels as scores.
+    // torchvision's detectors: no batch axis. Here with the means of the image's channels as scores.
     let card = format!(
         "{HEAD}labels = [\"red\", \"green\", \"blue\"]\n[input]\nwidth = 8\nheight = 4\nscale = 0.00392156862745098\n\
          [output.boxes]\nboxes = \"boxes\"\nscores = \"scores\"\nlabels = \"labels\"\ncount = \"count\"\nsuppressed = true\n"

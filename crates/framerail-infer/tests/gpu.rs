@@ -1,7 +1,7 @@
-//! Models on a card find what they find on the CPU, and nothing but boxes crosses to the host.
+//! Models on a GPU find the same as on the CPU, and only boxes are copied to the host.
 //!
-//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set. On a host without FFmpeg
-//! they take the frames of `FRAMERAIL_HOME/test/carphone_176x144_yuv420p.raw`, which they write where FFmpeg is.
+//! Without a GPU these tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set. On a host without FFmpeg they
+//! use the frames in `FRAMERAIL_HOME/test/carphone_176x144_yuv420p.raw`, which they write where FFmpeg is installed.
 #![cfg(feature = "cuda")]
 
 mod common;
@@ -29,7 +29,7 @@ fn frames() -> Vec<Frame> {
         };
         let bytes: Vec<u8> = frames.iter().flat_map(planes).collect();
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
-        // Tests run side by side, as threads or as processes: whoever is last replaces it by the same.
+        // Tests run in parallel, as threads or processes: each writes the same content.
         let partial = file.with_extension(format!("{}-{:?}", std::process::id(), std::thread::current().id()));
         std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &file)).expect("writable");
     }
@@ -52,13 +52,13 @@ fn load(model: &str, device: Device, change: impl FnOnce(&mut DetectorOptions)) 
 fn on_card(model: &str, change: impl FnOnce(&mut DetectorOptions)) -> Detector {
     load(model, Device::Cuda(0), |options| {
         options.batch = 8;
-        // As exact as the CPU; TF32 is compared apart.
+        // As exact as the CPU; TF32 is compared separately.
         options.cuda.tf32 = false;
         change(options);
     })
 }
 
-/// Batch by batch with as many in flight as fit, as the pipeline does it.
+/// In batches, with the maximum number in flight, as in a pipeline.
 fn detect_all(detector: &mut Detector, frames: &[Frame]) -> Vec<Vec<Detection>> {
     let mut found = Vec::new();
     for batch in frames.chunks(detector.batch()) {

@@ -1,6 +1,6 @@
-//! Pictures of other elements, and inputs beside the picture, on a card: the same as on the CPU.
+//! Images of other element types, and further inputs, on a GPU: the same as on the CPU.
 //!
-//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+//! Without a GPU these tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 #![cfg(feature = "cuda")]
 
 mod common;
@@ -20,7 +20,7 @@ fn on_card(options: &DetectorOptions, batch: usize) -> Predictor {
     Predictor::load(&options).expect("loads on the card")
 }
 
-/// A picture whose colours change across and down.
+/// A frame with colour gradients in both directions.
 fn picture(width: u32, height: u32) -> Frame {
     let rgb: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 3) as u8, (y * 2) as u8, (x + y) as u8])).collect();
     rgb_frame(width, height, &rgb)
@@ -104,7 +104,7 @@ fn models_on_the_gpu_get_the_size_of_each_frame() {
                 assert!((found - expected).abs() < 0.2, "{precision}: {found} for {expected}");
             }
         }
-        // Only for pictures of another size than before are runs waited for, and the inputs copied.
+        // Only for images of another size are runs waited for and the inputs copied.
         let mut traffic = |frame: &Frame| {
             let _ = Traffic::take();
             predictor.predict(&[View::whole(frame)]).expect("runs");

@@ -1,6 +1,6 @@
-//! Parts of frames, models that describe, and shared models on a card: the same as on the CPU.
+//! Parts of frames, models other than detectors, and shared models on a GPU: the same as on the CPU.
 //!
-//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+//! Without a GPU these tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 #![cfg(feature = "cuda")]
 
 mod common;
@@ -12,7 +12,7 @@ use framerail_core::{BBox, Device, Frame, PixelFormat, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool, Traffic};
 use framerail_infer::{DetectorOptions, Precision, Prediction, Predictor, SearchPath, SizeRequest, View};
 
-/// A picture whose colours change across and down.
+/// A frame with colour gradients in both directions.
 fn picture(width: u32, height: u32, turn: u32) -> Frame {
     let luma = (0..height).flat_map(|y| (0..width).map(move |x| (40 + (x * 3 + y + turn * 50) % 160) as u8));
     let chroma =
@@ -35,7 +35,7 @@ fn assert_close(found: &[[f32; 3]], expected: &[[f32; 3]], tolerance: f32) {
     }
 }
 
-/// Finds the library that this machine names: the one of a GPU host is not where set-up puts one.
+/// Finds the library named by the environment: on a GPU host it is not where set-up installs one.
 fn here(options: DetectorOptions) -> DetectorOptions {
     DetectorOptions { search: SearchPath { home: Some(home()), ..SearchPath::from_env() }, ..options }
 }
@@ -60,7 +60,7 @@ fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
     let (on_device, other_on_device) = (uploaded(&on_host), uploaded(&other));
     fn views<'a>(a: &'a Frame, b: &'a Frame) -> Vec<View<'a>> {
         let parts = AREAS.iter().flat_map(|[x1, y1, x2, y2]| [a, b].map(|frame| View::part(frame, BBox::from_xyxy(*x1, *y1, *x2, *y2))));
-        // What lies outside of the smaller frame is left out.
+        // The part outside the smaller frame is left out.
         let inside = |view: &View<'_>| view.area().is_some_and(|area| area.area() > 0.0);
         parts.filter(inside).chain([View::whole(a)]).collect()
     }
@@ -73,7 +73,7 @@ fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
     assert_eq!((stats.frames, stats.descriptions, stats.uploaded), (expected.len() as u64, expected.len() as u64, 0));
     assert_eq!((stats.sessions, stats.sessions_decoded_on_host), (1, 1));
     assert!(Traffic::take().downloads > 0, "outputs cross and are counted");
-    // From the host: a frame goes up once for neighbouring parts.
+    // A host frame is uploaded once for neighbouring parts.
     let parts: Vec<View<'_>> =
         AREAS.iter().take(2).map(|[x1, y1, x2, y2]| View::part(&on_host, BBox::from_xyxy(*x1, *y1, *x2, *y2))).collect();
     assert_eq!(predictor.predict(&parts).expect("runs").len(), 2);

@@ -43,8 +43,8 @@ fn node(op: &str, inputs: &[&str], output: &str, attributes: &[Message]) -> Mess
     attributes.iter().fold(node, |node, attribute| node.bytes(5, attribute))
 }
 
-/// A convolution, an L2 norm whose squares leave float16's range, a resize by a scale that float16 rounds, and boxes in a
-/// row each: what SSD-like heads are made of.
+/// Parts of SSD-like heads: a convolution, an L2 norm whose squares exceed float16's range, a resize by a scale that float16 rounds, and a
+/// row per box.
 fn ssd_like() -> Vec<u8> {
     let scales = float_tensor("", &[4], &[1.0, 1.0, 1.706_666_7, 1.706_666_7]);
     let text = |name: &str, value: &str| Message::default().bytes(1, name).bytes(4, value).number(20, 3);
@@ -99,7 +99,7 @@ fn damaged_models_are_refused_and_never_a_panic() {
         let cut = file.bytes().len() * part / 20;
         assert!(to_half(&file.bytes()[..cut], 9, ends).is_err(), "cut at {cut}");
     }
-    // Flipped bytes may leave a model or not; either answer is fine.
+    // Flipped bytes may or may not leave a valid model.
     let mut bytes = file.bytes().to_vec();
     for place in (0..bytes.len().min(60_000)).step_by(1997) {
         bytes[place] ^= 0x55;

@@ -1,4 +1,4 @@
-//! Models that take more than a picture: sizes, factors and constants, told for each picture of a batch and each part of a frame.
+//! Models with inputs other than the image: sizes, factors and constants for each image of a batch and each part of a frame.
 
 mod common;
 
@@ -37,7 +37,7 @@ fn boxes_in_frame_pixels_stay_there_in_batches_and_parts() {
         View::whole(&wide),
         View::whole(&tall),
         View::part(&wide, BBox::from_xyxy(100.0, 20.0, 180.0, 60.0)),
-        // Half pixels: the model is told 41x31.
+        // Half pixels: the model gets 41x31.
         View::part(&tall, BBox::from_xyxy(10.0, 10.0, 50.6, 40.8)),
         View::whole(&tall),
     ];
@@ -82,8 +82,8 @@ fn half_precision_keeps_further_inputs() {
     assert_box(&found[0], [50.0, 50.0, 100.0, 75.0]);
 }
 
-/// PaddleDetection's signature: `im_shape`, `image` and `scale_factor` in; rows of class, score and box for all pictures and the number
-/// of each picture's out. The box is at fixed model pixels, given back in the frame's.
+/// PaddleDetection's signature: `im_shape`, `image` and `scale_factor` in; rows of class, score and box for all images, and their number
+/// per image, out. The box has fixed model pixels and is returned in frame pixels.
 fn paddle() -> Vec<u8> {
     let nodes = [
         // y, x -> x, y, x, y
@@ -138,11 +138,11 @@ fn paddle_detection_gets_scale_factors() {
     }
     // 128x64 in the middle of 64x64: half the size, and 16 rows above that the model knows nothing of.
     assert_box(&boxes("letterbox", "scaled")[0][0], [32.0, -16.0, 64.0, 16.0]);
-    // A model that had taken these rows off itself would mean what it says.
+    // A model that subtracted these rows itself would return correct boxes.
     assert_box(&boxes("letterbox", "frame")[0][0], [32.0, 16.0, 64.0, 48.0]);
 }
 
-/// DETR's signature: `pixel_values` and a `pixel_mask` in, `logits` and `pred_boxes` out. The logits are of use only where the mask is 1.
+/// DETR's signature: `pixel_values` and a `pixel_mask` in, `logits` and `pred_boxes` out. The logits are valid only where the mask is 1.
 fn detr() -> Vec<u8> {
     let nodes = [
         cast("pixel_mask", "mask", FLOAT),
@@ -183,7 +183,7 @@ fn rt_detr_before_its_own_decoding_scores_each_class() {
     assert_box(&found[0], [32.0, 24.0, 96.0, 40.0]);
 }
 
-/// A model whose score is a number that it is given, which is a weight as well: a threshold with a default.
+/// A model whose score is an input with a default (also a weight), such as a threshold.
 fn given_score(is_weight: bool) -> Vec<u8> {
     let nodes = [node("Concat", &["place", "score", "class"], "boxes", &[int("axis", 2)])];
     let mut weights = vec![float_tensor("place", &[1, 1, 4], &[1.0, 2.0, 3.0, 4.0]), float_tensor("class", &[1, 1, 1], &[0.0])];
@@ -245,7 +245,7 @@ fn what_is_wrong_is_reported_in_one_line() {
         ("[input.more.score]\nvalue = 0.5\nshape = [1, \"batch\"]\n", "'batch' is the first axis only"),
         ("[input.more.score]\nvalues = 0.5\n", "unknown key 'values'; did you mean 'value'?"),
     ] {
-        // A default that is not there must be asked for.
+        // Without a default, the value is required.
         let is_weight = more.contains("scores");
         let reported = refused(&given_score(is_weight), &score_card(more), 1);
         assert!(reported.contains(expected), "{reported}");

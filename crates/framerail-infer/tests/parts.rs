@@ -1,4 +1,4 @@
-//! Parts of frames: what is cut out, how they share batches, and models that several places share.
+//! Parts of frames: crops, shared batches, and models shared by several places.
 
 mod common;
 
@@ -77,7 +77,7 @@ fn faces_in_a_part_are_where_they_are_in_the_frame() {
         other => panic!("{other:?}"),
     };
     let whole = find(&mut predictor, View::whole(&frame));
-    // A window of the input's own grain, so that the model sees the same pixels.
+    // A window of the input's own size, so that the model sees the same pixels.
     let part = find(&mut predictor, View::part(&frame, BBox::from_xyxy(32.0, 0.0, 160.0, 128.0)));
     assert_eq!((whole.len(), part.len()), (1, 1));
     assert!(whole[0].bbox.iou(&part[0].bbox) > 0.85, "{:?} {:?}", whole[0].bbox, part[0].bbox);

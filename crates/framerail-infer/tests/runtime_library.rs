@@ -1,5 +1,5 @@
-//! ONNX Runtime missing, not a library, another library, too old: one clear line each. Alone in its process, since a library that
-//! loads stays.
+//! ONNX Runtime missing, not a library, another library, too old: one clear line each. In a separate process, because a loaded library
+//! stays loaded.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Batches that are submitted and collected give what single frames give, in order; devices that are not there say so.
+//! Submitted and collected batches give the results of single frames, in order; missing devices are reported.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn batches_are_collected_in_the_order_of_their_submission() {
     detector.submit(&[]).expect("no frames are fine");
     detector.submit(&[&flat, &faces[2]]).expect("sound frames");
     assert_eq!(detector.in_flight(), 3);
-    // In between, single frames may be looked at.
+    // Single frames may be run in between.
     assert_eq!(detector.detect(&[&faces[0]]).expect("sound frame")[0].len(), 1);
     let mut counts = Vec::new();
     while let Some(found) = detector.collect().expect("sound model") {

@@ -342,7 +342,7 @@ impl AudioReader {
         if may_seek && target > self.info.start_secs && self.decoder.seek(self.decoder.time_base.ticks(target)) {
             let valid_from = if preroll > 0.0 { sample } else { 0 };
             self.window = Window { valid_from, ..Window::default() };
-            // The first frame tells where the seek landed.
+            // The first frame shows where the seek landed.
             self.extend()?;
             if self.window.is_placed && self.window.start <= sample {
                 return Ok(());

@@ -269,7 +269,7 @@ impl Container {
         (0..self.stream_count()).filter_map(|index| self.stream(index))
     }
 
-    /// Tells the demuxer to skip every stream that is not in `wanted`.
+    /// Makes the demuxer skip every stream that is not in `wanted`.
     pub(crate) fn discard_others(&mut self, wanted: &[usize]) {
         for index in 0..self.stream_count() {
             let discard = if wanted.contains(&index) { ffi::AVDiscard::DEFAULT } else { ffi::AVDiscard::ALL };

@@ -295,7 +295,7 @@ impl Speaker {
             if offset == 0 {
                 return Speaker::Other;
             }
-            // SAFETY: the class says that a pointer to the parent lies there.
+            // SAFETY: by the class, a pointer to the parent is stored there.
             object = unsafe { object.byte_add(offset).cast::<*mut libc::c_void>().read() };
             if object.is_null() {
                 return Speaker::Other;

@@ -115,7 +115,7 @@ impl Opening {
         };
         opening.options.extend(protocols.map(|protocols| ("protocol_whitelist", protocols.to_owned())));
         if leading.as_deref() == Some("hls") {
-            // With either option, FFmpeg would treat a custom byte stream as one of its own.
+            // With either option, FFmpeg would treat a custom byte stream as its own.
             opening.options.extend([("http_persistent", "0".into()), ("http_multiple", "0".into())]);
             // Keys may have any extension; access is limited by folder.
             opening.options.push(("allowed_extensions", "ALL".into()));

@@ -77,7 +77,7 @@ impl InputPacket {
         self.packet.flags & ffi::AV_PKT_FLAG_DISCARD != 0
     }
 
-    /// Whether its data is missing or damaged, as far as the container can tell.
+    /// Whether its data is missing or damaged, as far as the container can detect.
     pub fn is_corrupt(&self) -> bool {
         self.packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0
     }

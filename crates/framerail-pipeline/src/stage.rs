@@ -177,7 +177,7 @@ impl Counter {
     }
 }
 
-/// A part of a stage that can be replaced while the run goes on, such as its model.
+/// A part of a stage that can be replaced during the run, such as its model.
 pub trait Replace: Send + Sync {
     /// What is in use.
     fn current(&self) -> String;
@@ -185,7 +185,7 @@ pub trait Replace: Send + Sync {
     /// Loads another and has the stage change over to it between two frames. Called on the thread that asks, which waits for the loading.
     ///
     /// # Errors
-    /// Why it cannot be used; the stage goes on with what it has.
+    /// Why it cannot be used; the stage keeps what it has.
     fn replace(&self, with: &str) -> Result<(), StageError>;
 }
 

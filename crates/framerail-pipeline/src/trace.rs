@@ -21,7 +21,7 @@ pub struct StageVisit {
     pub stage: Arc<str>,
     /// When the stage took the frame from its queue; for a source, when a live frame arrived.
     pub entered: Instant,
-    /// When the frame, or a copy of it, left the stage; at an end of the pipeline, when it was let go.
+    /// When the frame or a copy left the stage; at the end of the pipeline, when it was released.
     pub left: Instant,
 }
 
@@ -36,7 +36,7 @@ pub struct FrameTrace {
     pub start: Instant,
     /// The same on the machine's wall clock.
     pub start_wall: SystemTime,
-    /// When the last copy of the frame was let go.
+    /// When the last copy of the frame was released.
     pub end: Instant,
     /// The stages that it visited, in order of entering.
     pub visits: Vec<StageVisit>,

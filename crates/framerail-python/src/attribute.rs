@@ -100,17 +100,17 @@ impl InstanceMask {
 /// Parameters
 /// ----------
 /// model : str
-///     Name of the model that says so.
+///     Name of the model.
 /// classes : list of (label, score) or (label, score, label_id), optional
-///     Classes by falling score.
+///     Classes by descending score.
 /// landmarks : list of (float, float), optional
 ///     Points in frame pixels.
 /// mask : InstanceMask, optional
 ///     Which pixels belong to the detection.
 /// embedding : array of float, optional
-///     A vector by which detections are told apart or found again.
+///     A vector for re-identification.
 /// parts : list of Detection, optional
-///     Detections inside of it, such as the faces of a person.
+///     Detections inside it, such as the faces of a person.
 ///
 /// Attributes
 /// ----------
@@ -171,7 +171,7 @@ impl Attribute {
         self.of_kind(py, "embedding")
     }
 
-    /// Detections inside of the detection; None for another kind.
+    /// Detections inside this detection; None for another kind.
     #[getter]
     fn parts(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.of_kind(py, "parts")
@@ -230,7 +230,7 @@ impl Attribute {
     /// Converts to the pipeline's type.
     ///
     /// # Errors
-    /// `TypeError` and `ValueError` for what is not of its kind.
+    /// `TypeError` and `ValueError` for values of another kind.
     pub fn to_core(&self, py: Python<'_>) -> PyResult<CoreAttribute> {
         let value = self.value.bind(py);
         let value = match self.kind {

@@ -1,7 +1,7 @@
 //! Calls into Python from framerail's own threads, and the shutdown of Python.
 //!
-//! Where Python ends while such a thread is inside of it, CPython before 3.14 ends that thread in the middle of whatever called it, and
-//! the process aborts. So no call begins once Python is shutting down, and its end waits for those under way.
+//! If Python shuts down while such a thread is inside it, CPython before 3.14 terminates the thread in the middle of its caller, and the
+//! process aborts. So no call begins once Python is shutting down, and the shutdown waits for calls in progress.
 
 use std::{
     process,

@@ -22,13 +22,13 @@ use crate::attribute::{Attribute, Edges, edges, edges_of};
 /// label_id : int
 ///     Number of the class in the model's output.
 /// landmarks : list of (float, float)
-///     Points in frame pixels, in the order of the model's card.
+///     Points in frame pixels, in the order of the model card.
 /// track_id : int or None
 ///     Identity across frames.
 /// origin : str
 ///     "detected" by the model, "interpolated" or "held" between sightings.
 /// attributes : list of Attribute
-///     What further models say of it, in the order in which they looked.
+///     Results of further models, in the order in which they ran.
 #[pyclass(module = "framerail", get_all, set_all)]
 pub struct Detection {
     bbox_xyxy: Edges,
@@ -110,7 +110,7 @@ impl Detection {
     /// Converts to the pipeline's type.
     ///
     /// # Errors
-    /// `ValueError` for numbers that are none, and for an unknown origin; `TypeError` for attributes that are none.
+    /// `ValueError` for invalid numbers and for an unknown origin; `TypeError` for attributes of another type.
     pub fn to_core(&self, py: Python<'_>) -> PyResult<CoreDetection> {
         let (x1, y1, x2, y2) = self.bbox_xyxy;
         let bbox = BBox::from_xyxy(x1, y1, x2, y2);
@@ -133,7 +133,7 @@ impl Detection {
 /// Converts detections from a list or any other iterable.
 ///
 /// # Errors
-/// `TypeError` for what is not a detection, and as [`Detection::to_core`].
+/// `TypeError` for values that are not detections, and those of [`Detection::to_core`].
 pub fn core_list(detections: &Bound<'_, PyAny>, option: &str) -> PyResult<Vec<CoreDetection>> {
     let py = detections.py();
     each(detections, option, "Detection", |detection| {
@@ -150,7 +150,7 @@ pub fn attribute_list(py: Python<'_>, attributes: &[CoreAttribute]) -> PyResult<
 /// Converts attributes to the pipeline's type.
 ///
 /// # Errors
-/// `TypeError` for what is none.
+/// `TypeError` for values that are not attributes.
 pub fn core_attributes(attributes: &Bound<'_, PyAny>) -> PyResult<Vec<CoreAttribute>> {
     let py = attributes.py();
     each(attributes, "attributes", "Attribute", |attribute| attribute.cast::<Attribute>().ok().map(|attribute| attribute.get().to_core(py)))

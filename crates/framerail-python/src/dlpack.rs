@@ -250,7 +250,7 @@ fn begin_use(buffer: &DeviceBuffer, memory: &Memory, stream: Option<isize>) -> R
         return Ok(());
     }
     let handle = stream.and_then(|handle| usize::try_from(handle).ok()).unwrap_or(1).max(1);
-    // SAFETY: by the protocol a stream of this device's primary context, which is there while its owner makes this call.
+    // SAFETY: by the protocol a stream of this device's primary context, which exists while its owner makes this call.
     let consumer = unsafe { CudaStream::foreign(buffer.device(), handle) };
     if may_write { buffer.begin_write(&consumer) } else { buffer.begin_read(&consumer) }.map(drop)
 }
@@ -356,7 +356,7 @@ impl Foreign {
 
     /// The bytes; none for GPU memory.
     pub fn host_bytes(&self) -> &[u8] {
-        // SAFETY: as above; that nobody writes meanwhile is the caller's business, as with every library that drops the GIL.
+        // SAFETY: as above; the caller ensures that nothing writes meanwhile, as with every library that releases the GIL.
         self.host().map_or(&[], |(address, bytes)| unsafe { slice::from_raw_parts(address, bytes) })
     }
 
@@ -373,7 +373,7 @@ impl Foreign {
     /// `Driver`.
     pub fn copy_from(&self, device: &Arc<CudaDevice>, buffer: &DeviceBuffer) -> Result<(), CudaError> {
         let stream = self.stream_on(device);
-        // SAFETY: a dense tensor of that many bytes on this card; its uses are ordered on the caller's stream.
+        // SAFETY: a dense tensor of that many bytes on this GPU; its uses are ordered on the caller's stream.
         unsafe { buffer.copy_to_foreign(0, self.address() as u64, self.bytes, &stream) }
     }
 }
@@ -390,7 +390,7 @@ impl Foreign {
         let whole = Arc::new(self);
         let part = |number: usize| {
             let place = (start + (number * bytes) as u64, bytes);
-            // SAFETY: within a dense tensor on this card, which the kept value holds; parts do not overlap, and its owner gave it to be written.
+            // SAFETY: within a dense tensor on this GPU, which the kept value holds; parts do not overlap, and its owner passed it for writing.
             unsafe { DeviceBuffer::foreign(&device, place, ready.clone(), Box::new(Arc::clone(&whole))) }
         };
         Ok((0..count).map(part).collect())
@@ -484,7 +484,7 @@ pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], pictures: &Foreign)
     let (pool, stream) = (pool(&device)?, pictures.stream_on(&device));
     let buffer = pool.buffer(spec.output.picture_bytes() * params.len())?;
     let (input, output) = (pictures.address() as u64, buffer.begin_write(&stream)?);
-    // SAFETY: dense batches of a picture for each of the numbers, by their shapes; ordered on the caller's stream.
+    // SAFETY: dense batches with an image for each set of parameters, by their shapes; ordered on the caller's stream.
     unsafe { augment_foreign(&stream, &pool, spec, params, input, output)? };
     buffer.end_write(&stream)?;
     Ok(buffer)
@@ -497,7 +497,7 @@ pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], pictures: &Foreign)
 unsafe fn check(tensor: &DlTensor, shape: &[usize], dtype: DType, device: Device) -> Result<(), String> {
     let axes = usize::try_from(tensor.axes).unwrap_or(0);
     let list = |entries: *const i64| {
-        // SAFETY: the caller's word.
+        // SAFETY: by this function's contract.
         if entries.is_null() || axes == 0 { Vec::new() } else { unsafe { slice::from_raw_parts(entries, axes) }.to_vec() }
     };
     let (have, strides) = (list(tensor.shape), list(tensor.strides));

@@ -1,4 +1,4 @@
-//! Frames handed in by Python, in place of a file.
+//! Frames from Python instead of a file.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What an input is made with, as `framerail/frame_input.py` sends it.
+/// Options of an input, as `framerail/frame_input.py` sends them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
@@ -63,7 +63,7 @@ impl FrameInput {
         Ok(Self { input: OfProcess::new(Input::new(options)) })
     }
 
-    /// Hands in a dense array of bytes; whether somebody reads.
+    /// Adds a frame from a dense array of bytes; returns whether it will be read.
     #[pyo3(signature = (pixels, height, width, channels, sample_bytes, is_planar, seconds))]
     #[expect(clippy::too_many_arguments, reason = "one call a frame, with plain values")]
     fn push(

@@ -53,7 +53,7 @@ type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 
 /// A frame in a pipeline, with its detections.
 ///
-/// A pickled item comes back without its pixels. Items are equal where everything but pixels and attachments is.
+/// A pickled item has no pixels. Items are equal if everything except pixels and attachments is equal.
 ///
 /// Attributes
 /// ----------
@@ -68,7 +68,7 @@ type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 /// width, height : int
 ///     Size in pixels.
 /// pixel_format : str
-///     FFmpeg's name; empty for what is not a picture any more.
+///     FFmpeg's name; empty for a frame that is already a model input.
 /// device : str
 ///     "cpu" or "cuda:N".
 /// is_keyframe : bool
@@ -76,13 +76,13 @@ type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 /// status : str
 ///     "ok" or "repaired".
 /// analysed : bool
-///     Whether a model has looked at this frame.
+///     Whether a model has run on this frame.
 /// detections : list of Detection
 ///     May be changed or replaced by a stage function, and by a callback with batch=1; later stages see the change.
 /// attributes : list of Attribute
-///     What models say of the frame as a whole: its class, its embedding. Changed as `detections` are.
+///     Results of models for the whole frame: its class, its embedding. Can be changed like `detections`.
 /// attachments : dict
-///     Values of your own that travel with the frame, for stage functions further on. A change is seen by those behind it only.
+///     Your own values, which stay with the frame for later stage functions. Only later ones see a change.
 #[pyclass(module = "framerail")]
 pub struct FrameItem {
     picture: OfProcess<Mutex<Option<Picture>>>,
@@ -178,7 +178,7 @@ impl FrameItem {
     /// Attaches Python's values and the frame's attributes.
     ///
     /// # Errors
-    /// `TypeError` for attributes that are none.
+    /// `TypeError` for attributes of another type.
     pub fn attach_to(&self, py: Python<'_>, item: &mut PipelineItem) -> PyResult<()> {
         let found = core_attributes(self.attributes.bind(py))?;
         if found.is_empty() {
@@ -197,7 +197,7 @@ impl FrameItem {
     /// Ends the function's ownership: returns the item that continues, and the number of bytes copied on the host.
     ///
     /// # Errors
-    /// For detections that are none, and what the card says.
+    /// For detections of another type, and for failures of the GPU.
     pub fn take_back(&self, py: Python<'_>, rest: Rest) -> PyResult<(PipelineItem, usize)> {
         let gone = || PyRuntimeError::new_err("a bug in framerail: a frame was taken back twice");
         let Picture { mut frame, written, edited, mut host_bytes_copied } = self.picture.get()?.lock().take().ok_or_else(gone)?;
@@ -247,13 +247,13 @@ impl FrameItem {
 impl FrameItem {
     /// The planes in memory, without a copy: rows of bytes.
     ///
-    /// In a stage function they lie where the frame does. A callback gets them on the host, copied from a card.
+    /// In a stage function they are where the frame is. A callback gets them on the host, copied from a GPU if necessary.
     ///
     /// Parameters
     /// ----------
     /// writable : bool
-    ///     In a stage function: what is written travels on. A picture that others hold too, such as a decoder's reference
-    ///     picture, is copied first, and the copy is counted. Write while the function runs, not after it.
+    ///     In a stage function: later stages see what is written. A frame that has other holders, such as a decoder's reference frame, is
+    /// copied first, and the copy is counted. Write only while the function runs.
     #[pyo3(signature = (*, writable=false))]
     fn planes(&self, py: Python<'_>, writable: bool) -> PyResult<Vec<Tensor>> {
         if writable {
@@ -285,8 +285,8 @@ impl FrameItem {
     /// Parameters
     /// ----------
     /// writable : bool
-    ///     In a stage function: what is written becomes the picture, converted back once when the function returns. For frames on a
-    ///     GPU give the function `on="cpu"`.
+    ///     In a stage function: what is written becomes the frame, converted back once when the function returns. For frames on a GPU,
+    /// declare the function with `on="cpu"`.
     #[pyo3(signature = (*, writable=false))]
     fn rgb(&self, py: Python<'_>, writable: bool) -> PyResult<Tensor> {
         if writable {

@@ -25,7 +25,7 @@ use crate::{
 /// Functions and models by their names.
 type ByName = BTreeMap<String, Arc<Py<PyAny>>>;
 
-/// What hands in the frames of a source: a `framerail.FrameInput`.
+/// The input of a source: a `framerail.FrameInput`.
 #[derive(Clone)]
 struct GivenFrames {
     giver: Arc<Py<PyAny>>,
@@ -39,7 +39,7 @@ pub struct Hosted {
     functions: Mutex<ByName>,
     /// Sources by their addresses in the pipeline.
     sources: Mutex<BTreeMap<String, CustomSource>>,
-    /// Sources whose frames are handed in.
+    /// Sources whose frames the program provides.
     frames: Mutex<BTreeMap<String, GivenFrames>>,
     /// Finds the opener of any other address: a function that returns a function, or `None`.
     find_source: Mutex<Option<Arc<Py<PyAny>>>>,

@@ -36,7 +36,7 @@ pub fn ffmpeg() -> String {
 /// Driver and GPUs, as JSON.
 ///
 /// # Errors
-/// `framerail.CudaError` where there is no driver or no card.
+/// `framerail.CudaError` without a driver or GPU.
 #[pyfunction]
 pub fn cuda_devices(py: Python<'_>) -> PyResult<String> {
     let look = || {
@@ -50,7 +50,7 @@ pub fn cuda_devices(py: Python<'_>) -> PyResult<String> {
 /// Releases cached device memory, for another library that has none left.
 ///
 /// # Errors
-/// `framerail.CudaError` for a number that is not there.
+/// `framerail.CudaError` for a device number that does not exist.
 #[pyfunction]
 pub fn release_cuda_memory(py: Python<'_>, device: u32) -> PyResult<()> {
     py.detach(|| CudaDevice::open(device).map(|device| release_memory(&device))).map_err(|error| errors::cuda(py, &error))
@@ -59,7 +59,7 @@ pub fn release_cuda_memory(py: Python<'_>, device: u32) -> PyResult<()> {
 /// ONNX Runtime: library, version, providers; as JSON.
 ///
 /// # Errors
-/// `ValueError` with where it was looked for.
+/// `ValueError` with the places that were searched.
 #[pyfunction]
 pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
     let _kept = KeptContext::note();
@@ -70,10 +70,10 @@ pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
     Ok(json!({"library": info.path, "version": info.version, "providers": info.providers}).to_string())
 }
 
-/// Location of a model's card and file, as JSON.
+/// Location of a model card and its model file, as JSON.
 ///
 /// # Errors
-/// `ValueError` for a name that has no card.
+/// `ValueError` for a name without a model card.
 #[pyfunction]
 pub fn models(name: &str) -> PyResult<String> {
     let search = SearchPath::from_env();
@@ -83,7 +83,7 @@ pub fn models(name: &str) -> PyResult<String> {
     Ok(json!({"name": name, "card": found.path, "file": file}).to_string())
 }
 
-/// The stages that pipelines are made of, as JSON.
+/// The stages of pipelines, as JSON.
 #[pyfunction]
 pub fn stages() -> PyResult<String> {
     pipeline::stage_list()

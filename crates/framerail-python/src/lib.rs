@@ -1,7 +1,7 @@
 //! The compiled part of the Python package `framerail`: readers, batches, pipelines, and tensors by DLPack.
 //!
-//! It is thin: arguments are checked, documented and defaulted in `python/framerail`; here they come as JSON or plain values.
-//! Every call that may take long gives the GIL away and looks for signals ([`waiting`]).
+//! It is thin: `python/framerail` checks and documents arguments and sets defaults; here they arrive as JSON or plain values. Every call
+//! that may take long releases the GIL and checks for signals ([`waiting`]).
 #![deny(unsafe_code)]
 
 mod attribute;

@@ -1,6 +1,6 @@
 //! The thread that calls a Python model, with batches in flight.
 //!
-//! It holds the GIL only for its calls. On a card it reads a batch's results when the next one is queued.
+//! It holds the GIL only for its calls. On a GPU it reads a batch's results when the next one is queued.
 
 use std::{
     collections::VecDeque,

@@ -112,7 +112,7 @@ impl ModelInput {
     /// Converts matching views to one tensor. On a GPU the work is queued; events of the memory order its readers.
     ///
     /// # Errors
-    /// `Frames` for frames that differ in form or are not pictures, `Vision`, `Cuda`.
+    /// `Frames` for frames that differ in form or have no pixels, `Vision`, `Cuda`.
     pub fn convert(&mut self, views: &[View<'_>]) -> Result<ModelBatch, InputError> {
         let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor from".into()))?;
         let (device, picture) = self.form(*first);

@@ -199,7 +199,7 @@ pub fn output(json: &str) -> PyResult<OutputOptions> {
 /// Parses [`Output`] for a model's input.
 ///
 /// # Errors
-/// `ValueError` for what only readers can give.
+/// `ValueError` for outputs that only readers have.
 pub fn tensor(json: &str) -> PyResult<TensorOptions> {
     match output(json)? {
         OutputOptions::Tensor(options) => Ok(options),
@@ -237,7 +237,7 @@ struct Reader {
 /// Parses a reader's options.
 ///
 /// # Errors
-/// `ValueError`, and `framerail.CudaError` for a card that is not there.
+/// `ValueError`, and `framerail.CudaError` for a GPU that does not exist.
 pub fn reader(py: Python<'_>, json: &str, source: &Source) -> PyResult<ReaderOptions> {
     let given: Reader = parse(json)?;
     let mut options = ReaderOptions::new(source.input.source.clone());

@@ -330,7 +330,7 @@ impl Pipeline {
         if shown.is_err() {
             handle.abort();
         }
-        // Clients are told the end of the run without the GIL: callbacks may still need it.
+        // Clients are notified of the end of the run without the GIL: callbacks may still need it.
         let (outcome, watched) = py.detach(|| {
             let _kept = KeptContext::note();
             let outcome = if is_given_up() { handle.abandon(Duration::ZERO) } else { handle.wait() };

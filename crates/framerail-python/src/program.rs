@@ -1,4 +1,4 @@
-//! The program `framerail` inside of the package, for `python -m framerail`.
+//! The program `framerail` inside the package, for `python -m framerail`.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::logging;
 
-/// Runs the program with these arguments, its name first; the exit code. It takes the process's signals, so it is called once, by a
+/// Runs the program with these arguments, its name first; returns the exit code. It handles the process's signals, so call it once, in a
 /// process that does nothing else.
 #[pyfunction]
 pub fn program(py: Python<'_>, arguments: Vec<OsString>) -> u8 {

@@ -50,7 +50,7 @@ pub struct Reader {
 pub enum Failed {
     Reader(ReaderError),
     Python(PyErr),
-    /// The reader was closed, or the caller is gone.
+    /// The reader was closed, or the caller has gone.
     Closed,
 }
 
@@ -199,13 +199,13 @@ impl Reader {
         self.with(py, move |reader| Ok(reader.set_output(output)?))
     }
 
-    /// Frames by their numbers, in the order asked: a tensor, and what is known of each frame as columns.
+    /// Frames by number, in the requested order: a tensor, and the properties of each frame as columns.
     fn read<'py>(&self, py: Python<'py>, numbers: Vec<usize>) -> PyResult<(Tensor, Bound<'py, PyDict>)> {
         let batch = self.with(py, move |reader| Ok(reader.read(&numbers)?))?;
         handed_out(py, batch)
     }
 
-    /// The same into an array of the caller's. `stream` is where a card's memory is used, as the array API standard counts.
+    /// The same into the caller's array. `stream` is the stream that uses GPU memory, numbered as in the array API standard.
     fn read_into<'py>(&self, py: Python<'py>, numbers: Vec<usize>, out: &Bound<'py, PyAny>, stream: isize) -> PyResult<Bound<'py, PyDict>> {
         let (picture, device) = self.with(py, |reader| Ok((reader.picture_shape()?, reader.metadata().device)))?;
         let [a, b, c] = picture.axes;
@@ -221,7 +221,7 @@ impl Reader {
         columns(py, &frames)
     }
 
-    /// Shape, type and planes of one picture, as JSON.
+    /// Shape, type and planes of one frame, as JSON.
     fn picture(&self, py: Python<'_>) -> PyResult<String> {
         let picture = self.with(py, |reader| Ok(reader.picture_shape()?))?;
         let planes = picture.planes.map(|planar| {
@@ -253,7 +253,7 @@ impl Reader {
         Audio::open(py, self.input.clone(), Arc::clone(&self.raised), stream, is_near)
     }
 
-    /// What was done so far, as JSON.
+    /// Counters so far, as JSON.
     fn stats(&self, py: Python<'_>) -> PyResult<String> {
         self.with(py, |reader| Ok(stats_value(&reader.stats()).to_string()))
     }
@@ -274,7 +274,7 @@ pub fn handed_out(py: Python<'_>, batch: reader::Batch) -> PyResult<(Tensor, Bou
     Ok((Tensor::new(Memory::of_batch(batch.tensor)), columns))
 }
 
-/// Values of one kind behind each other, for `numpy.frombuffer`.
+/// Values of one kind, one after the other, for `numpy.frombuffer`.
 pub fn column<'py, T, const N: usize>(py: Python<'py>, items: &[T], value: impl Fn(&T) -> [u8; N]) -> Bound<'py, PyBytes> {
     PyBytes::new(py, &items.iter().flat_map(value).collect::<Vec<u8>>())
 }

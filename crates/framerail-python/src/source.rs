@@ -1,4 +1,4 @@
-//! What Python gives as a source: a path or address, bytes, or an object that reads and seeks.
+//! Sources from Python: a path or address, bytes, or a file-like object.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -15,10 +15,10 @@ use pyo3::{
 
 use crate::background;
 
-/// What a file-like object raised last, to be the cause of the error that comes of it.
+/// The last exception of a file-like object, set as the cause of the resulting error.
 pub type Raised = Arc<Mutex<Option<PyErr>>>;
 
-/// Where media comes from.
+/// A source of media.
 pub struct Source {
     pub input: InputOptions,
     pub raised: Raised,
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// A source that Python opens as often as it is needed: by a function of nothing that gives a file.
+/// A source that Python opens as often as needed, by a function without arguments that returns a file.
 pub struct PythonSource {
     pub name: String,
     pub open: Arc<Py<PyAny>>,
@@ -65,7 +65,7 @@ impl SourceFactory for PythonSource {
     }
 }
 
-/// What was raised in opening a source, in one line.
+/// The exception of opening a source, in one line.
 fn io_error(py: Python<'_>, error: &PyErr) -> io::Error {
     let kind = if error.is_instance_of::<PyFileNotFoundError>(py) {
         io::ErrorKind::NotFound
@@ -77,7 +77,7 @@ fn io_error(py: Python<'_>, error: &PyErr) -> io::Error {
     io::Error::new(kind, error.value(py).to_string())
 }
 
-/// A Python object that reads and seeks. Callers must not hold the GIL: reads happen on threads of the reader's own.
+/// A Python object with `read` and `seek`. Callers must not hold the GIL: reads happen on the reader's threads.
 struct FileLike {
     object: Py<PyAny>,
     raised: Raised,
@@ -96,7 +96,7 @@ impl FileLike {
     }
 }
 
-/// What `read()` returned as bytes; copied where it is another buffer, such as a `bytearray`.
+/// The result of `read()` as bytes; copied from other buffers, such as a `bytearray`.
 fn as_bytes<'py>(read: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     if let Ok(bytes) = read.cast::<PyBytes>() {
         return Ok(bytes.clone());
@@ -133,7 +133,7 @@ impl Seek for FileLike {
         };
         self.call(|object| match object.call_method1("seek", (offset as i64, whence))?.extract() {
             Ok(position) => Ok(position),
-            // Some objects give nothing back.
+            // Some objects return nothing.
             Err(_) => object.call_method0("tell")?.extract(),
         })
     }

@@ -1,4 +1,4 @@
-//! Memory of frames as Python sees it.
+//! Memory of frames, for Python.
 
 use std::sync::{
     Arc,
@@ -23,25 +23,25 @@ use crate::{
     options::dtype_name,
 };
 
-/// What keeps the memory.
+/// The owner of the memory.
 enum Owner {
-    /// A reader's batch: goes back to its pool.
+    /// A reader's batch, which returns to its pool.
     Batch(reader::Tensor),
-    /// Memory of a card.
+    /// GPU memory.
     Device(DeviceBuffer),
-    /// Memory of our own.
+    /// Our own memory.
     Bytes(Vec<u8>),
-    /// Samples of audio.
+    /// Audio samples.
     Floats { _kept: Vec<f32> },
-    /// A plane of a picture that others may hold too.
+    /// A plane of a frame that may have other holders.
     Plane { _kept: HostSurface },
-    /// The same on a card.
+    /// The same on a GPU.
     CardPlane(Surface),
     /// Other memory, of which this is a part.
     Part(Arc<Memory>),
 }
 
-/// Elements in memory that is kept until nobody holds this.
+/// Elements in memory that is kept while this value exists.
 pub struct Memory {
     owner: OfProcess<Owner>,
     address: usize,
@@ -51,7 +51,7 @@ pub struct Memory {
     dtype: DType,
     device: Device,
     is_writable: bool,
-    /// A plane of a card that travels on: whether a consumer may have written to it since [`Memory::end_writes`].
+    /// A GPU plane that later stages use: whether a consumer may have written to it since [`Memory::end_writes`].
     has_writer: Option<AtomicBool>,
 }
 
@@ -106,19 +106,19 @@ impl Memory {
         }
     }
 
-    /// Dense elements on a card.
+    /// Dense elements on a GPU.
     pub fn of_device(buffer: DeviceBuffer, shape: [usize; 4], dtype: DType) -> Self {
         let (address, device) = (buffer.address() as usize, buffer.device().id());
         let owner = OfProcess::new(Owner::Device(buffer));
         Self { owner, address, shape: shape.to_vec(), strides: dense(&shape), dtype, device, is_writable: true, has_writer: None }
     }
 
-    /// A plane as it lies: rows of bytes, with the pitch between them.
+    /// A plane in its own layout: rows of bytes at a pitch.
     pub fn of_plane(surface: &HostSurface, plane: usize) -> Self {
         Self::of_host_plane(surface, plane, surface.plane(plane).as_ptr().expose_provenance(), false)
     }
 
-    /// All planes, to be written; `None` when others hold the picture too.
+    /// All planes, for writing; `None` if the frame has other holders.
     pub fn of_writable_planes(surface: &mut HostSurface) -> Option<Vec<Self>> {
         let count = surface.format().planes();
         let mut planes = surface.planes_mut()?;
@@ -133,7 +133,7 @@ impl Memory {
         Self { owner, address, shape, strides, dtype: DType::U8, device: Device::Cpu, is_writable, has_writer: None }
     }
 
-    /// A plane on a card as it lies; `None` for what is not a picture.
+    /// A GPU plane in its own layout; `None` for a surface without planes.
     pub fn of_card_plane(surface: &Arc<dyn DeviceSurface>, plane: usize, is_writable: bool) -> Option<Self> {
         let kept = Surface::Device(Arc::clone(surface));
         let picture = CudaSurface::of(&kept)?;
@@ -175,7 +175,7 @@ impl Memory {
         }
     }
 
-    /// A copy of the bytes that [`Memory::of_bytes`] was given, while somebody else holds them.
+    /// A copy of the bytes that [`Memory::of_bytes`] was given, if they have other holders.
     pub fn copied_bytes(&self) -> Option<Vec<u8>> {
         match self.owner.get() {
             Ok(Owner::Bytes(bytes)) => Some(bytes.clone()),
@@ -189,7 +189,7 @@ impl Memory {
         self.with_owner(Owner::Bytes(bytes), address, Device::Cpu)
     }
 
-    /// The same elements in other memory of a card: as many bytes as [`Memory::span_bytes`].
+    /// The same elements in other GPU memory: as many bytes as [`Memory::span_bytes`].
     pub fn with_buffer(&self, buffer: DeviceBuffer) -> Self {
         let (address, device) = (buffer.address() as usize, buffer.device().id());
         self.with_owner(Owner::Device(buffer), address, device)
@@ -200,7 +200,7 @@ impl Memory {
         Self { owner: OfProcess::new(owner), address, shape, strides, dtype: self.dtype, device, is_writable: true, has_writer: None }
     }
 
-    /// Bytes from the first element to behind the last.
+    /// Bytes from the first element to the end of the last.
     pub fn span_bytes(&self) -> usize {
         if self.shape.contains(&0) {
             return 0;
@@ -209,7 +209,7 @@ impl Memory {
         (last + 1) * self.dtype.size_bytes()
     }
 
-    /// Notes that a consumer takes a plane of a card to which it may write; `false` for other memory.
+    /// Records that a consumer takes a writable GPU plane; `false` for other memory.
     pub fn note_writer(&self) -> bool {
         if let Ok(Owner::Part(whole)) = self.owner.get() {
             return whole.note_writer();
@@ -217,7 +217,7 @@ impl Memory {
         self.has_writer.as_ref().map(|has_writer| has_writer.store(true, Ordering::Release)).is_some()
     }
 
-    /// Marks the end of what consumers have queued that writes, so that others may use the plane behind it.
+    /// Marks the end of the writes queued by consumers, so that others can use the plane after it.
     ///
     /// # Errors
     /// `Driver`.
@@ -229,7 +229,7 @@ impl Memory {
         }
     }
 
-    /// Whether the elements lie one behind the other.
+    /// Whether the elements are contiguous.
     pub fn is_dense(&self) -> bool {
         self.strides == dense(&self.shape)
     }
@@ -258,7 +258,7 @@ impl Memory {
         self.is_writable
     }
 
-    /// The memory of a card, in the process that made it.
+    /// The GPU memory, in the process that created it.
     pub fn device_buffer(&self) -> Option<&DeviceBuffer> {
         match self.owner.get() {
             Ok(Owner::Batch(reader::Tensor::Cuda(tensor))) => Some(tensor.buffer()),
@@ -274,9 +274,9 @@ impl Memory {
     }
 }
 
-/// Elements in memory of framerail, for `numpy.asarray`, `torch.from_dlpack` and every other library that speaks DLPack.
+/// Elements in framerail's memory, for `numpy.asarray`, `torch.from_dlpack` and every other library that supports DLPack.
 ///
-/// The memory is kept as long as this object or an array made of it is held, and not written meanwhile.
+/// The memory is kept, and not written, as long as this object or an array made from it exists.
 #[pyclass(frozen, module = "framerail._framerail")]
 pub struct Tensor {
     memory: Arc<Memory>,
@@ -334,8 +334,8 @@ impl Tensor {
         dlpack::capsule(py, &self.memory, Request { stream, max_version, device: dl_device, copy })
     }
 
-    /// Copies a card's dense memory to an array of the same shape and type on that card, in the order of the stream on which the
-    /// array's owner uses it, as the array API standard counts streams.
+    /// Copies dense GPU memory to an array of the same shape and type on the same GPU, ordered on the stream on which the array's owner
+    /// uses it, numbered as in the array API standard.
     fn copy_to(&self, py: Python<'_>, out: &Bound<'_, PyAny>, stream: isize) -> PyResult<()> {
         let memory = &self.memory;
         let whole = memory.device_buffer();
@@ -346,7 +346,7 @@ impl Tensor {
         target.copy_from(buffer.device(), buffer).map_err(|error| errors::cuda(py, &error))
     }
 
-    /// Kind and number of the device, as DLPack counts them.
+    /// Kind and number of the device in DLPack's numbering.
     fn __dlpack_device__(&self) -> (i32, i32) {
         dlpack::device_pair(self.memory.device())
     }

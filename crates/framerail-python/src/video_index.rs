@@ -19,10 +19,10 @@ use crate::{
     waiting::{Turn, without_gil},
 };
 
-/// What an index keeps of a video, by column.
+/// Properties of a video for an index, by column.
 ///
 /// # Errors
-/// As opening it and making its index.
+/// Those of opening it and building its index.
 #[pyfunction]
 pub fn index_video<'py>(py: Python<'py>, path: &str) -> PyResult<Bound<'py, PyDict>> {
     let (cancel, mut options) = (CancelToken::default(), ReaderOptions::new(path));

@@ -1,7 +1,7 @@
-//! Work that takes long: the GIL is given away, and Ctrl-C ends it.
+//! Long work: the GIL is released, and Ctrl-C ends it.
 //!
-//! Python runs signal handlers on its main thread only. Called there, the work goes to its own thread while this one looks
-//! for signals; called elsewhere, it is done in place.
+//! Python runs signal handlers on its main thread only. Called there, the work runs on another thread while this one checks for signals;
+//! called elsewhere, it runs in place.
 
 use std::{
     process,
@@ -18,16 +18,16 @@ use framerail::{core::CancelToken, media::ForkSafe};
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock};
 
-/// How often signals are looked for.
+/// Interval of checks for signals.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long cancelled work may take to end before it is left to itself.
+/// Maximum time for cancelled work to end before it is left behind.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const WAITING: u8 = 0;
 const WORKING: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// One call's way to its turn at something that is used by one thread at a time.
+/// One call that waits for its turn at something used by one thread at a time.
 #[derive(Clone, Default)]
 pub struct Turn {
     state: Arc<AtomicU8>,
@@ -39,7 +39,7 @@ impl Turn {
         self.state.compare_exchange(WAITING, WORKING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Gives up; whether the work had begun.
+    /// Gives up; returns whether the work had begun.
     fn abandon(&self) -> bool {
         self.state.swap(ABANDONED, Ordering::AcqRel) == WORKING
     }
@@ -63,12 +63,12 @@ struct Worker {
     jobs: Sender<Job>,
 }
 
-/// The worker that is free. One that was left to itself ends with its work.
+/// The idle worker. One that was left behind ends with its work.
 static WORKER: ForkSafe<Option<Worker>> = ForkSafe::new(None);
 
 impl Worker {
     fn take() -> PyResult<Self> {
-        // After a fork the thread of the parent is not here.
+        // After a fork, the parent's thread does not exist.
         if let Some(worker) = WORKER.lock().take().filter(|worker| worker.process == process::id()) {
             return Ok(worker);
         }
@@ -83,10 +83,10 @@ impl Worker {
     }
 }
 
-/// Does the work without the GIL. A signal whose handler raises sets `cancel`, and that exception comes out.
+/// Does the work without the GIL. A signal whose handler raises sets `cancel`, and that exception is returned.
 ///
 /// # Errors
-/// What a signal handler raised.
+/// The exception of a signal handler.
 pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelToken, work: impl FnOnce(&Turn) -> T + Send + 'static) -> PyResult<T> {
     let turn = Turn::default();
     if !is_main_thread(py)? {
@@ -120,10 +120,10 @@ pub fn without_gil<T: Send + 'static>(py: Python<'_>, cancel: &CancelToken, work
     }
 }
 
-/// Gives the GIL away until `is_over`, looking for signals; `on_signal` is told how many came, and decides what to raise.
+/// Releases the GIL until `is_over`, checking for signals; `on_signal` gets their number and decides what to raise.
 ///
 /// # Errors
-/// What `on_signal` gives.
+/// Those of `on_signal`.
 pub fn until(
     py: Python<'_>,
     is_over: impl Fn(Duration) -> bool + Sync,

@@ -1,13 +1,13 @@
-//! A run that is watched over HTTP: what Python says of it.
+//! Monitoring of a run over HTTP, with options from Python.
 
 use framerail_serve::WatchOptions;
 use pyo3::prelude::*;
 
-/// What `Pipeline.run` was given; see `framerail.Pipeline.run`.
+/// Arguments of `framerail.Pipeline.run`.
 #[derive(Default, FromPyObject)]
 #[pyo3(from_item_all)]
 pub struct WatchArguments {
-    /// False where nobody may watch, whatever the pipeline's file says.
+    /// False disables monitoring, also if the pipeline file requests it.
     is_wanted: bool,
     address: Option<String>,
     token: Option<String>,
@@ -17,7 +17,7 @@ pub struct WatchArguments {
 }
 
 impl WatchArguments {
-    /// `None` where nobody may watch.
+    /// `None` without monitoring.
     pub fn into_options(self) -> Option<WatchOptions> {
         let Self { is_wanted, address, token, hosts, view, sources } = self;
         is_wanted.then_some(WatchOptions { address, token, hosts, view, sources })

@@ -307,7 +307,7 @@ fn readers_work_on_other_threads() {
     assert_eq!(sums.iter().sum::<usize>(), (0..32).sum::<usize>());
 }
 
-/// Clips whose header does not tell the pixel format.
+/// Clips whose header does not state the pixel format.
 fn ten_bit_clips() -> impl Iterator<Item = Clip> {
     let spec = |codec, container| ClipSpec::new(codec, container).pixel_format("yuv420p10le").frames(12).gop(4);
     let specs = [spec(Codec::Av1, Container::Mkv), spec(Codec::Vp9, Container::Webm), spec(Codec::Av1, Container::Mp4)];

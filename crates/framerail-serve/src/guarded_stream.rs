@@ -17,7 +17,7 @@ use tokio::{
 /// Write timeout: a client that reads nothing for this long is gone or malicious.
 const WRITE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A TCP stream whose writes fail after a timeout, so that no client blocks a connection for ever.
+/// A TCP stream whose writes fail after a timeout, so that no client blocks a connection forever.
 pub(crate) struct GuardedStream {
     inner: TcpStream,
     waiting: Option<Pin<Box<Sleep>>>,

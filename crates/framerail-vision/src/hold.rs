@@ -18,7 +18,7 @@ pub struct HoldOptions {
     /// Seconds between frames, for growth and speed. Default 0.04.
     pub frame_secs: f32,
     /// Minimum score of a detection that counts. Lower ones only continue an object with a sighting that counts, and are dropped
-    /// elsewhere. Default 0: all count. A detector that loses a face often still finds it with a low score, which tells where it is.
+    /// elsewhere. Default 0: all count. A detector that loses a face often still finds it with a low score, so its position is known.
     pub start_score: f32,
     /// Score below which a detection that is alone within its reach is [weak](Self::weak_frames). Default 0: none are.
     pub weak_score: f32,

@@ -21,7 +21,7 @@ pub enum MaskShape {
     #[default]
     Ellipse,
     /// The detection's contour: the last mask among its attributes, where it is at least half covered; else the convex hull of the last
-    /// landmarks among its attributes (3 or more), else of its own landmarks (20 or more). The contour must cover
+    /// landmarks among its attributes (3 or more), else the detector's landmarks (20 or more). The contour must cover
     /// [`MaskOptions::contour_share`] of the box, unless it is the hull of 20 landmarks or more. If it is missing or too small, an
     /// ellipse replaces it.
     Contour,

@@ -17,7 +17,7 @@ pub(crate) fn array_format(array: PixelArray) -> PixelFormat {
     }
 }
 
-/// The colour of such a frame, of which all else is said in `color`.
+/// The colour of such a frame; everything else is in `color`.
 pub(crate) fn array_color(array: PixelArray, color: &ColorDescription) -> ColorDescription {
     let matrix = if array.channels == 1 { color.matrix } else { ColorMatrix::Rgb };
     ColorDescription { matrix, range: ColorRange::Full, ..*color }

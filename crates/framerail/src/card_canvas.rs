@@ -49,7 +49,7 @@ impl CardCanvases {
     /// The canvas for a frame; `None` for one on the host.
     ///
     /// # Errors
-    /// `BadArgument` when the frame is on a card but not a picture, `OutOfMemory`, `Driver`.
+    /// `BadArgument` if the frame is on a GPU but has no planes, `OutOfMemory`, `Driver`.
     pub(crate) fn for_frame(&mut self, frame: &Frame) -> Result<Option<&mut CardCanvas>, CudaError> {
         let Surface::Device(_) = &frame.surface else { return Ok(None) };
         let device = picture(frame)?.cuda_device();

@@ -28,7 +28,7 @@ pub(crate) struct Settled {
     pub(crate) card: Option<Arc<CudaDevice>>,
     /// Further GPUs that share the work.
     pub(crate) others: Vec<Arc<CudaDevice>>,
-    /// Why the CPU is used, if the user should be told.
+    /// Why the CPU is used, if that is worth a notice.
     pub(crate) notice: Option<String>,
 }
 
@@ -51,7 +51,7 @@ impl Devices {
     /// Finds the GPU for some work; `can` returns the reason if a GPU cannot do it. `preferred` is the device that holds the frames.
     ///
     /// # Errors
-    /// `Resource` when a card was asked for by name and cannot be used.
+    /// `Resource` if a GPU was requested by name and cannot be used.
     pub(crate) fn settle(
         &self,
         choice: DeviceChoice,
@@ -137,7 +137,7 @@ pub fn account(context: &StageContext, traffic: Traffic) {
 /// `download` is for all.
 ///
 /// # Errors
-/// When the frame is not a picture any more, or the card fails.
+/// If the frame has no pixels any more, or the GPU fails.
 pub fn host_picture(frame: &Frame) -> Result<HostSurface, CudaError> {
     if let Surface::Host(surface) = &frame.surface {
         return Ok(surface.clone());

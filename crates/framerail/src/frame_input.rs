@@ -1,4 +1,4 @@
-//! Frames that a program hands in, read by the stage `read` in place of a file.
+//! Frames provided by the program, read by the stage `read` instead of a file.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,26 +21,26 @@ use crate::{
     convert::core_error,
 };
 
-/// Ticks a second at least, so that given times stay as they are.
+/// Minimum ticks per second, so that given times are kept.
 const TICKS: i64 = 90_000;
-/// Frames per second of frames without times, where a clock does not time them.
+/// Frames per second for frames without times, unless a clock times them.
 const FRAME_RATE: Rational = Rational { num: 30, den: 1 };
 
-/// Where a pipeline finds the frames of a program: by the source that `read` names, such as `given:camera`.
+/// Finds the program's frames by the source that `read` names, such as `given:camera`.
 pub type FrameGivers = BTreeMap<String, Arc<dyn GiveFrames>>;
 
-/// Hands in the frames of one source.
+/// Provides the frames of one source.
 pub trait GiveFrames: Send + Sync {
-    /// Whether frames come at their own time, so that those that are not taken in time are dropped.
+    /// Whether frames arrive in real time, so that late ones are dropped.
     fn is_live(&self) -> bool;
 
-    /// The input to read; called each time that the source is opened.
+    /// The input to read; called whenever the source is opened.
     ///
     /// # Errors
-    /// When there are no frames to be had, as `Usage`.
+    /// `Usage` if there are no frames.
     fn open(&self) -> Result<FrameInput, StageError>;
 
-    /// Called when reading has come to the place where [`FrameInput::fail`] was called.
+    /// Called when reading has reached the point where [`FrameInput::fail`] was called.
     fn failed(&self) {}
 }
 
@@ -54,17 +54,17 @@ impl GiveFrames for FrameInput {
     }
 }
 
-/// What can go wrong when a frame is handed in.
+/// Errors of adding a frame.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameInputError {
     /// The input was closed, or has failed.
     #[error("the input is closed")]
     Closed,
-    /// Waiting for room was given up, by [`FrameInput::interrupt`]. The frame was not handed in.
+    /// Waiting for room was ended by [`FrameInput::interrupt`]. The frame was not added.
     #[error("interrupted while waiting for room")]
     Interrupted,
-    /// A frame, or its time, that cannot be used.
+    /// A frame or time that is invalid.
     #[error("{0}")]
     Usage(String),
     /// The frame cannot be converted.
@@ -75,7 +75,7 @@ pub enum FrameInputError {
     Core(#[from] CoreError),
 }
 
-/// What happens to a frame that finds no room.
+/// What happens to a frame when the input is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
     /// The program waits.
@@ -85,24 +85,24 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// How frames are handed in.
+/// Options of an input.
 #[derive(Clone, Debug)]
 pub struct FrameInputOptions {
-    /// Frames per second, for frames without a time. Default: the clock where frames are dropped, else 30.
+    /// Frames per second, for frames without a time. Default: wall-clock times where frames are dropped, else 30.
     pub frame_rate: Option<Rational>,
-    /// Width and height of every frame. With it, a pipeline is put together before the first frame; without it, the first frame is waited
-    /// for.
+    /// Width and height of every frame. With it, a pipeline can link before the first frame; without it, linking waits for the first
+    /// frame.
     pub size: Option<(u32, u32)>,
-    /// What frames are converted to: one of [`ToYuv::FORMATS`], or an RGB format, for arrays as they stand. Default: 4:2:0 of 8 bits, or of
-    /// 10 bits for samples of 16; grey stays grey unless `size` is given.
+    /// Format of converted frames: one of [`ToYuv::FORMATS`], or an RGB format for unchanged arrays. Default: 8-bit 4:2:0, or 10-bit for
+    /// 16-bit samples; grey stays grey unless `size` is given.
     pub pixel_format: Option<PixelFormat>,
     /// Matrix, range and further tags of converted frames.
     pub color: ColorDescription,
-    /// What happens to a frame that finds no room.
+    /// What happens to a frame when the input is full.
     pub when_full: WhenFull,
-    /// Frames that may wait, at least 1.
+    /// Maximum number of waiting frames, at least 1.
     pub buffer: usize,
-    /// How many frames will come, for progress.
+    /// Expected number of frames, for progress.
     pub frames: Option<u64>,
 }
 
@@ -177,7 +177,7 @@ struct State {
     end: Option<End>,
     /// Whether frames were read.
     is_read: bool,
-    /// Whether nobody will read any more.
+    /// Whether reading has ended.
     is_left: bool,
     pushed: u64,
     dropped: u64,
@@ -194,7 +194,7 @@ impl FrameInput {
     /// An input without frames.
     pub fn new(options: FrameInputOptions) -> Self {
         let rate = options.frame_rate.unwrap_or(FRAME_RATE);
-        // Frames of the rate lie on ticks exactly, and so do given times, nearly.
+        // Frames at the rate lie on ticks exactly; given times lie nearly on ticks.
         let times = TICKS.div_euclid(rate.num.max(1)).saturating_add(1);
         let base = if options.frame_rate.is_some() { TimeBase::new(1, rate.num.saturating_mul(times)) } else { TimeBase::new(1, TICKS) };
         let time_base = base.unwrap_or(TimeBase::MICROS);
@@ -218,11 +218,11 @@ impl FrameInput {
         Self(shared)
     }
 
-    /// Hands in a frame of [`PixelArray::bytes`] bytes, which are converted before this returns. `seconds` is its time; one that is not
-    /// after the frame before is corrected and counted. Returns whether somebody reads: `false` once the run has ended.
+    /// Adds a frame of [`PixelArray::bytes`] bytes, which are converted before this returns. `seconds` is its time; one that is not later
+    /// than the previous frame's is corrected and counted. Returns `false` once the run has ended.
     ///
     /// # Errors
-    /// `Usage` for pixels or times that cannot be used, `Closed`, `Interrupted`.
+    /// `Usage` for invalid pixels or times, `Closed`, `Interrupted`.
     pub fn push(&self, pixels: &[u8], array: PixelArray, seconds: Option<f64>) -> Result<bool, FrameInputError> {
         let (shared, came) = (&*self.0, Instant::now());
         let usage = |words: String| Err(FrameInputError::Usage(words));
@@ -234,7 +234,7 @@ impl FrameInput {
         if let Some((w, h)) = shared.options.size.filter(|size| *size != (width, height)) {
             return usage(format!("the frame is {width}x{height}, and size= says {w}x{h}; resize it, or leave size= out"));
         }
-        // Ticks of times beyond have no room for arithmetic.
+        // Larger times would overflow.
         if let Some(seconds) = seconds.filter(|seconds| !seconds.is_finite() || seconds.abs() > 1e11) {
             return usage(format!("a frame at {seconds} s; give finite seconds"));
         }
@@ -271,12 +271,12 @@ impl FrameInput {
         Ok(true)
     }
 
-    /// Says that no frame comes any more: what was handed in is read, then the stream ends.
+    /// Ends the input: frames already added are read, then the stream ends.
     pub fn close(&self) {
         self.end(End::Closed);
     }
 
-    /// Ends the run with an error, in one line, behind the frames that were handed in.
+    /// Ends the run with a one-line error, after the frames already added.
     pub fn fail(&self, why: impl Into<String>) {
         self.end(End::Failed(why.into()));
     }
@@ -287,7 +287,7 @@ impl FrameInput {
         self.0.changed.notify_all();
     }
 
-    /// Gives up what was handed in and not read, and lets nobody wait for room any more.
+    /// Discards frames that were not read and ends every wait for room.
     pub fn abandon(&self) {
         let mut state = self.0.state.lock();
         state.is_left = true;
@@ -295,12 +295,12 @@ impl FrameInput {
         self.0.changed.notify_all();
     }
 
-    /// Frames that were handed in.
+    /// Number of frames added.
     pub fn pushed(&self) -> u64 {
         self.0.state.lock().pushed
     }
 
-    /// Frames that were dropped because there was no room. Those that `read` drops later are in the run's statistics.
+    /// Number of frames dropped because the input was full. Drops by `read` are in the run's statistics.
     pub fn dropped(&self) -> u64 {
         self.0.state.lock().dropped
     }
@@ -311,14 +311,14 @@ impl FrameInput {
         state.is_read || state.is_left
     }
 
-    /// Cancelled, it ends a wait for room.
+    /// Cancelling it ends a wait for room.
     pub fn interrupt(&self) -> &CancelToken {
         &self.0.interrupt
     }
 }
 
 impl State {
-    /// What a program gets that hands in a frame that is not wanted.
+    /// The error for a frame that is not wanted any more.
     fn refusal(&self) -> Option<Result<bool, FrameInputError>> {
         match (&self.end, self.is_left) {
             (Some(_), _) => Some(Err(FrameInputError::Closed)),
@@ -329,7 +329,7 @@ impl State {
 }
 
 impl FrameInputOptions {
-    /// What an array becomes, and whether it is converted.
+    /// The format of a frame made from an array, and whether it is converted.
     fn format_of(&self, array: PixelArray) -> (PixelFormat, bool) {
         match self.pixel_format {
             Some(format) if ToYuv::FORMATS.contains(&format) => (format, true),
@@ -366,7 +366,7 @@ pub(crate) struct InputFrames {
     giver: Arc<dyn GiveFrames>,
     info: StreamInfo,
     cancel: CancelToken,
-    /// The part of the stream that is wanted, in seconds from its first frame.
+    /// The selected part of the stream, in seconds from its first frame.
     part: (f64, f64),
     first: Option<f64>,
 }
@@ -375,7 +375,7 @@ impl InputFrames {
     /// Opens an input; waits for its first frame unless its size is known.
     ///
     /// # Errors
-    /// Those of the program; `Usage` for an input that was read before, or an option that does not fit.
+    /// Those of the program; `Usage` for an input that was already read, or an option that does not apply.
     pub(crate) fn open(giver: &Arc<dyn GiveFrames>, options: &InputOptions) -> Result<Self, StageError> {
         let name = &options.source;
         let usage = |words: String| StageError::new(ErrorKind::Usage, words);
@@ -427,7 +427,7 @@ impl InputFrames {
 }
 
 impl Shared {
-    /// Waits until there is a frame, or something else to be said.
+    /// Waits for a frame, an error or the end.
     fn wait(&self, state: &mut MutexGuard<'_, State>, cancel: &CancelToken, is_enough: impl Fn(&State) -> bool) {
         while state.waiting.is_empty() && state.end.is_none() && !state.is_left && !cancel.is_cancelled() && !is_enough(state) {
             self.changed.wait(state);
@@ -488,7 +488,7 @@ impl FrameSource for InputFrames {
 
 impl Drop for InputFrames {
     fn drop(&mut self) {
-        // A source that was only looked at, to put a pipeline together, can be opened again.
+        // A source that was only opened for linking can be opened again.
         if self.input.0.state.lock().is_read {
             self.input.abandon();
         }
@@ -516,7 +516,7 @@ mod tests {
         InputFrames::open(&giver, &InputOptions::new("given:numbers")).expect("frames")
     }
 
-    /// Numbers and times of the frames to the end.
+    /// Numbers and times of all frames.
     fn read(frames: &mut InputFrames) -> Vec<(u8, f64)> {
         let mut read = Vec::new();
         while let Some(MediaItem::Frame(frame)) = frames.next_item().expect("no failure") {

@@ -26,13 +26,13 @@ const FREE_TICKS: i64 = 90_000;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameWriterError {
-    /// Of encoding or writing.
+    /// An error of encoding or writing.
     #[error(transparent)]
     Media(#[from] MediaError),
-    /// Of the conversion.
+    /// An error of the conversion.
     #[error(transparent)]
     Vision(#[from] VisionError),
-    /// The caller's data does not fit.
+    /// Invalid data from the caller.
     #[error("{0}")]
     Usage(String),
     /// The encoder's thread could not be started, or panicked.
@@ -40,7 +40,7 @@ pub enum FrameWriterError {
     Thread(String),
 }
 
-/// Audio of the file.
+/// The file's audio.
 #[derive(Clone, Debug, Default)]
 pub enum WriterAudio {
     /// None.
@@ -59,7 +59,7 @@ pub enum WriterAudio {
     Track(Box<InputOptions>),
 }
 
-/// What to write, and how.
+/// Options of a [`FrameWriter`].
 #[derive(Clone, Debug)]
 pub struct FrameWriterOptions {
     /// The file.
@@ -70,7 +70,7 @@ pub struct FrameWriterOptions {
     pub frame_rate: Rational,
     /// Matrix and range of the conversion, and the tags of the file.
     pub color: ColorDescription,
-    /// Audio beside the frames.
+    /// The audio.
     pub audio: WriterAudio,
 }
 
@@ -94,7 +94,7 @@ struct Worker {
 /// Converts frames to the encoder's format.
 enum Converter {
     Yuv(Box<ToYuv>),
-    /// The encoder's own conversion, from the array as it stands.
+    /// The encoder's own conversion, from the unchanged array.
     Rgb,
 }
 
@@ -162,7 +162,7 @@ impl FrameWriter {
     /// each other at the frame rate.
     ///
     /// # Errors
-    /// `Usage` for another size than before, or times that do not increase; what the thread failed with.
+    /// `Usage` for a changed size or times that do not increase; the thread's error.
     pub fn write(&mut self, pictures: &[u8], array: PixelArray, times: Option<&[f64]>) -> Result<(), FrameWriterError> {
         let bytes = array.bytes();
         if bytes == 0 || !pictures.len().is_multiple_of(bytes) {
@@ -229,7 +229,7 @@ impl FrameWriter {
     /// Appends audio samples: little-endian 32-bit floats, one channel after the other.
     ///
     /// # Errors
-    /// `Usage` where the writer has no audio of samples; what the thread failed with.
+    /// `Usage` if the writer has no audio from samples; the thread's error.
     pub fn write_audio(&mut self, samples: &[u8]) -> Result<(), FrameWriterError> {
         let Some(packets) = &mut self.samples else {
             return Err(FrameWriterError::Usage("the writer was opened without audio; give sample_rate= when it is opened".into()));
@@ -245,7 +245,7 @@ impl FrameWriter {
     /// Completes the file.
     ///
     /// # Errors
-    /// `Usage` when there was no frame; what the thread failed with.
+    /// `Usage` without any frame; the thread's error.
     pub fn finish(&mut self) -> Result<WriteReport, FrameWriterError> {
         let Some(running) = &self.running else {
             return Err(FrameWriterError::Usage(format!("{}: no frame was written, so there is no file", self.options.path.display())));
@@ -261,7 +261,7 @@ impl FrameWriter {
     /// Ends without completing the file: the playable part is kept under a free name, which is returned.
     ///
     /// # Errors
-    /// What the thread failed with.
+    /// The thread's error.
     pub fn abandon(&mut self) -> Result<Option<PathBuf>, FrameWriterError> {
         if self.running.is_none() {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! OpenTelemetry: metrics and traces of a run, by OTLP over HTTP with protobuf.
 //!
-//! Metrics are those of the monitoring server. A trace is the way of one frame through the stages. Both go through a
-//! [`Sender`] that drops when the collector is away: watching a run must not hold it up.
+//! Metrics are those of the monitoring server. A trace follows one frame through the stages. Both use a [`Sender`] that drops data while
+//! the collector is unreachable: monitoring must not block a run.
 
 mod message;
 
@@ -25,23 +25,23 @@ use crate::{
     sender::{Batch, Counters, FIRST_PAUSE, Failure, GOODBYE, Limits, Protocol, Sender, Surroundings, WhenFull},
 };
 
-/// Environment variables of the OpenTelemetry specification that are followed.
+/// Supported environment variables of the OpenTelemetry specification.
 const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const HEADERS_VARIABLE: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 const SERVICE_VARIABLE: &str = "OTEL_SERVICE_NAME";
-/// Where a collector listens for OTLP over HTTP.
+/// Default port and path of OTLP over HTTP.
 const DEFAULT_ENDPOINT: &str = "http://localhost:4318";
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Traces and sets of metrics that wait at most.
+/// Maximum number of waiting traces and sets of metrics.
 const BUFFER: usize = 2048;
 const BUFFER_BYTES: usize = 16_000_000;
 const REQUEST_BYTES: usize = 2_000_000;
-/// How long traces wait for others.
+/// Time that traces wait to be sent together.
 const BATCH_WAIT: Duration = Duration::from_secs(1);
-/// Maximum time for the rest at the end of a run.
+/// Maximum time for sending the rest at the end of a run.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// What is exported, and where to.
+/// Options of an export.
 #[derive(Clone, Debug)]
 pub struct OtlpOptions {
     /// Base URL of the collector; `None` for that of `OTEL_EXPORTER_OTLP_ENDPOINT`, else `http://localhost:4318`.
@@ -98,7 +98,7 @@ impl Protocol for Collector {
     }
 }
 
-/// An export that is set up for a run that is about to start.
+/// An export that is set up, before its run starts.
 pub struct Otlp {
     sender: Arc<Sender<Collector>>,
     collector: Arc<Collector>,
@@ -106,7 +106,7 @@ pub struct Otlp {
     dropped: Arc<AtomicU64>,
 }
 
-/// An export of a run that goes on.
+/// An export of a running pipeline.
 pub struct Exporting {
     otlp: Otlp,
     run: RunSwitch,
@@ -130,11 +130,11 @@ fn headers(text: &str) -> Result<Vec<(HeaderName, HeaderValue)>, StageError> {
     let parsed = pairs.map(|pair| {
         let (name, value) = pair.split_once('=')?;
         let mut value: HeaderValue = framerail_core::percent_decoded(value.trim()).parse().ok()?;
-        // It may be a key.
+        // It may contain a key.
         value.set_sensitive(true);
         Some((name.trim().parse().ok()?, value))
     });
-    // The text may hold keys, and is not repeated.
+    // The text may contain keys, so it is not shown.
     parsed.collect::<Option<_>>().ok_or_else(|| usage(format!("{HEADERS_VARIABLE} is not a list such as `name=value,name=value`")))
 }
 
@@ -223,7 +223,7 @@ fn push_metrics(sender: &Sender<Collector>, collector: &Collector, run: &RunSwit
 }
 
 impl Exporting {
-    /// Sends the last metrics and the traces that wait, within a few seconds; returns how many were dropped during the run.
+    /// Sends the last metrics and waiting traces, within a few seconds; returns the number dropped during the run.
     pub fn finish(mut self) -> u64 {
         self.end.cancel();
         if let Some(thread) = self.thread.take() {

@@ -1,4 +1,4 @@
-//! Requests to HTTP servers, and what their answers mean.
+//! Requests to HTTP servers, and the meaning of their responses.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ impl HttpPoster {
         Self { agent: config.build().into(), headers }
     }
 
-    /// Posts a body. A refusal is one of all messages in it.
+    /// Posts a body. A refusal applies to all messages in it.
     pub(crate) fn post(&self, url: &str, content_type: &str, more: &[(&str, &str)], body: &[u8]) -> Result<(), Failure> {
         let mut request = self.agent.post(url).header(header::CONTENT_TYPE, content_type);
         for (name, value) in more {
@@ -50,7 +50,7 @@ impl HttpPoster {
     }
 }
 
-/// Scheme, host and port of a URL, or why there are none. A path may hold a key, and stays out of messages.
+/// Scheme, host and port of a URL, or the reason why there are none. A path may contain a key, so it is not shown.
 pub(crate) fn target(url: &str) -> Result<String, &'static str> {
     let uri: Uri = url.parse().map_err(|_| "not a valid URL")?;
     match (uri.scheme_str(), uri.host()) {
@@ -62,7 +62,7 @@ pub(crate) fn target(url: &str) -> Result<String, &'static str> {
     }
 }
 
-/// A failure that the same request will meet again.
+/// A failure that the same request would get again.
 fn lasting(words: impl ToString) -> Failure {
     Failure::rejected(words, usize::MAX)
 }

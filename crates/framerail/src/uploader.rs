@@ -39,7 +39,7 @@ impl Uploader {
     /// Replaces a frame's surface by one on the GPU, unless it is already there.
     ///
     /// # Errors
-    /// `BadArgument` for a frame on another card that is not a picture, `OutOfMemory`, `Driver`.
+    /// `BadArgument` for a frame on another GPU without planes, `OutOfMemory`, `Driver`.
     pub(crate) fn bring(&mut self, frame: &mut Frame) -> Result<(), CudaError> {
         match &frame.surface {
             Surface::Host(_) => self.upload(frame),

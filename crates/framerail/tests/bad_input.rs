@@ -1,4 +1,4 @@
-//! Bad input, bad models, bad outputs, bad pipelines: one clear line each, and nothing half-done is left behind.
+//! Bad inputs, models, outputs and pipelines: one clear line each, and no partial files.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use framerail::{
 use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, damage};
 use tempfile::TempDir;
 
-/// A folder for one test, with a sound clip in it.
+/// A folder for one test, with an intact clip.
 struct Place {
     folder: TempDir,
 }
@@ -52,7 +52,7 @@ impl Place {
         text.replace('@', &self.folder.path().display().to_string())
     }
 
-    /// Runs a pipeline that must be refused, with this kind and with these words in its one line; the folder stays as it was.
+    /// Runs a pipeline that must be refused with this kind and a line with these words; the folder stays unchanged.
     #[track_caller]
     fn refused(&self, kind: ErrorKind, text: &str, words: &[&str]) {
         let before = self.content();
@@ -89,7 +89,7 @@ fn collect(folder: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
     }
 }
 
-/// What went wrong, without the pipeline's text below it.
+/// The message, without the pipeline's text.
 fn line_of(error: &Error) -> String {
     match error {
         Error::Pipeline(diagnostics) => {
@@ -100,7 +100,7 @@ fn line_of(error: &Error) -> String {
     }
 }
 
-/// What went wrong and what helps.
+/// The message and its hint.
 fn stated(error: &Error) -> String {
     match error {
         Error::Pipeline(diagnostics) => {
@@ -208,13 +208,13 @@ fn flipped_bytes_are_decoded_and_counted() {
     }
 }
 
-/// A card for an ONNX file of this name.
+/// A model card for an ONNX file of this name.
 fn card(file: &str) -> String {
     let head = format!("name = \"test\"\nfile = \"{file}\"\nlicence = \"MIT\"\nsource = \"this test\"\nlabels = [\"thing\"]\n");
     format!("{head}\n[input]\nwidth = 32\nheight = 32\n\n[output.boxes]\nboxes = \"boxes\"\nsuppressed = true\n")
 }
 
-/// An ONNX file whose only node gives its input on as `output`.
+/// An ONNX file whose only node passes its input to `output`.
 fn onnx(input: (&str, &[u8]), output: (&str, &[u8])) -> Vec<u8> {
     let field = |number: u8, bytes: &[u8]| {
         let mut field = vec![number << 3 | 2, u8::try_from(bytes.len()).expect("a short message")];
@@ -343,7 +343,7 @@ fn several_streams_never_share_a_file() {
     );
 }
 
-/// A mistake in a pipeline: the whole message, with the place underlined.
+/// A mistake in a pipeline: the whole message, with the position underlined.
 #[track_caller]
 fn shown(place: &Place, text: &str, expected: &[&str]) {
     let before = place.content();
@@ -409,7 +409,7 @@ fn stages_that_do_not_fit_name_both_formats() {
     place.refused(ErrorKind::Usage, "read @/in.mp4 ! hold ! write @/out.mp4", &["frames with detections"]);
 }
 
-/// A folder that takes no files even from root.
+/// A folder in which even root cannot create files.
 #[test]
 fn a_folder_that_cannot_be_written() {
     let place = Place::new();

@@ -1,4 +1,4 @@
-//! The documents say what is true of the stages: the reference is current, every pipeline shown is well formed, links lead somewhere.
+//! The documentation is correct: the stage reference is current, every pipeline is well formed, every link has a target.
 
 use std::{
     env, fs,
@@ -60,7 +60,7 @@ fn the_reference_of_stages_is_current() {
 /// How a shell writes a single quotation mark between single quotation marks.
 const SHELL_QUOTE: &str = r"'\''";
 
-/// What stands between `framerail run '` (or `"`) and the closing quotation mark.
+/// The text between `framerail run '` (or `"`) and the closing quotation mark.
 fn pipelines_in(text: &str) -> Vec<String> {
     let hidden = text.replace(SHELL_QUOTE, "\0");
     let quoted = hidden.split("framerail run ").skip(1).filter_map(|rest| {
@@ -82,7 +82,7 @@ fn every_pipeline_shown_is_well_formed() {
         for pipeline in pipelines_in(&text).iter().filter(|pipeline| pipeline.starts_with("read ") && !pipeline.contains("...")) {
             let description = Description::parse(pipeline).unwrap_or_else(|error| panic!("{}: {}", path.display(), error.render(false)));
             if let Err(problems) = check(&description, &registry) {
-                // Files that a reader would have are not here.
+                // The reader's files do not exist here.
                 let missing = problems.iter().all(|problem| matches!(problem.kind, ErrorKind::Input | ErrorKind::Output));
                 assert!(missing, "{}: {}", path.display(), problems.render(false));
             }

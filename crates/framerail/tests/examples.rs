@@ -1,4 +1,4 @@
-//! Every pipeline file and every program of the examples runs and does what it says.
+//! Every pipeline file and program of the examples runs and gives the documented result.
 
 mod records_support;
 
@@ -47,7 +47,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// A pipeline file that reads and writes in these places instead of the working directory, with the zones that lie beside it.
+/// A pipeline file with these folders instead of the working directory, and the zones file beside it.
 fn placed(file: &Path, out: &Path) -> Description {
     parsed(file, placed_text(file, out))
 }
@@ -56,7 +56,7 @@ fn parsed(file: &Path, text: String) -> Description {
     Description::from_toml(Origin::file(file, text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
 }
 
-/// Servers that take records, in place of those that a pipeline file names.
+/// Servers that receive records instead of those named by a pipeline file.
 #[derive(Default)]
 struct Servers {
     http: Option<HttpServer>,
@@ -66,7 +66,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// Where a file wants them; the file's text is changed to name them. `None` where one of them may be missing, and is.
+    /// Starts the servers that a file needs and changes its text to name them. `None` if one is missing and may be.
     fn start(text: &mut String) -> Option<Self> {
         let mut servers = Self::default();
         let wanted = ["port = 1883", "http://127.0.0.1:8000/records", "127.0.0.1:9092", "port = 6379"].map(|place| text.contains(place));
@@ -94,7 +94,7 @@ impl Servers {
         Some(servers)
     }
 
-    /// Each of them got records.
+    /// Each has received records.
     fn check(&self, shown: &dyn std::fmt::Display) {
         if let Some(http) = &self.http {
             let posted: usize = http.requests().iter().map(|request| request.frames().len()).sum();
@@ -112,7 +112,7 @@ impl Servers {
 fn placed_text(file: &Path, out: &Path) -> String {
     let text = fs::read_to_string(file).expect("readable");
     let clip_in_text = format!("\"{}\"", clip().display());
-    // Several tests run at once: each serves at a port that is free.
+    // Tests run in parallel: each uses a free port.
     let text = text.replace("127.0.0.1:8090", "127.0.0.1:0");
     let text = text.replace("\"clip.mp4\"", &clip_in_text).replace("\"out/", &format!("\"{}/", out.display()));
     let zones = format!("\"{}/zones/", file.parent().expect("a folder").display());
@@ -120,7 +120,7 @@ fn placed_text(file: &Path, out: &Path) -> String {
     text.replace("\"zones/", &zones).replace("\"models/", &models)
 }
 
-/// The places below the output folder that a pipeline file writes to; the folders of those that streams give their names to.
+/// Outputs of a pipeline file below the output folder; for names with placeholders, their folders.
 fn outputs(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).expect("readable");
     let place = |name: &str| match name.split_once('{') {
@@ -177,7 +177,7 @@ fn every_file_runs_and_writes_what_it_names() {
     }
 }
 
-/// The text of the programs in Python.
+/// The text of the Python programs.
 fn python_programs() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/python");
     let entries = fs::read_dir(&folder).expect("the folder of programs").map(|entry| entry.expect("readable").path());
@@ -203,11 +203,11 @@ fn every_stage_has_an_example() {
     let descriptions: Vec<Description> = files().iter().map(|file| placed(file, Path::new("/nowhere"))).collect();
     let mut used = BTreeSet::new();
     descriptions.iter().for_each(|description| stages_of(&description.chain, &mut used));
-    // What only Python does is shown there; python/tests runs those programs.
+    // Python-only features are shown there; python/tests runs those programs.
     let programs = python_programs();
     let registry = framerail::registry();
     let is_in_python = |name: &str| matches!(name, "torch" | "python") && programs.contains(&format!(" ! {name} "));
-    // `load` needs the records of another run; the tests of the program use it so.
+    // `load` needs the records of another run; the command-line tests cover it.
     let is_shown = |name: &str| used.contains(name) || is_in_python(name) || name == "load";
     let missing: Vec<&str> = registry.names().filter(|name| !is_shown(name)).collect();
     assert!(missing.is_empty(), "without an example: {missing:?}");

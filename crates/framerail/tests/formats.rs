@@ -1,4 +1,4 @@
-//! What goes in comes out: frames, times, size, colour, sound and subtitles, whatever the codec and the container.
+//! Frames, times, size, colour, audio and subtitles are preserved for every codec and container.
 
 use std::{
     fs,
@@ -16,14 +16,14 @@ use tempfile::TempDir;
 /// A frame's number, as far as it can be read, and its time in seconds.
 type Seen = (Option<u64>, f64);
 
-/// What a pipeline's source delivered, in order of arrival.
+/// Frames of a pipeline's source, in order of arrival.
 struct Delivered {
     outcome: RunOutcome,
     numbers: Vec<Option<u64>>,
     secs: Vec<f64>,
 }
 
-/// Runs a pipeline and looks at every frame that leaves its `read`.
+/// Runs a pipeline and checks every frame that leaves its `read`.
 fn deliver(text: &str) -> Delivered {
     deliver_and(text, |_, _| {})
 }
@@ -101,7 +101,7 @@ fn tolerance(extension: &str) -> f64 {
     if extension == "mkv" { 1.01e-3 } else { 0.6e-3 }
 }
 
-/// Reads a corpus clip and writes it as `out.EXTENSION`: every promise about the result is looked at.
+/// Reads a corpus clip, writes it as `out.EXTENSION`, and checks every documented property of the result.
 fn assert_kept(name: &str, extension: &str) -> RunStats {
     let spec = spec_of(name);
     let clip = spec.make();
@@ -341,7 +341,7 @@ fn a_pattern_of_images_takes_the_requested_rate() {
     assert_eq!(folder.numbers, run.numbers, "the folder itself is a stream too");
 }
 
-/// A clip too long to be over before its 20th frame has gone through.
+/// A clip that cannot end before its 20th frame has passed.
 fn long_clip() -> Clip {
     ClipSpec::default().size(64, 48).frames(50).repeats(200).make()
 }
@@ -381,7 +381,7 @@ fn a_run_that_is_aborted_leaves_nothing() {
     assert_eq!(files_in(folder.path()), [""; 0]);
 }
 
-/// A cover picture shows what a blur has hidden, so it is left out unless asked for; sound behind it still finds its place.
+/// A cover image shows what a blur has hidden, so it is left out unless requested; audio after it keeps its place.
 #[test]
 fn cover_images_are_left_out_and_reported() {
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -393,7 +393,7 @@ fn cover_images_are_left_out_and_reported() {
     };
     let text = |path: &Path| path.to_str().expect("Unicode").to_owned();
     ffmpeg(&["-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1", &text(&cover)]);
-    // The cover comes before the sound, so that leaving it out moves the sound's place.
+    // The cover precedes the audio, so leaving it out changes the audio's stream number.
     let maps = ["-map", "0:v", "-map", "1:v", "-map", "0:a", "-c", "copy", "-disposition:v:1", "attached_pic"];
     ffmpeg(&[&["-i", &text(clip.path()), "-i", &text(&cover)][..], &maps, &[&text(&input)]].concat());
     let run = |options: &str, name: &str| {

@@ -1,6 +1,6 @@
-//! Pipelines on a card do what they do on the CPU, and say what they moved.
+//! Pipelines on a GPU give the results of the CPU, and count what they copy.
 //!
-//! Without a card these tests say so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
+//! Without a GPU these tests report so on standard error and pass, unless `FRAMERAIL_REQUIRE_GPU` is set.
 
 use std::{io::Write, path::Path, sync::Arc};
 
@@ -14,7 +14,7 @@ use framerail::{
 use framerail_testkit::{ClipSpec, Codec, Container, real_clip};
 use parking_lot::Mutex;
 
-/// Whether there is a card; says so where output is not captured.
+/// Whether there is a GPU; prints a warning if not.
 fn card_is_there(test: &str) -> bool {
     let reason = match device_count() {
         Ok(count) if count > 0 => return true,
@@ -26,19 +26,19 @@ fn card_is_there(test: &str) -> bool {
     false
 }
 
-/// Past the test harness, which keeps what passing tests print.
+/// Bypasses the test harness, which captures the output of passing tests.
 fn report(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// A frame as it came to the last stage.
+/// A frame as received by the last stage.
 struct Seen {
     pts: i64,
     detections: Vec<Detection>,
     picture: Option<HostSurface>,
 }
 
-/// Runs a pipeline; gives what came to its last stage, with pictures if they are asked for.
+/// Runs a pipeline; returns what its last stage received, with pixels on request.
 fn run(text: &str, device: &str, with_pictures: bool) -> (Vec<Seen>, RunStats) {
     let choice: DeviceChoice = device.parse().expect("a device");
     let description = Description::parse(text).unwrap_or_else(|problem| panic!("{}", problem.render(false)));
@@ -66,7 +66,7 @@ fn names(stats: &RunStats) -> Vec<&str> {
     stats.stages.iter().map(|stage| stage.name.as_str()).collect()
 }
 
-/// Samples of two pictures of one format that differ by more than a tolerance, as a share of all.
+/// Share of samples that differ by more than a tolerance between two frames of one format.
 fn differing(a: &HostSurface, b: &HostSurface, tolerance: u8) -> f64 {
     assert_eq!((a.format(), a.width(), a.height()), (b.format(), b.width(), b.height()));
     let (mut differing, mut all) = (0usize, 0usize);
@@ -130,7 +130,7 @@ fn boxes_are_those_of_the_cpu() {
     let (expected, _) = run(&text, "cpu", false);
     let (found, stats) = run(&text, "cuda", false);
     let share = matching(&found, &expected, 0.98);
-    // With a second stage that looks at pictures they stay pictures, and the model's input is made by `infer`.
+    // With a second stage that reads pixels, frames are kept and `infer` makes the model's input.
     let (pictures, _) = run(&text.replace("! null", "! draw ! null"), "cuda", false);
     report(&format!(
         "{:.2} % of boxes match; {:.2} % from pictures; batches of {}",
@@ -220,7 +220,7 @@ fn areas_are_covered_as_on_the_cpu() {
         });
         let worst = worst.fold(0.0, f64::max);
         report(&format!("{text}: at most {:.4} % of a frame's samples differ by more than 2", 100.0 * worst));
-        // With a model its boxes differ a little too.
+        // With a model, its boxes differ slightly too.
         assert!(worst < if text.contains("infer") { 0.02 } else { 0.001 }, "{text}: {:.2} % of samples differ", 100.0 * worst);
     }
 }
@@ -282,7 +282,7 @@ fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
     if !card_is_there("a_stream_that_changes_to_what_the_card_does_not_decode_goes_on") {
         return;
     }
-    // 4:4:4 in H.264 is decoded by no card.
+    // No GPU decodes 4:4:4 H.264.
     let clip = ClipSpec::new(Codec::H264, Container::Ts)
         .frames(300)
         .gop(30)
@@ -308,7 +308,7 @@ fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
         let reported = notices.iter().filter(|notice| notice.contains("decoded on the CPU and uploaded")).count();
         assert_eq!(reported, 1, "{text}: {notices:?}");
     }
-    // A model takes both, whether the card makes its input or gets pictures.
+    // A model accepts both: inputs made while decoding, and frames.
     let text = format!("read '{clip}' device=cuda ! infer centerface device=cuda ! null");
     let (found, _) = run(&text, "auto", false);
     assert_eq!(found.len(), 300, "{text}");

@@ -1,4 +1,4 @@
-//! Cameras of this machine, as far as one can get without one: the way to FFmpeg's devices, options, refusals.
+//! Local cameras, as far as testable without one: FFmpeg's device library, options, refusals.
 
 #[test]
 fn a_camera_that_is_not_there_is_reported_by_name() {
@@ -18,7 +18,7 @@ fn options_of_cameras_are_for_cameras() {
 
 #[test]
 fn devices_give_frames_by_the_same_way() {
-    // FFmpeg's generator of pictures is a device to it, and takes the place of a camera; it ends, and cameras do not.
+    // FFmpeg's test source is a device and stands in for a camera; unlike a camera, it ends.
     let text = "read 'testsrc2=size=160x120:rate=25:duration=1' format=lavfi live=yes on_error=end drop=none latency=none ! null";
     let outcome = framerail::run(text).expect("generated");
     assert_eq!(outcome.stats.frames_done(), 25);

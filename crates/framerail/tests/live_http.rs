@@ -20,14 +20,14 @@ use live_support::{Seen, assert_in_step, flash_and_click, wait_for_stream};
 
 const FRAMES: u32 = 60;
 
-/// Serves one file, by ranges too, to any number of connections. Connections break off in the middle of the file.
+/// Serves one file, with ranges, to any number of connections, which break in the middle of the file.
 struct Server {
     url: String,
     connections: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// Which connections break off: FFmpeg may need several to look around in a file.
+    /// Which connections break: FFmpeg may need several to open a file.
     fn start(breaks_off: fn(usize) -> bool) -> Self {
         Self::of(ClipSpec::new(Codec::H264, Container::Ts).frames(FRAMES).gop(12).make().path(), breaks_off)
     }
@@ -39,13 +39,13 @@ impl Server {
         let url = format!("http://{}/{name}", listener.local_addr().expect("bound"));
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
-        // It ends with the test's process.
+        // Runs until the test process ends.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let is_cut = breaks_off(number);
                 let bytes = Arc::clone(&bytes);
-                // Who has enough hangs up: that is no failure of the server's.
+                // Clients may disconnect: not a failure of the server.
                 thread::spawn(move || {
                     if number % 5 == 4 {
                         // A gap that can be seen in the file.
@@ -79,11 +79,11 @@ fn answer(mut stream: TcpStream, bytes: &[u8], is_cut: bool) -> std::io::Result<
         total.saturating_sub(1)
     )?;
     let until = if is_cut { (total / 2).saturating_sub(from) } else { length };
-    // What begins behind the middle comes whole.
+    // Ranges that begin after the middle are sent completely.
     stream.write_all(rest.get(..until).filter(|part| !part.is_empty()).unwrap_or(rest))
 }
 
-/// Numbers in the pixels, and those of the frames.
+/// Numbers read from the pixels, and frame numbers.
 fn start(server: &Server, options: &str) -> (RunHandle, Seen<(u64, u64)>) {
     live_support::start(&format!("read {} {options} ! null", server.url), |item| {
         let number = read_frame_number(item.frame.surface.host().expect("on the host"));
@@ -104,7 +104,7 @@ fn read(server: &Server, options: &str) -> (RunStats, Vec<(u64, u64)>) {
 fn a_file_that_breaks_off_goes_on_where_it_broke_off() {
     let (stats, seen) = read(&Server::start(|_| true), "");
     let lost = stats.counter("sources_ended_early") + stats.counter("frames_lost");
-    // The client asks for the rest; whatever does not come is counted.
+    // The client requests the rest; what is not sent is counted.
     assert!(seen.len() == FRAMES as usize || lost > 0, "{} frames, {:?}", seen.len(), stats.stage("read").map(|stage| &stage.counters));
 }
 
@@ -120,7 +120,7 @@ fn a_file_continues_where_it_broke_off_with_ffmpegs_option() {
 #[test]
 fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     let (handle, seen) = start(&Server::start(|number| number == 0), "live=yes drop=none latency=none retry_wait=10ms");
-    // Twice: broken off, and at the end of what the server has.
+    // Twice: after the break, and at the end of the server's data.
     wait_for_stream(&handle, "its second return", |stream| stream.reconnects >= 2);
     handle.stop();
     let outcome = handle.wait();
@@ -134,7 +134,7 @@ fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     assert!(seen.iter().filter(|(number, _)| *number == 0).count() >= 2, "from its start each time: {seen:?}");
 }
 
-/// Has a server break off twenty times while a source with audio is written to files, and looks at them.
+/// Writes a source with audio to files while its server breaks the connection twenty times, and checks the files.
 fn over_twenty_connections(source: &Path, outputs: &[&str]) {
     let server = Server::of(source, |number| number % 2 == 0);
     let folder = source.parent().expect("in a folder");

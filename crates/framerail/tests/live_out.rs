@@ -1,4 +1,4 @@
-//! Video that is watched while it is written: HLS playlists, and RTSP servers that are pushed to.
+//! Live output: HLS playlists, and pushing to RTSP servers.
 
 mod live_support;
 mod rtsp_support;
@@ -36,7 +36,7 @@ fn run(text: &str) -> RunStats {
     outcome.stats
 }
 
-/// What our own reader finds in the pixels of a video.
+/// Frame numbers in the pixels of a video, by framerail's reader.
 fn numbers(path: &Path, options: &str) -> Vec<u64> {
     let text = format!("read '{}' {options} ! null", path.display());
     let (handle, seen) =
@@ -84,7 +84,7 @@ impl Playlist {
         self.tags.contains_key("EXT-X-ENDLIST")
     }
 
-    /// Every segment that it names can be fetched.
+    /// Every listed segment can be fetched.
     fn check(&self) {
         for segment in &self.segments {
             assert!(fs::metadata(segment).is_ok_and(|found| found.len() > 0), "{} is named and not there", segment.display());
@@ -176,7 +176,7 @@ fn a_playlist_is_replaced_only_with_overwrite() {
     assert!(again.contains("exists"), "{again}");
     run(&format!("{text} overwrite=yes"));
     assert_eq!(Playlist::of(&path).segments.len(), 5);
-    // What an earlier playlist left is not mixed with a new one.
+    // Segments of an earlier playlist are not mixed with a new one.
     fs::remove_file(&path).expect("there");
     assert!(framerail::run(&text).expect_err("segments are present").to_string().contains("cam-0"));
     let vod = folder.path().join("vod.m3u8");
@@ -208,7 +208,7 @@ fn a_playlist_that_grows_is_read_as_a_live_stream() {
     let writer =
         start(&format!("read '{}' realtime=yes ! write '{}' playlist=event segment=1s", clip(150).path().display(), path.display()));
     wait_for(&writer, "two segments", |_| path.exists() && Playlist::of(&path).segments.len() > 1);
-    // From the first segment on, to the end that comes later.
+    // From the first segment to the end, which is written later.
     let found = numbers(&path, "live=yes drop=none latency=none options=live_start_index=0 on_error=end");
     let outcome = writer.wait();
     outcome.result.expect("written");
@@ -216,7 +216,7 @@ fn a_playlist_that_grows_is_read_as_a_live_stream() {
     assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
 }
 
-/// Numbers that a server took, one list a connection.
+/// Frame numbers received by a server, one list per connection.
 fn received(folder: &Path) -> Vec<Vec<u64>> {
     let files = (0..).map(|number| folder.join(format!("{number}.h264"))).take_while(|path| path.exists());
     files.filter(|path| fs::metadata(path).is_ok_and(|found| found.len() > 0)).map(|path| numbers(&path, "")).collect()
@@ -257,7 +257,7 @@ fn a_server_gets_what_is_pushed_to_it() {
     }
 }
 
-/// FFmpeg's program receives what is pushed to it, for one connection; `None` if it lacks the protocol and may.
+/// FFmpeg as the receiver of one connection; `None` if it lacks the protocol and may.
 fn receiver(address: &str, path: &Path) -> Option<Child> {
     let scheme = address.split("://").next().expect("an address");
     let known = Command::new("ffmpeg").args(["-v", "error", "-protocols"]).output().expect("FFmpeg's program");
@@ -277,7 +277,7 @@ fn receiver(address: &str, path: &Path) -> Option<Child> {
 #[test]
 fn the_last_frames_arrive_before_a_connection_ends() {
     let clip = clip(60);
-    // An SRT receiver holds pictures back for its latency, and throws them away when the sender closes.
+    // An SRT receiver holds frames back for its latency and discards them when the sender closes.
     for (scheme, own, theirs, end) in [("srt", "", "?mode=listener&latency=600000", "ts"), ("rtmp", "/live/x", "/live/x", "flv")] {
         let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
         let path = folder.path().join(format!("out.{end}"));
@@ -320,7 +320,7 @@ fn datagrams_hold_whole_packets_of_mpeg_ts() {
     assert_eq!(numbers(&path, ""), (0..60).collect::<Vec<u64>>());
 }
 
-/// What was not sent stands in the account of the stream, once.
+/// Frames that were not sent are counted once in their stream.
 fn check_account(stats: &RunStats) {
     let (written, lost) = (stats.counter("frames_written"), stats.counter("frames_not_sent"));
     let stream = stats.stream(0).expect("listed");
@@ -335,7 +335,7 @@ fn frames_that_were_not_sent_are_drops_of_their_stream() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("bound").port();
     let server = std::thread::spawn(move || {
-        // The first connection breaks off, the second takes all.
+        // The first connection breaks, the second receives everything.
         let mut bytes = Vec::new();
         let (first, _) = listener.accept().expect("a connection");
         first.take(20_000).read_to_end(&mut bytes).expect("readable");
@@ -367,7 +367,7 @@ fn a_push_that_fails_accounts_for_what_it_was_given() {
     let stats = outcome.stats;
     let came = stats.stage("write").expect("there").frames_in;
     let (written, lost) = (stats.counter("frames_written"), stats.counter("frames_not_sent"));
-    // The frame at which it failed may not have come to the encoder.
+    // The frame at which it failed may not have reached the encoder.
     assert!(lost > 0 && (came - 1..=came).contains(&(written + lost)), "{came} came, {written} were sent, {lost} were not");
 }
 
@@ -407,7 +407,7 @@ fn a_missing_server_ends_as_configured() {
         let error = finish(push(&clip, port, "in", options)).result.expect_err("nobody is there").to_string();
         assert!(error.contains(words) && error.contains(&port.to_string()), "{options}: {error}");
     }
-    // A run that is told to stop waits for nobody, though its buffer is full and the pipeline was waiting.
+    // A stopped run ends at once, although its buffer is full and the pipeline was waiting.
     let handle = push(&clip, port, "in", "when_full=wait buffer=5 retries=1000000");
     wait_for(&handle, "an attempt", |stats| stats.stage("write").is_some_and(|stage| !stage.notices.is_empty()));
     handle.stop();

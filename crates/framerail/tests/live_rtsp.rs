@@ -1,4 +1,4 @@
-//! A camera over RTSP that goes away, comes back and falls silent. The server is GStreamer's, of Debian's packages.
+//! An RTSP camera that disconnects, returns and stalls. The server is GStreamer's, from Debian's packages.
 
 mod live_support;
 mod rtsp_support;
@@ -55,7 +55,7 @@ fn a_camera_that_stops_restarts_and_starves_is_one_stream() {
     assert_eq!(seen.len() as u64, stream.frames_delivered);
     let in_order = |pair: &[(u64, f64, f64)]| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1 && pair[0].2 <= pair[1].2;
     assert!(seen.windows(2).all(in_order), "over three connections: {seen:?}");
-    // The two gaps are as long on the stream's clock as on the wall's, but for what buffers hold.
+    // Both gaps are as long on the stream's clock as in wall-clock time, except for buffered frames.
     let (first, last) = (seen[0], seen[seen.len() - 1]);
     let (on_clock, on_wall) = (last.1 - first.1, last.2 - first.2);
     assert!((on_clock - on_wall).abs() < 5.0, "{on_clock} s and {on_wall} s");
@@ -99,7 +99,7 @@ fn a_camera_may_be_late_and_be_joined_in_the_middle() {
         return;
     }
     let port = free_port();
-    // Nobody is there yet: the run waits for the camera. A second viewer joins while the first is at it.
+    // The server does not exist yet: the run waits for the camera. A second viewer joins during the first one's run.
     let url = format!("rtsp://127.0.0.1:{port}/cam");
     let (first, _) = start(&format!("read {url} retry_wait=100ms ! null"));
     wait_for_stream(&first, "an attempt", |stream| stream.last_error.is_some());

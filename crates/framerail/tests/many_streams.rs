@@ -1,4 +1,4 @@
-//! Several sources through one pipeline: side by side they give what they give one after another.
+//! Several sources in one pipeline: concurrent reading gives the same results as sequential.
 
 mod stages_support;
 
@@ -80,7 +80,7 @@ fn files_opened_ahead_give_what_each_gives_alone() {
         let (found, stats) = outputs(clips.path(), options, rest);
         let names = |outputs: &[(String, Vec<u8>)]| outputs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&found), names(&expected), "{options}");
-        // What FFmpeg's threads make of damage is not the same from run to run.
+        // The output of FFmpeg's threads for damage varies between runs.
         let pictures =
             |outputs: &[(String, Vec<u8>)]| outputs.iter().filter(|(name, _)| !name.starts_with('e')).cloned().collect::<Vec<_>>();
         assert!(pictures(&found) == pictures(&expected), "{options}: other pictures");

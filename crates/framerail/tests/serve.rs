@@ -1,4 +1,4 @@
-//! A run watched over HTTP: each address, who is let in, and that nobody who watches is in the way.
+//! A run monitored over HTTP: every path, access, and that clients do not slow the run.
 #![cfg(feature = "serve")]
 
 mod serve_support;
@@ -244,7 +244,7 @@ fn requests_that_are_none_do_no_harm() {
         assert_eq!(reply.status, status, "{reply:?}");
         assert!(reply.json()["error"].is_string());
     }
-    // Heads that never end hold their place for a while, and nobody else's.
+    // Requests whose headers never end occupy their own connection only, for a limited time.
     let open: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(watched.address()).expect("connects")).collect();
     assert_eq!(client.get("/healthz").status, 200);
     drop(open);
@@ -254,12 +254,12 @@ fn requests_that_are_none_do_no_harm() {
 #[test]
 fn half_open_connections_of_strangers_lock_nobody_out() {
     let watched = Watched::start(&format!("read '{}' realtime=yes stay=yes ! null", clip().make().path().display()), Some(TOKEN));
-    // One that has shown the token keeps its place while strangers come.
+    // An authenticated client keeps its connection while unauthenticated ones arrive.
     let events = watched.known().events();
     for round in 0..3 {
         let open: Vec<TcpStream> = (0..70).map(|_| TcpStream::connect(watched.address()).expect("connects")).collect();
         for mut stream in &open {
-            // The first of them are closed by those behind.
+            // Later ones replace the first.
             let _ = stream.write_all(b"GET /stats HTTP/1.1\r\nHost: localhost\r\n");
         }
         assert_eq!(watched.client().get("/healthz").status, 200, "round {round}");
@@ -283,7 +283,7 @@ fn wrong_tokens_are_refused_however_they_are_sent() {
             })
         })
         .collect();
-    // The right one is not held up by guesses.
+    // The right token is not delayed by guesses.
     assert_eq!(watched.known().get("/healthz").status, 200);
     let statuses: Vec<u16> = guesses.into_iter().map(|guess| guess.join().expect("answered")).collect();
     assert_eq!(statuses, [401; 3]);
@@ -372,7 +372,7 @@ fn a_client_that_reads_nothing_holds_nothing_up() {
     assert_eq!(outcome.stats.frames_done(), 600);
 }
 
-/// Gives a frame for each word that it gets; it never sleeps for long, so that it is not taken for stalled.
+/// Outputs a frame per message; never sleeps for long, so that it does not count as stalled.
 struct OnDemand(Receiver<u64>);
 
 impl Source for OnDemand {
@@ -386,7 +386,7 @@ impl Source for OnDemand {
     }
 }
 
-/// Tells its setting for each frame, and is held up by a word that does not come.
+/// Reports its setting for each frame, and can be blocked by a message that is not sent.
 struct Judge {
     setting: Option<Setting>,
     reported: std::sync::mpsc::Sender<f64>,
@@ -426,7 +426,7 @@ fn settings_change_and_stalls_show() {
     };
 
     assert_eq!(next(0), 0.5);
-    // A source that is made by hand counts as stalled too while it waits; the judge is looked at.
+    // A hand-written source also counts as stalled while it waits; only the sink is checked.
     let stalled = || {
         let health = client.get("/healthz");
         let is_reported = health.text().contains("judge: no progress for");

@@ -1,4 +1,4 @@
-//! What `blur` hides, through whole pipelines on frames made by hand: masks by contour, fixed areas.
+//! `blur` in whole pipelines on generated frames: contours, fixed areas.
 
 mod stages_support;
 
@@ -10,7 +10,7 @@ use framerail::{
 };
 use stages_support::{Ran, end, frame, interleaved, run, seen, stream, try_run};
 
-/// A face with what a second model says of it.
+/// A face with the result of a second model.
 fn face(bbox: BBox, value: Option<AttributeValue>) -> Detection {
     let mut face = Detection { bbox, landmarks: Vec::new(), ..stages_support::face(0.9, None, DetectionOrigin::Detected) };
     face.attributes = value.map(|value| Attribute { model: Arc::from("second"), value }).into_iter().collect();
@@ -78,7 +78,7 @@ fn a_face_without_a_contour_is_hidden_by_the_ellipse_counted_and_reported_once()
     assert_eq!(notices.len(), 1, "{notices:?}");
     assert!(notices[0].contains("no contour") && notices[0].contains("ellipse"), "{notices:?}");
 
-    // Five points are features of a face, no outline of it.
+    // Five points are features of a face, not its outline.
     let five = [(26.0, 20.0), (34.0, 20.0), (30.0, 25.0), (27.0, 30.0), (33.0, 30.0)].map(|(x, y)| Point { x, y });
     let few = || clip(vec![seen(0, 0, vec![face(BOX, Some(AttributeValue::Landmarks(five.into())))])]);
     let ran = run("blur kind=solid shape=contour ! collect", few());
@@ -99,7 +99,7 @@ fn frames_between_two_sightings_are_hidden_by_the_mask_that_goes_along() {
         let row: Vec<u8> = (left - 1..left + 11).map(|x| at(x, 24)).collect();
         assert_eq!((row[0], &row[1..11], row[11]), (grey, &[WHITE; 10][..], grey), "frame {index}");
     }
-    // Held on: the box reaches from where the face was to where it may be, and the mask fills its left half.
+    // Held: the box covers where the face was and may be, and the mask fills its left half.
     let at = luma(&ran, 5);
     assert_eq!([at(28, 24), at(36, 24)], [WHITE; 2]);
     assert_eq!((ran.counter("faces_hidden"), ran.counter("contours_missing")), (6, 0));
@@ -209,7 +209,7 @@ fn areas_choose_among_detections_by_their_middle() {
     assert_eq!(hidden("only_inside=0,0,30,48"), (columns(&[4..12, 24..32]), 1));
     assert_eq!(hidden("except=20,0,20,48"), (columns(&[4..12, 50..58]), 1));
     assert_eq!(hidden("only_inside=0,0,30,48 except=20,0,20,48"), ((4..12).collect(), 2));
-    // All but an area: it is cut out of what is hidden, and a face whose middle lies in it stays.
+    // Everything except an area: faces whose centre lies in it stay visible.
     assert_eq!(hidden("also=0,0,64,48 except=20,0,20,48"), (columns(&[0..20, 40..64]), 1));
 }
 
@@ -238,7 +238,7 @@ fn areas_of_a_file_are_for_streams_and_for_a_time() {
     assert_eq!(white, [(0, 2), (1, 0), (1, 1), (1, 2), (1, 3)]);
     let notices: Vec<&String> = ran.outcome.stats.stages.iter().flat_map(|stage| &stage.notices).collect();
     assert_eq!(notices, ["the area `a` is for stream `gone`, which did not come"]);
-    // The same time range in the pipeline's text; and it counts from where what is read begins.
+    // The same time range in the pipeline's text; times count from the start of what is read.
     let mut late = (*stream(0, "a")).clone();
     late.start_offset_micros = -80_000;
     let items = [Item::StreamStart(Arc::new(late))].into_iter().chain((2..5).map(|index| frame(0, index).into())).chain([end(0)]).collect();

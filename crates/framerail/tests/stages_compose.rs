@@ -1,4 +1,4 @@
-//! Stages that put things together: text on frames, many streams in one frame, clips around events.
+//! Composing stages: text on frames, many streams in one frame, clips around events.
 
 mod stages_support;
 
@@ -24,7 +24,7 @@ fn pictures(ran: &Ran) -> Vec<HostSurface> {
     frames.map(|item| item.frame.surface.host().expect("on the host").clone()).collect()
 }
 
-/// Luma samples that are not as they were.
+/// Luma samples that changed.
 fn changed(surface: &HostSurface, luma: u8) -> Vec<(usize, usize)> {
     let rows = 0..surface.height() as usize;
     let of_row = |y| surface.row(0, y).iter().enumerate().filter(move |(_, value)| **value != luma).map(move |(x, _)| (x, y));
@@ -70,7 +70,7 @@ fn counts_in_text_are_of_classes_that_there_are() {
     assert!(problem.contains("/dev/null: not a TrueType or OpenType font"), "{problem}");
 }
 
-/// The sample in the middle of a picture's part, from 0 to 1 across.
+/// The sample at a relative position of the frame.
 fn luma_at(surface: &HostSurface, across: f32) -> u8 {
     surface.row(0, surface.height() as usize / 2)[(surface.width() as f32 * across) as usize]
 }
@@ -211,13 +211,13 @@ fn twenty_events_become_twenty_clips_of_the_packets_that_were_read() {
             let packets = packet_hashes(&path, "v:0");
             let first = video.windows(packets.len()).position(|window| *window == packets[..]);
             let first = first.unwrap_or_else(|| panic!("{name}: its {} packets are not those of the source", packets.len()));
-            // A group of twelve pictures begins at each keyframe.
+            // Each GOP has twelve frames.
             assert!(first % 12 == 0, "{name}: begins at packet {first}");
             let start = first as f64 / 30.0;
             assert!(start <= event - before + 1e-6 && start > event - before - 0.4 - 1e-6, "{name}: begins at {start}");
             let end = (first + packets.len()) as f64 / 30.0;
             assert!((event + after..event + after + 0.15).contains(&end), "{name}: ends at {end}");
-            // Each program that looks at a clip costs time: some are looked at more closely.
+            // Each check runs a program: only some clips are checked completely.
             if number % 9 != 4 {
                 continue;
             }
@@ -270,7 +270,7 @@ fn what_cannot_begin_a_clip_is_refused() {
 
 #[test]
 fn a_gate_passes_frames_that_move_and_counts_the_others() {
-    // 30 still frames of a grey picture, then 10 with a bar that is elsewhere on each, then still ones again.
+    // 30 still grey frames, then 10 with a moving bar, then still ones again.
     let moving = |index: u64| (30..40).contains(&index);
     let picture = |index: u64| {
         let mut item = frame(0, 0);

@@ -1,4 +1,4 @@
-//! `save` and `frames`: files as documented, whole or not at all.
+//! `save` and `frames`: files as documented, complete or absent.
 
 mod stages_support;
 

@@ -1,4 +1,4 @@
-//! Several models: parts around detections, regions, tiles, models that describe; what is shared and what is refused.
+//! Several models: parts around detections, regions, tiles, other models than detectors; sharing and refusals.
 
 mod stages_support;
 
@@ -41,7 +41,7 @@ impl Models {
     }
 }
 
-/// A black picture of 64x48 with white squares.
+/// A black 64x48 frame with white squares.
 fn spotted(stream: u32, index: u64, squares: &[(usize, usize, usize)]) -> FrameItem {
     let mut item = frame(stream, index);
     let planes = item.frame.surface.host_mut().expect("own").planes_mut();
@@ -91,7 +91,7 @@ fn frames_of(ran: &Ran) -> Vec<&FrameItem> {
         .collect()
 }
 
-/// The best classes that are said of a frame's detections.
+/// The best class of each detection of a frame.
 fn classes(item: &FrameItem) -> Vec<Option<String>> {
     let best = |found: &Detection| {
         found.attributes.iter().find_map(|attribute| match &attribute.value {
@@ -206,7 +206,7 @@ fn predicted_boxes_are_processed_too() {
     let models = Models::new(&[spot_detector(), colour_classifier()]);
     let frames = (0..6).map(|index| spotted(0, index, &[(20, 20, 4)])).collect();
     let text = "infer @spots every=3 ! track track_thresh=0.5 ! crop ! infer @colour ! collect";
-    // `given` says that it has detections on every frame, so a model that does not is refused behind it.
+    // `given` declares detections on every frame, so a model that skips frames is refused after it.
     let error = models.refused(text);
     assert!(error.contains("spots") && error.contains("give both `infer` stages the same every="), "{error}");
     let text = text.replace("every=3 ", "");
@@ -278,7 +278,7 @@ fn what_is_found_beside_the_polygon_of_a_region_is_left_out() {
         assert!(found.iter().zip(&places).all(|(x, place): (&f32, &f32)| (x - place).abs() < 2.0), "{zones}: {found:?}");
         assert_eq!((ran.counter("detections_outside"), ran.counter("detections")), (outside, places.len() as u64), "{zones}");
     }
-    // A rectangle is all inside.
+    // A rectangle has no outside.
     let ran = models.run("regions 0,0,100%,100% ! infer @spots size=64x48 ! collect", spots());
     assert_eq!((left(&ran).len(), ran.counter("detections_outside")), (2, 0));
 }
@@ -371,7 +371,7 @@ fn the_confidence_may_be_changed_while_it_runs() {
     let mut plan = check(&Description::parse(&text).expect("well formed"), &registry).expect("known stages");
     plan.link().expect("fitting stages");
     let run = plan.into_graph().expect("linked").graph.start(RunOptions::default()).expect("started");
-    // Settings are there once their stage has started.
+    // Settings exist once their stage has started.
     while run.settings().len() < 2 {
         std::thread::yield_now();
     }

@@ -1,4 +1,4 @@
-//! `kafka`, `mqtt`, `redis` and `webhook`: records arrive, also after a server was away, and none is lost unseen.
+//! `kafka`, `mqtt`, `redis` and `webhook`: records arrive, also after a server outage, and every loss is counted.
 
 mod records_support;
 mod stages_support;
@@ -45,7 +45,7 @@ fn frame_of(record: &Value) -> u64 {
     record["frame"].as_u64().expect("a number")
 }
 
-/// The frames of so many messages, and their topics.
+/// Frame numbers of the next messages, and their topics.
 fn take(received: &mpsc::Receiver<(String, Value)>, count: usize) -> (Vec<u64>, Vec<String>) {
     (0..count).map(|_| received.recv_timeout(LIMIT).expect("a message")).map(|(topic, record)| (frame_of(&record), topic)).unzip()
 }
@@ -84,7 +84,7 @@ fn messages_are_the_lines_of_save() {
     let lines = std::fs::read_to_string(path).expect("written");
     assert_eq!(topic, "framerail/a");
     assert_eq!(record, serde_json::from_str::<Value>(lines.lines().next().expect("a line")).expect("JSON"));
-    // Whoever comes later gets the last one.
+    // Later subscribers get the last one.
     let later = broker.subscribe("framerail/a");
     assert_eq!(frame_of(&later.recv_timeout(LIMIT).expect("kept").1), 2);
 }
@@ -103,7 +103,7 @@ fn a_broker_that_crashes_and_comes_back_gets_the_rest() {
     let received = broker.subscribe("#");
     let ran = running.join().expect("no panic");
     assert_eq!((ran.error().as_str(), counts(&ran, MQTT)), ("none", [20_000, 0, 1]));
-    // What this subscriber was there for came in order, up to the end.
+    // This subscriber received its records in order, to the end.
     let mut frames = Vec::new();
     while frames.last() != Some(&19_999) {
         frames.extend(take(&received, 1).0);
@@ -128,7 +128,7 @@ fn a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_reported() {
     let text = format!("mqtt host=127.0.0.1 port={port}");
     let silent = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let running = thread::spawn(move || run(&text, clip("a", 50)));
-    // It has tried, and is refused from now on.
+    // It has connected, and is refused from now on.
     drop(silent.accept().expect("a connection"));
     drop(silent);
     let Some(_broker) = Broker::start_on(port, OPEN) else { return };
@@ -378,7 +378,7 @@ fn integer(attributes: &[KeyValue], key: &str) -> i64 {
     }
 }
 
-/// Runs a generated clip of 30 frames with an export, and gives what the collector got and how much was dropped.
+/// Runs a generated clip of 30 frames with an export; returns what the collector received and the number dropped.
 fn exported(server: &HttpServer, trace_every: u64) -> (Vec<Span>, Vec<opentelemetry_proto::tonic::metrics::v1::Metric>, u64) {
     let clip = framerail_testkit::ClipSpec::default().frames(30).make();
     let text = format!("read '{}' ! tee ( flip horizontal ! null ) ! null", clip.path().display());

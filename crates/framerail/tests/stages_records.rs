@@ -1,4 +1,4 @@
-//! `save` in its formats: what stands in a file, when it has its name, and what a killed run leaves.
+//! `save` in every format: content, when the file gets its name, and what a killed run leaves.
 
 mod stages_support;
 
@@ -47,7 +47,7 @@ fn clip() -> Vec<Item> {
     ]
 }
 
-/// A face a frame. All frames have the same pixels.
+/// A face per frame. All frames have the same pixels.
 fn faces(id: u32, name: &str, frames: u64) -> Vec<Item> {
     let first = seen(id, 0, vec![face(0.5, Some(1), DetectionOrigin::Detected)]);
     let numbered = |index| {
@@ -199,13 +199,13 @@ fn what_is_finished_of_a_failed_run_stays() {
     let parts = folder.path().join("boxes.parquet.parts");
     assert_eq!(files(&parts), ["part-000000.parquet", "part-000001.parquet"]);
     assert_eq!(frames_of(&parts.join("part-000001.parquet")), (8..16).collect::<Vec<_>>());
-    // They are not lost by starting again.
+    // Starting again does not lose them.
     let text = format!("save {}", path.display());
     let reported = try_run(&text, faces(0, "a", 3), Some(1)).err().expect("parts are present");
     assert!(reported.contains("contains the records of an interrupted run"), "{reported}");
     assert_eq!(run(&format!("{text} overwrite=yes"), faces(0, "a", 3)).error(), "none");
     assert_eq!((files(folder.path()), frames_of(&path)), (vec!["boxes.parquet".to_owned()], vec![0, 1, 2]));
-    // Of a run without a finished group nothing stays.
+    // A run without a finished group leaves nothing.
     let ran = run(&format!("save {}", folder.path().join("other.parquet").display()), items);
     assert!(ran.error().contains("before the stream's start"));
     assert_eq!(files(folder.path()), ["boxes.parquet"]);
@@ -214,7 +214,7 @@ fn what_is_finished_of_a_failed_run_stays() {
 /// Names the folder in which the test below writes until it is killed.
 const KILLED: &str = "FRAMERAIL_TEST_KILLED_RUN";
 
-/// Not a test by itself: the run that is killed.
+/// Not a test: the run that is killed.
 #[test]
 fn run_that_is_killed() {
     let Some(folder) = std::env::var_os(KILLED) else { return };

@@ -1,4 +1,4 @@
-//! `report`: what the page says, and that it says it safely.
+//! `report`: content of the page, and escaping.
 
 mod stages_support;
 
@@ -27,7 +27,7 @@ fn page(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Runs `report` on items and gives the page.
+/// Runs `report` on items; returns the page.
 fn page_of(options: &str, items: Vec<Item>) -> String {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("page.html");
@@ -81,7 +81,7 @@ fn gaps_scores_and_single_sightings_are_reported() {
 
 #[test]
 fn a_stretch_without_a_box_between_two_identities_is_an_open_gap_and_comes_first() {
-    // What `hold` makes of a face that is lost for longer than it reaches: the second part has a new identity.
+    // Output of `hold` for a face that is lost for longer than its reach: the second part has a new identity.
     let faces: [&[_]; 9] =
         [&[(1, 0.9, SEEN)], &[(1, 0.9, SEEN)], &[(1, 0.9, HELD)], &[], &[], &[], &[(2, 0.9, HELD)], &[(2, 0.9, SEEN)], &[(2, 0.3, SEEN)]];
     let page = page_of("", clip(0, "clip", &faces));
@@ -89,7 +89,7 @@ fn a_stretch_without_a_box_between_two_identities_is_an_open_gap_and_comes_first
     assert!(has_tile(&page, "1", "different"), "it is one thing");
     let first = page.find("no box on 3 frames from here on").expect("listed");
     assert!(page.contains("0:00.120 · frame 3") && page.find("#2, score 0.30").is_some_and(|low| first < low));
-    // Nothing is open where boxes meet, or where another thing appears elsewhere.
+    // No gap where boxes meet, or where another object appears elsewhere.
     let faces: [&[_]; 4] = [&[(1, 0.9, SEEN)], &[(1, 0.9, HELD)], &[(2, 0.9, HELD)], &[(2, 0.9, SEEN)]];
     let page = page_of("", clip(0, "clip", &faces));
     assert!(has_tile(&page, "0", "gaps left open") && has_tile(&page, "1", "longer gaps covered from both sides"), "{page}");

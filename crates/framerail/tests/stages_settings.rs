@@ -1,4 +1,4 @@
-//! What stages let be changed while they run, frame by frame.
+//! Settings changed during a run, frame by frame.
 
 mod stages_support;
 
@@ -16,7 +16,7 @@ use framerail_testkit::models::{SampleModel, colour_classifier, colour_embedding
 use parking_lot::Mutex;
 use stages_support::{end, face, gated, seen, stream};
 
-/// One stage at work, fed by hand.
+/// One running stage, fed by the test.
 struct Fed {
     stage: &'static str,
     give: Sender<Item>,
@@ -58,7 +58,7 @@ impl Fed {
         self.give.send(seen(0, index, found).into()).expect("it runs");
     }
 
-    /// The luma that the stage makes of a frame with a face.
+    /// The luma that the stage outputs for a frame with a face.
     fn through(&self, index: u64) -> HostSurface {
         self.give(index, vec![sure()]);
         self.come.recv().expect("a frame").frame.surface.host().expect("on the host").clone()
@@ -168,7 +168,7 @@ fn what_is_drawn_is_chosen_while_it_runs() {
     draw.end();
 }
 
-/// A face, none, and a face twice, with a change of the picture in between.
+/// A face, none, and a face twice, with a scene change in between.
 fn give_a_gap(fed: &Fed) {
     fed.give(0, vec![sure()]);
     fed.give(100, Vec::new());

@@ -1,4 +1,4 @@
-//! The stages that change size, shape, orientation and samples: pixels and all that hangs on frames go the same way.
+//! Stages that change size, shape, orientation and samples: pixels and attached data are transformed alike.
 
 mod stages_support;
 
@@ -17,7 +17,7 @@ use stages_support::{Ran, end, run, seen, stream, try_run};
 /// Where a white mark is painted on a dark frame.
 const MARK: BBox = BBox { x1: 8.0, y1: 12.0, x2: 24.0, y2: 20.0 };
 
-/// A frame of a size and format with the mark, and a detection on it with a mask that says so too.
+/// A frame of a size and format with the mark, and a detection on it with a matching mask.
 fn marked(format: PixelFormat, width: u32, height: u32) -> FrameItem {
     let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
     let (dark, bright) = (16 << (format.bits() - 8), 220 << (format.bits() - 8));
@@ -121,7 +121,7 @@ fn detections_masks_and_pixels_go_the_same_way_through_every_stage() {
             assert_eq!((info.width, info.height, info.pixel_format), (item.frame.width, item.frame.height, surface.format()), "{name}");
             let [found] = &item.detections[..] else { panic!("{name}: {:?}", item.detections) };
             assert_eq!(found.track_id, Some(7));
-            // Well within the edge all is white, beyond it nothing is.
+            // Well inside the edge everything is white, outside nothing.
             let BBox { x1, y1, x2, y2 } = found.bbox;
             let inner = found.bbox.scaled(0.5);
             assert!(mean(item, &inner) > 200.0, "{name}: {} in {:?}", mean(item, &inner), found.bbox);
@@ -160,7 +160,7 @@ fn what_is_cut_off_is_counted_and_pixels_are_not_copied() {
     let (_, item) = result(&ran);
     assert!(item.detections.is_empty());
     assert_eq!((ran.counter("detections_outside"), ran.counter("frames_changed")), (1, 1));
-    // What follows may write to it.
+    // Later stages may write to it.
     let ran = run("cropto 0,0,40,40 ! blur kind=solid color=white ! collect", clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
     assert!(mean(result(&ran).1, &BBox::from_xyxy(9.0, 9.0, 23.0, 22.0)) > 200.0);
 }
@@ -265,7 +265,7 @@ fn filters_change_pixels_and_keep_times_numbers_and_detections() {
     assert_eq!((info.width, info.height, item.detections.len(), item.detections[0].track_id), (64, 48, 1, Some(7)));
     assert!(mean(item, &MARK.scaled(0.5)) < 45.0 && mean(item, &BBox::from_xyxy(40.0, 30.0, 60.0, 44.0)) > 230.0);
 
-    // A filter that holds frames back lets all of them out at the end.
+    // A filter that delays frames outputs all of them at the end.
     let ran = run("filter 'tmix=frames=3' ! collect", clip_of_frames(6));
     assert_eq!(ran.frames()[&0], [0, 1, 2, 3, 4, 5]);
     assert_eq!(times(&ran), [0.0, 0.04, 0.08, 0.12, 0.16, 0.2]);

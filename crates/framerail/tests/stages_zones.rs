@@ -1,4 +1,4 @@
-//! The `zones` stage in a pipeline: what is found, recorded, drawn, and refused.
+//! The `zones` stage in a pipeline: counts, records, drawings, refusals.
 
 mod stages_support;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use stages_support::{end, face, run, seen, stream, try_run};
 use tempfile::TempDir;
 
-/// For pictures of 64x48 pixels.
+/// For frames of 64x48 pixels.
 const MAP: &str = "
 units = 'pixels'
 [[zone]]
@@ -34,7 +34,7 @@ fn map(text: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// A face that goes from left to right, a pixel a frame, and stays.
+/// A face that moves from left to right by a pixel per frame, and stops.
 fn walk() -> Vec<Item> {
     let start = [Item::StreamStart(stream(0, "a"))];
     let frame = |index: u64| {

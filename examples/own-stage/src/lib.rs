@@ -1,6 +1,6 @@
-//! The stage `movement` for framerail pipelines: tells how much of the picture moves, and leaves still frames out.
+//! The stage `movement` for framerail pipelines: measures how much of the frame moves, and drops still frames.
 //!
-//! A template for a stage of your own. [`register`] is all that a program needs; `main.rs` is such a program.
+//! A template for your own stage. A program only needs [`register`]; `main.rs` is such a program.
 #![forbid(unsafe_code)]
 
 mod motion;
@@ -10,10 +10,10 @@ use framerail_pipeline::{Registry, RegistryError, StagePlan};
 
 pub use motion::Motion;
 
-/// Makes the stage known, so that pipeline texts and files may use it.
+/// Registers the stage, so that pipeline texts and files can use it.
 ///
 /// # Errors
-/// When there is a stage of this name already.
+/// If there already is a stage of this name.
 pub fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec::spec(), |options| Ok(Box::new(motion::MotionPlan::new(options)) as Box<dyn StagePlan>))
 }

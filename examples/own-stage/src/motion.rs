@@ -1,4 +1,4 @@
-//! The stage: its plan before the run, and its work.
+//! The stage and its plan.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use framerail_pipeline::{
     StageError, StagePlan, Work,
 };
 
-/// Every so many pixels and rows are compared.
+/// Step in pixels and rows between compared samples.
 const STEP: usize = 4;
 
-/// How much of a frame moves: hangs on each frame that the stage passes on.
+/// How much of a frame moves: attached to each frame that the stage passes on.
 ///
-/// Stages and callbacks behind it find it with `item.attachments.get::<Motion>()`.
+/// Later stages and callbacks read it with `item.attachments.get::<Motion>()`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Motion {
-    /// Share of the picture that changed since the frame before, 0 to 1; 0 for a stream's first frame.
+    /// Share of the frame that changed since the previous one, 0 to 1; 0 for a stream's first frame.
     pub share: f64,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct MotionPlan {
 }
 
 impl MotionPlan {
-    // Types, ranges and defaults are checked by the specification: what arrives here is right.
+    // Types, ranges and defaults were checked by the specification: values are valid here.
     pub(crate) fn new(options: &Options) -> Self {
         Self {
             least: options.float("least"),
@@ -55,10 +55,10 @@ impl StagePlan for MotionPlan {
     }
 }
 
-/// The stage at work.
+/// The running stage.
 struct MotionStage {
     plan: MotionPlan,
-    /// The latest brightness of each stream. State is kept by stream: frames of many come in turn.
+    /// The latest brightness of each stream: frames of several streams are interleaved.
     before: HashMap<StreamId, Vec<u8>>,
     still: Option<Counter>,
 }
@@ -89,7 +89,7 @@ impl Stage for MotionStage {
         Ok(Flow::More)
     }
 
-    // Starts and ends of streams, and packets of sound, are passed on. The end of a stream is the place to let go of its state.
+    // Starts and ends of streams and audio packets are passed on. State is released at the end of its stream.
     fn control(&mut self, item: Item, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         if let Item::StreamEnd(end) = &item {
             self.before.remove(&end.id);

@@ -1,4 +1,4 @@
-//! What the stage says of itself: what `framerail inspect` shows, and what options are checked against.
+//! The stage's specification: shown by `framerail inspect`, and used to check options.
 
 use framerail_pipeline::{OptionSpec, StageSpec};
 

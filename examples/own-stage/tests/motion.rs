@@ -9,15 +9,15 @@ use parking_lot::Mutex;
 
 const FRAMES: u32 = 20;
 
-/// A clip whose picture moves with each frame.
+/// A clip in which every frame moves.
 fn clip() -> Clip {
     ClipSpec::new(Codec::H264, Container::Mp4).frames(FRAMES).make()
 }
 
-/// Stream, number and share that moves of each frame behind the stage.
+/// Stream, number and moving share of each frame after the stage.
 type Seen = Vec<(u32, u64, f64)>;
 
-/// Runs `read CLIPS ! movement OPTIONS ! null`; gives what hung on the frames behind it.
+/// Runs `read CLIPS ! movement OPTIONS ! null`; returns what was attached to the frames.
 fn run(clips: &[&Path], options: &str) -> Result<(RunStats, Seen), String> {
     let mut registry = framerail::registry();
     framerail_motion::register(&mut registry).expect("a new name");

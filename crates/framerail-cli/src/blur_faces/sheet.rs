@@ -58,7 +58,7 @@ pub struct ContactSheet {
     overwrite: bool,
     files: RunFiles,
     format: ImageFormat,
-    /// Caption of the second picture of a pair.
+    /// Caption of the second image of a pair.
     second: &'static str,
     candidates: Arc<Mutex<Candidates>>,
 }
@@ -83,7 +83,7 @@ impl ContactSheet {
         })
     }
 
-    /// The same with another caption for the second picture of a pair.
+    /// The same with another caption for the second image of a pair.
     pub fn with_second(self, second: &'static str) -> Self {
         Self { second, ..self }
     }

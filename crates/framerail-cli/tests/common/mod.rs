@@ -9,7 +9,7 @@ use std::{
 use framerail_testkit::{Cli, real_clip};
 use tempfile::TempDir;
 
-/// Small enough that CenterFace looks at a frame within milliseconds.
+/// Small enough that CenterFace takes milliseconds per frame.
 pub const SMALL: [&str; 2] = ["--scale", "192x160"];
 
 /// Where set-up has installed models and libraries.
@@ -18,10 +18,10 @@ pub fn home() -> PathBuf {
     clips.parent().and_then(Path::parent).expect("clips lie in the home folder").to_owned()
 }
 
-/// A folder that goes away with the test, with the program running in it.
+/// A folder that is removed after the test; the program runs in it.
 pub struct Place {
     folder: TempDir,
-    /// Where a copy of the program lies when nothing may be found beside it.
+    /// Location of a copy of the program, so that nothing is found beside it.
     elsewhere: TempDir,
 }
 
@@ -58,7 +58,7 @@ impl Place {
         Cli::new(env!("CARGO_BIN_EXE_framerail")).current_dir(self.folder.path()).env("FRAMERAIL_HOME", home()).env_remove("FRAMERAIL_LOG")
     }
 
-    /// The program in a place where nothing is installed.
+    /// The program where nothing is installed.
     pub fn bare_framerail(&self) -> Cli {
         let program = self.elsewhere.path().join("framerail");
         fs::copy(env!("CARGO_BIN_EXE_framerail"), &program).expect("copied");
@@ -79,12 +79,12 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A picture of the real face, made from the first frame of the clip.
+/// An image of a real face: the first frame of the clip.
 pub fn carphone() -> PathBuf {
     real_clip("carphone_pristine.mp4")
 }
 
-/// Waits for something that a running program does.
+/// Waits until a running program has reached a state.
 pub fn wait_until(is_so: impl Fn() -> bool) {
     let began = std::time::Instant::now();
     while !is_so() {

@@ -26,7 +26,7 @@ pub enum Fault {
 struct State {
     objects: BTreeMap<String, Vec<u8>>,
     parts: BTreeMap<(String, usize), Vec<u8>>,
-    /// The method that faults are for, and those that are left.
+    /// The method that fails, and the remaining faults.
     faults: VecDeque<(&'static str, Fault)>,
 }
 
@@ -80,12 +80,12 @@ impl S3 {
         self.state.lock().expect("lock").objects.keys().cloned().collect()
     }
 
-    /// Parts of uploads that are neither complete nor given up.
+    /// Parts of uploads that are neither completed nor aborted.
     pub fn parts(&self) -> usize {
         self.state.lock().expect("lock").parts.len()
     }
 
-    /// The next requests of this method get these faults.
+    /// Makes the next requests with this method fail in these ways.
     pub fn fail(&self, method: &'static str, faults: impl IntoIterator<Item = Fault>) {
         self.state.lock().expect("lock").faults = faults.into_iter().map(|fault| (method, fault)).collect();
     }

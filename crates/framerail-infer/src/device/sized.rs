@@ -1,7 +1,7 @@
 //! A model on a GPU at one input size: its session and memory.
 //!
-//! All batches take the same input and output memory: they follow each other on one stream, so a batch's boxes are found
-//! before the next one's input is written. What a batch in flight has of its own are its boxes.
+//! All batches use the same input and output memory: they follow each other on one stream, so a batch's boxes are decoded before the next
+//! one's input is written. Only boxes are separate for each batch in flight.
 
 use framerail_cuda::{DeviceBuffer, KeptContext, Traffic};
 use framerail_vision::ModelMapping;
@@ -42,7 +42,7 @@ pub(super) struct SizedModel {
 /// Where outputs are decoded.
 enum Decoder {
     Card(Box<CardBoxes>),
-    /// For outputs that nothing on the card reads.
+    /// For outputs that are not decoded on the GPU.
     Host(decode::Decoder),
 }
 
@@ -109,7 +109,7 @@ impl SizedModel {
         let Some(last) = geometry.last().filter(|_| !shared.model.more.is_empty()) else { return Ok(()) };
         let whole: Vec<ViewGeometry> = geometry.iter().chain(std::iter::repeat(last)).copied().take(shared.batch).collect();
         if shared.model.more.refill(self.size, &whole, &mut self.more).map_err(|reason| shared.run_error(reason))? {
-            // Runs that are queued may read the values before; frames of one size never get here again.
+            // Queued runs may still read the previous values; frames of one size do not reach this again.
             memory.stream.synchronize().map_err(|error| shared.cuda_error(error))?;
             let inputs = std::mem::take(&mut self.more.inputs);
             let upload_bytes = inputs.iter().map(|input| input.elements.len_bytes() as u64).sum();
@@ -186,7 +186,7 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
         Ok(loaded) => Ok(loaded),
         Err(Refusal::Session(error)) => Err(error),
         Err(Refusal::Decoder(reason)) => {
-            // Only for boxes is there another way.
+            // Only boxes have a decoder on the GPU.
             let level = if card.output.task() == Task::Detection { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "model {}: its outputs are copied to the host and decoded there: {reason}", card.name);
             Ok((session(false)?, Decoder::Host(card.output.decoder(card, size))))

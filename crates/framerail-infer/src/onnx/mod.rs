@@ -165,7 +165,7 @@ impl OnnxFile {
     /// The same for bytes in memory; `path` is for messages.
     ///
     /// # Errors
-    /// `ModelFile` when they are no ONNX model.
+    /// `ModelFile` if they are not an ONNX model.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, InferError> {
         let wrong = |reason: &str| InferError::ModelFile { path: path.to_owned(), reason: reason.to_owned() };
         if bytes.is_empty() {
@@ -190,7 +190,7 @@ impl OnnxFile {
         &self.path
     }
 
-    /// The files beside it that hold weights of its own.
+    /// The files beside it that hold its weights.
     pub fn external_files(&self) -> &[PathBuf] {
         &self.external
     }

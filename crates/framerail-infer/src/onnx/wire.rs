@@ -47,7 +47,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The fields of one message, in order. Nested messages are bytes until someone asks; nothing recurses.
+/// The fields of one message, in order. Nested messages stay bytes until requested; nothing recurses.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }

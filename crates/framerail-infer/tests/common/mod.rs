@@ -1,4 +1,4 @@
-//! What the tests of this crate share: the installed model, frames of a real clip, ONNX files made on the spot.
+//! Shared by the tests: the installed model, frames of a real clip, generated ONNX files.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
@@ -22,15 +22,14 @@ pub fn installed(file: &str) -> PathBuf {
     path
 }
 
-/// The search path of the installed files, and nothing of the tester's own environment but the library that it names: on a GPU host
-/// there is no other.
+/// The search path of the installed files, without the tester's environment except for the library that it names: a GPU host has no other.
 pub fn search() -> SearchPath {
     installed("models/centerface.onnx");
     let runtime_library = SearchPath::from_env().runtime_library;
     SearchPath { home: Some(home()), working_directory: std::env::temp_dir(), runtime_library, ..SearchPath::default() }
 }
 
-/// Options for a model or card, looked for among the installed files only.
+/// Options for a model or card, searched among the installed files only.
 pub fn options(model: impl Into<String>) -> DetectorOptions {
     DetectorOptions { search: search(), ..DetectorOptions::new(model) }
 }
@@ -72,7 +71,7 @@ pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8])
     Frame::of(surface)
 }
 
-/// Whether there is a card; says so where output is not captured.
+/// Whether there is a GPU; prints a warning if not.
 #[cfg(feature = "cuda")]
 pub fn card_is_there(test: &str) -> bool {
     let reason = match framerail_cuda::device_count() {
@@ -166,7 +165,7 @@ pub fn integer_tensor(name: &str, values: &[i64]) -> Message {
     Message::default().number(1, values.len() as u64).number(2, 7).bytes(8, name).bytes(9, raw)
 }
 
-/// A model that takes a picture, ignores it, and gives the same floats each time: for each output a name, a shape and its elements.
+/// A model that ignores its image and always returns the same floats: a name, a shape and elements for each output.
 pub fn constant_model(input_dims: &[i64], outputs: &[(&str, &[i64], &[f32])]) -> Vec<u8> {
     let mut graph = Message::default();
     for (name, _, _) in outputs {
@@ -213,7 +212,7 @@ pub fn cast(input: &str, output: &str, to: u64) -> Message {
     node("Cast", &[input], output, &[Message::default().bytes(1, "to").number(3, to).number(20, 2)])
 }
 
-/// [`constant_model`] with a type of elements for each output, and for the picture.
+/// [`constant_model`] with an element type for each output and for the image.
 pub fn typed_model(input: (u64, &[i64]), outputs: &[(&str, u64, &[i64], &[f32])]) -> Vec<u8> {
     let graph = outputs
         .iter()
@@ -225,7 +224,7 @@ pub fn typed_model(input: (u64, &[i64]), outputs: &[(&str, u64, &[i64], &[f32])]
     model(outputs.iter().fold(graph, |graph, (name, elem_type, dims, _)| graph.bytes(12, value_info(name, *elem_type, dims))))
 }
 
-/// The mean of each channel of a uint8 picture with channels last, `[batch, 3]`, from 0 to 1: as TensorFlow exports models.
+/// The mean of each channel of a uint8 image with channels last, `[batch, 3]`, from 0 to 1, as in TensorFlow exports.
 pub fn byte_model(side: i64) -> Vec<u8> {
     let graph = Message::default()
         .bytes(1, cast("image", "floats", FLOAT))
@@ -250,7 +249,7 @@ pub fn byte_card(side: u32) -> String {
     mean_color_card(side).replace("scale = 0.00392156862745098\n", "layout = \"THWC\"\n")
 }
 
-/// As [`mean_color_model`], in float16 from end to end: as exporters make models in half precision.
+/// As [`mean_color_model`], in float16 throughout, as exporters write half-precision models.
 pub fn half_model(side: i64) -> Vec<u8> {
     let graph = Message::default()
         .bytes(1, node("GlobalAveragePool", &["image"], "mean", &[]))
@@ -265,7 +264,7 @@ pub fn int(name: &str, value: u64) -> Message {
     Message::default().bytes(1, name).number(3, value).number(20, 2)
 }
 
-/// A graph with weights, inputs and outputs; those of the picture's batch are open.
+/// A graph with weights, inputs and outputs; the batch axis is open.
 pub fn graph(nodes: &[Message], weights: &[Message], inputs: &[Message], outputs: &[Message]) -> Vec<u8> {
     let graph = nodes.iter().fold(Message::default(), |graph, node| graph.bytes(1, node)).bytes(2, "more");
     let graph = weights.iter().fold(graph, |graph, weight| graph.bytes(5, weight));
@@ -273,14 +272,14 @@ pub fn graph(nodes: &[Message], weights: &[Message], inputs: &[Message], outputs
     model(outputs.iter().fold(graph, |graph, output| graph.bytes(12, output)))
 }
 
-/// Zeros for each picture of the batch, `[batch, 1, 1]`: by them, outputs that say the same of every picture become the batch's.
+/// Zeros for each image of the batch, `[batch, 1, 1]`: added to constant outputs, they give these a batch axis.
 fn zeros() -> [Message; 2] {
-    // The most and not the mean: the sum of a large picture is beyond float16.
+    // The maximum instead of the mean: the sum of a large image exceeds float16.
     let most = node("ReduceMax", &["images"], "most", &[ints("axes", &[1, 2, 3]), int("keepdims", 0)]);
     [most, node("Sub", &["most", "most"], "none", &[])]
 }
 
-/// YOLOv8's signature in float16 from end to end: three boxes of two classes in every picture of 64x64, of which two overlap.
+/// YOLOv8's signature in float16 throughout: three boxes of two classes in every 64x64 image, of which two overlap.
 pub fn half_yolo() -> Vec<u8> {
     let columns = [[32.0, 32.0, 16.0, 8.0, 0.875, 0.125], [33.0, 32.0, 16.0, 8.0, 0.75, 0.125], [32.0, 32.0, 16.0, 8.0, 0.125, 0.625]];
     let data: Vec<f32> = (0..6).flat_map(|value| columns.iter().map(move |column: &[f32; 6]| column[value])).collect();
@@ -301,8 +300,8 @@ pub const HALF_YOLO_CARD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"M
     height = 64\nfit = \"letterbox\"\nscale = 0.00392156862745098\n[output.anchor_free]\noutput = \"output0\"\norder = \"values-first\"\n\
     [thresholds]\nconfidence = 0.5\niou = 0.5\n";
 
-/// RT-DETR's signature: `images` and `orig_target_sizes` in, `labels`, `boxes` and `scores` out. It finds the same boxes from 0 to 1 in
-/// every picture, and gives them in pixels of the size that it is told.
+/// RT-DETR's signature: `images` and `orig_target_sizes` in, `labels`, `boxes` and `scores` out. It returns the same relative boxes for
+/// every image, in pixels of the given size.
 pub fn rtdetr(batch: i64) -> Vec<u8> {
     let [most, none] = zeros();
     let nodes = [
@@ -332,9 +331,9 @@ pub fn rtdetr(batch: i64) -> Vec<u8> {
     graph(&nodes, &weights, &inputs, &outputs)
 }
 
-/// `models/rtdetr.toml`, which is not there where a test runs on another machine.
+/// `models/rtdetr.toml`, compiled in for tests that run on another machine.
 pub const RTDETR_CARD: &str = include_str!("../../../../models/rtdetr.toml");
-/// The other example cards that stand for a family.
+/// The other example cards, one per family.
 pub const FAMILY_CARDS: [(&str, &str); 4] = [
     ("scrfd", include_str!("../../../../models/scrfd.toml")),
     ("yunet", include_str!("../../../../models/yunet.toml")),
@@ -344,7 +343,7 @@ pub const FAMILY_CARDS: [(&str, &str); 4] = [
 /// `models/detr.toml`.
 pub const DETR_CARD: &str = include_str!("../../../../models/detr.toml");
 
-/// The text of a card of `models/`, for the test's file, with other `labels` where it has some.
+/// The text of a card in `models/`, for the test's file; its `labels` are replaced.
 pub fn card_of(text: &str, labels: &str) -> String {
     let file = text.lines().find(|line| line.starts_with("file = ")).expect("names a file").to_owned();
     let start = text.find("labels = [").map(|start| (start, text[start..].find(']').expect("a list") + start + 1));
@@ -360,7 +359,7 @@ pub fn model(graph: Message) -> Vec<u8> {
     Message::default().number(1, 8).bytes(7, graph).bytes(8, Message::default().number(2, 13)).0
 }
 
-/// A model that gives the mean of each channel of its picture, `[batch, 3, 1, 1]`: a classifier of colours.
+/// A model that returns the mean of each channel of its image, `[batch, 3, 1, 1]`: a colour classifier.
 pub fn mean_color_model(side: i64) -> Vec<u8> {
     let node = Message::default().bytes(1, "image").bytes(2, "mean").bytes(4, "GlobalAveragePool");
     let graph = Message::default()
@@ -379,7 +378,7 @@ pub fn mean_color_card(side: u32) -> String {
     )
 }
 
-/// A model and its card in a folder of their own; the options name the card.
+/// A model and its card in a new folder; the options name the card.
 pub fn placed(model: &[u8], card: &str) -> (tempfile::TempDir, DetectorOptions) {
     let folder = tempfile::TempDir::new().expect("temporary folder");
     let path = folder.path().join("card.toml");

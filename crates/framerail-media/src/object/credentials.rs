@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-/// What a profile of `~/.aws/credentials` and `~/.aws/config` says.
+/// Settings of a profile in `~/.aws/credentials` and `~/.aws/config`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Profile {
     values: Vec<(AmazonS3ConfigKey, String)>,

@@ -224,12 +224,12 @@ impl RunSwitch {
     }
 
     /// Replaces the model of a stage, which changes over between two frames: none is lost, and all stay in order. Waits until the new model
-    /// is loaded; the run goes on meanwhile. The new model must have the task, the classes and the landmarks of the old one, since the
+    /// is loaded; the run continues meanwhile. The new model must have the task, the classes and the landmarks of the old one, since the
     /// stages behind it rely on them.
     ///
     /// # Errors
     /// `Usage` when there is no such stage, its model cannot be replaced, or the run is over; `Model` when the new one cannot be used. The
-    /// stage goes on with the model that it has.
+    /// stage keeps its current model.
     pub fn replace_model(&self, stage: &str, model: &str) -> Result<(), StageError> {
         self.state.replace_model(stage, model)
     }

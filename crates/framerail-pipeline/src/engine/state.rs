@@ -73,7 +73,7 @@ impl RunState {
         }
     }
 
-    /// The stage whose `part` is to be changed while the run goes on.
+    /// The stage whose `part` is to be replaced during the run.
     fn node_to_change(&self, stage: &str, part: &str) -> Result<&NodeState, StageError> {
         let usage = |message: String| Err(StageError::new(ErrorKind::Usage, message));
         if self.ended_nanos.load(Ordering::SeqCst) > 0 {

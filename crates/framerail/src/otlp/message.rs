@@ -1,4 +1,4 @@
-//! Frames' ways and statistics as messages of OTLP.
+//! Traces and statistics as OTLP messages.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -47,7 +47,7 @@ impl Message for Export {
     }
 }
 
-/// The process that sends.
+/// The sending process.
 pub(super) struct Resource(OtlpResource);
 
 impl Resource {
@@ -86,7 +86,7 @@ fn random_id() -> u64 {
     RandomState::new().hash_one(0_u8).max(1)
 }
 
-/// A frame's way: a span for the frame, and below it one for each stage.
+/// A trace: a span for the frame, and a child span for each stage.
 pub(super) fn spans_of(trace: &FrameTrace) -> Vec<Span> {
     let trace_id = [random_id().to_be_bytes(), random_id().to_be_bytes()].concat();
     let at = |time: Instant| nanos(trace.start_wall + time.saturating_duration_since(trace.start));
@@ -106,7 +106,7 @@ pub(super) fn spans_of(trace: &FrameTrace) -> Vec<Span> {
     let root = span("frame", &[], trace.start, trace.end, attributes);
     let parent = root.span_id.clone();
     let visit = |visit: &framerail_pipeline::StageVisit| {
-        // When the last stage before let the frame go.
+        // When the previous stage released the frame.
         let before = trace.visits.iter().filter(|other| other.left <= visit.entered).map(|other| other.left).max();
         let waited = before.map_or(0.0, |before| (visit.entered - before).as_secs_f64());
         let attributes = vec![attribute("framerail.queue_seconds", Value::DoubleValue(waited))];
@@ -145,7 +145,7 @@ fn metric_of(metric: &Metric, start: u64, now: u64) -> OtlpMetric {
         }
         MetricKind::Gauge => Data::Gauge(Gauge { data_points }),
     };
-    // Prometheus adds the ending again.
+    // Prometheus adds the suffix again.
     let name = metric.name.strip_suffix("_total").unwrap_or(metric.name);
     OtlpMetric { name: name.into(), description: metric.help.into(), data: Some(data), ..OtlpMetric::default() }
 }

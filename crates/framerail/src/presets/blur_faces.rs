@@ -105,7 +105,7 @@ pub struct BlurFaces {
     pub device: Option<DeviceChoice>,
     /// Name or model card of the detector.
     pub model: String,
-    /// The arithmetic of the detector, such as `int8`; as its model card says when `None`.
+    /// The arithmetic of the detector, such as `int8`; default: the model card's.
     pub precision: Option<Precision>,
     /// Execution provider of the detector, such as `openvino`; the stage's default when `None`.
     pub provider: Option<String>,

@@ -89,7 +89,7 @@ pub(crate) struct Waiting<M> {
     bytes: usize,
     /// This many at the front were sent in one batch without success, and are sent together again.
     again: usize,
-    /// Those that were let go and are not yet counted.
+    /// Those that were discarded and are not yet counted.
     dropped: Vec<M>,
 }
 
@@ -149,7 +149,7 @@ struct State<M> {
     connections: u64,
     /// Failures since something got through.
     attempts: u32,
-    /// The thread cannot go on.
+    /// The thread cannot continue.
     failure: Option<StageError>,
     /// What went wrong last, until something gets through.
     trouble: Option<String>,
@@ -305,13 +305,13 @@ impl<P: Protocol> Buffer<P> {
         Ok(())
     }
 
-    /// Tells the thread to end when the rest is sent.
+    /// Asks the thread to end when the rest is sent.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Tells the thread to end, and drops what it has not sent.
+    /// Asks the thread to end, and drops what it has not sent.
     pub(super) fn abandon(&self) {
         let mut state = self.state.lock();
         state.is_closed = true;
@@ -465,7 +465,7 @@ impl<P: Protocol> Buffer<P> {
         if words.contains(&target) { words.to_owned() } else { format!("{target}: {words}") }
     }
 
-    /// The thread cannot go on.
+    /// The thread cannot continue.
     pub(super) fn stop(&self, kind: ErrorKind, words: &str) {
         self.fail(StageError::new(kind, self.naming(words)));
     }

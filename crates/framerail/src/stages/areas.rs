@@ -177,7 +177,7 @@ impl Areas {
     /// Parses an option's text; files are read later, by [`Areas::load`].
     ///
     /// # Errors
-    /// Says what is wrong with a part.
+    /// An error for a part of the text.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut given = Vec::new();
         for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {

@@ -58,7 +58,7 @@ impl ClipFiles {
         self.counters.as_ref().map(|counters| &counters.context)
     }
 
-    /// Tells the user something about a file or a stream.
+    /// Reports a notice about a file or a stream.
     pub(super) fn notice(&self, message: impl std::fmt::Display) {
         if let Some(context) = self.context() {
             context.notice(message);

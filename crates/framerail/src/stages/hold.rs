@@ -194,7 +194,7 @@ struct Hold {
     cut: f64,
     cut_setting: Option<Setting>,
     streams: BTreeMap<StreamId, Stream>,
-    /// For frames on a card.
+    /// For frames on a GPU.
     card: CardHistograms,
     under_way: VecDeque<UnderWay>,
     /// Totals of ended streams.

@@ -232,7 +232,7 @@ struct Counters {
 struct Track {
     plan: TrackPlan,
     streams: BTreeMap<StreamId, Stream>,
-    /// For frames on a card.
+    /// For frames on a GPU.
     card: CardHistograms,
     /// Totals of ended streams.
     ended: TrackerStats,

@@ -1,4 +1,4 @@
-//! Runs that are watched while they go on.
+//! Observes running pipelines.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
@@ -11,13 +11,13 @@ use std::{
 use framerail::pipeline::{FrameItem, RunHandle, RunOptions, RunStats, StreamStats, Verdict};
 use parking_lot::Mutex;
 
-/// Far beyond what any step takes.
+/// Far longer than any step takes.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What was noted of each frame.
+/// Observations of each frame.
 pub type Seen<T> = Arc<Mutex<Vec<T>>>;
 
-/// Starts a pipeline; notes what `look` finds in each frame that leaves its source.
+/// Starts a pipeline; records what `look` returns for each frame of its source.
 pub fn start<T: Send + 'static>(text: &str, look: impl Fn(&FrameItem) -> T + Send + Sync + 'static) -> (RunHandle, Seen<T>) {
     let mut planned = framerail::plan(text).expect("valid").into_graph().expect("linked");
     let edge = planned.edges.first().expect("the source has a follower").id;
@@ -33,7 +33,7 @@ pub fn start<T: Send + 'static>(text: &str, look: impl Fn(&FrameItem) -> T + Sen
     (planned.graph.start(RunOptions::default()).expect("started"), seen)
 }
 
-/// Waits until a run's figures are as they should be.
+/// Waits until a run's statistics satisfy a condition.
 pub fn wait_for(handle: &RunHandle, what: &str, is_so: impl Fn(&RunStats) -> bool) -> RunStats {
     let began = Instant::now();
     loop {
@@ -66,7 +66,7 @@ pub fn flash_and_click(path: &Path, secs: f64, audio: &[&str]) -> PathBuf {
     path.to_owned()
 }
 
-/// Checks that each flash of a file goes with a click, up to 40 ms apart, but for those that a cut between both took one of.
+/// Checks that each flash in a file has a click within 40 ms, except where a cut removed one of the two.
 #[track_caller]
 pub fn assert_in_step(path: &Path, at_least: usize, cuts: usize) {
     let output = Command::new("ffmpeg")

@@ -60,7 +60,7 @@ impl Kafka {
         assert_eq!(self.answer(), "ok", "{command}");
     }
 
-    /// Everything in a topic, by partition.
+    /// All records of a topic, by partition.
     pub fn read(&self, topic: &str) -> Vec<Consumed> {
         let arguments = ["-C", "-e", "-q", "-o", "beginning", "-f", "%t\t%p\t%k\t%h\t%s\n"];
         let output = Command::new("kcat").args(["-b", &self.address, "-t", topic]).args(arguments).output().expect("kcat runs");
@@ -81,7 +81,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Servers that take records: Mosquitto, Redis and librdkafka's mock cluster from the system's packages, and an HTTP server of a few lines.
+//! Servers that receive records: Mosquitto, Redis and librdkafka's mock cluster from system packages, and a small HTTP server.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
 use tempfile::TempDir;
 
-/// Longest that a test waits for what must come.
+/// Maximum time that a test waits for an expected event.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A file of the certificates for 127.0.0.1 that tests use.
@@ -40,7 +40,7 @@ fn mosquitto() -> Option<PathBuf> {
     found.into_iter().find(|path| path.exists())
 }
 
-/// A Mosquitto of the test's own on 127.0.0.1.
+/// A Mosquitto for one test, on 127.0.0.1.
 pub struct Broker {
     pub port: u16,
     folder: TempDir,
@@ -89,7 +89,7 @@ impl Broker {
                         }
                     }
                     Ok(_) => {}
-                    // The broker is gone; so is what this subscriber is for.
+                    // The broker has exited, so the subscriber is no longer needed.
                     Err(_) => return,
                 }
             }
@@ -123,9 +123,9 @@ pub struct Posted {
     /// In lower case.
     pub headers: Vec<(String, String)>,
     pub body: serde_json::Value,
-    /// What is not JSON.
+    /// Bodies that are not JSON.
     pub bytes: Vec<u8>,
-    /// What it was answered with.
+    /// The status of the response.
     pub status: u16,
 }
 
@@ -140,7 +140,7 @@ impl Posted {
     }
 }
 
-/// An HTTP server that answers as it is told, and then always 204.
+/// An HTTP server with scripted responses, then always 204.
 pub struct HttpServer {
     pub port: u16,
     requests: Arc<Mutex<Vec<Posted>>>,

@@ -1,4 +1,4 @@
-//! A real RTSP server: GStreamer's, of Debian's packages.
+//! A real RTSP server: GStreamer's, from Debian's packages.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 /// Debian's Python, which sees Debian's GStreamer.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// A server in a process of its own.
+/// A server in a separate process.
 pub struct Camera {
     server: Child,
     commands: ChildStdin,
@@ -28,7 +28,7 @@ impl Camera {
         Self::with(port, &["--clip".as_ref(), clip.as_os_str()])
     }
 
-    /// Takes what is pushed to `/in`, and puts it into the folder: `0.h264` and so on, one for each connection.
+    /// Writes what is pushed to `/in` to the folder: `0.h264` and so on, one file per connection.
     pub fn recording(port: u16, folder: &Path) -> Self {
         Self::with(port, &[folder.as_os_str()])
     }
@@ -56,7 +56,7 @@ impl Camera {
 }
 
 impl Drop for Camera {
-    /// As a camera whose plug is pulled.
+    /// Like a camera that loses power.
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();

@@ -1,4 +1,4 @@
-//! A run that is watched, and a client of a few lines.
+//! A monitored run, and a small client.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use framerail::{
 use framerail_serve::{BoundServer, Content, PictureOptions, PictureThread, Pictures, ServeOptions, Server, View};
 use serde_json::Value;
 
-/// Longest that a test waits for what must come.
+/// Maximum time that a test waits for an expected event.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Looks again and again until something is so.
+/// Polls until a condition holds.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -28,7 +28,7 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A pipeline at work, and its server.
+/// A running pipeline and its server.
 pub struct Watched {
     handle: Option<RunHandle>,
     server: Option<Server>,
@@ -45,7 +45,7 @@ impl Watched {
         let options = ServeOptions { address: "127.0.0.1:0".into(), token: token.map(str::to_owned), hosts: Vec::new(), sources };
         let bound = BoundServer::bind(&options).expect("a free port");
         let view = View::find(&planned, None).expect("frames");
-        // As many pictures as there are frames: the machine that tests may be slow.
+        // No limit on images: the test machine may be slow.
         let options = PictureOptions { rate: None, share: None, ..PictureOptions::default() };
         let (pictures, thread) = Pictures::start(options).expect("a thread");
         view.attach(&mut planned, &pictures);
@@ -78,7 +78,7 @@ impl Watched {
         Client::new(self.address)
     }
 
-    /// A client that has the token.
+    /// A client with the token.
     pub fn known(&self) -> Client {
         Client { token: self.token.clone(), ..self.client() }
     }
@@ -175,7 +175,7 @@ impl Client {
         Ok(BufReader::new(stream))
     }
 
-    /// The first few pictures of an answer that goes on.
+    /// The first few images of an endless response.
     pub fn multipart(&self, path: &str, count: usize) -> Vec<Vec<u8>> {
         let mut reader = Chunks::new(self.open("GET", path, &[], b"").expect("connects"));
         assert!(reader.head.header("content-type").starts_with("multipart/x-mixed-replace; boundary="), "{:?}", reader.head);
@@ -196,7 +196,7 @@ impl Client {
         parts
     }
 
-    /// Everything that `/events` tells until it ends, by a thread that listens from now on.
+    /// All events of `/events` until it ends, received by a thread from now on.
     pub fn events(&self) -> Receiver<Vec<(String, Value)>> {
         let mut reader = Chunks::new(self.open("GET", "/events", &[], b"").expect("connects"));
         assert_eq!(reader.head.header("content-type"), "text/event-stream");
@@ -257,7 +257,7 @@ impl Chunks {
         Self { inner, head, buffer: Vec::new() }
     }
 
-    /// Takes in another chunk; says whether there was one.
+    /// Reads another chunk; returns whether there was one.
     fn fill(&mut self) -> bool {
         let mut line = String::new();
         if self.inner.read_line(&mut line).unwrap_or(0) == 0 {

@@ -1,4 +1,4 @@
-//! Runs stages on frames made by hand: a source `given` gives them, a sink `collect` keeps what arrives.
+//! Runs stages on generated frames: the source `given` outputs them, the sink `collect` keeps what arrives.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::{
@@ -22,7 +22,7 @@ use framerail::{
 };
 use parking_lot::Mutex;
 
-/// Ticks a second of every test stream.
+/// Ticks per second of every test stream.
 pub const TICKS: i64 = 1000;
 /// Ticks from frame to frame.
 pub const STEP: i64 = 40;
@@ -54,7 +54,7 @@ pub fn stream(id: u32, name: &str) -> Arc<StreamInfo> {
     })
 }
 
-/// A grey 64x48 picture, brighter with each frame.
+/// A grey 64x48 frame, brighter each time.
 pub fn frame(stream: u32, index: u64) -> FrameItem {
     let mut surface = FramePool::new(1).surface(PixelFormat::Yuv420p, 64, 48).expect("size in range");
     let mut planes = surface.planes_mut().expect("own");
@@ -79,7 +79,7 @@ pub fn face(score: f32, track: Option<u64>, origin: DetectionOrigin) -> Detectio
     face
 }
 
-/// A frame that a model has looked at.
+/// A frame that was analysed by a model.
 pub fn seen(stream: u32, index: u64, faces: Vec<Detection>) -> FrameItem {
     FrameItem { detections: faces, analysed: true, ..frame(stream, index) }
 }
@@ -88,13 +88,13 @@ pub fn end(id: u32) -> Item {
     Item::StreamEnd(StreamEnd { id: StreamId(id), ended_early: None })
 }
 
-/// A whole stream of so many frames without detections.
+/// A complete stream of this many frames without detections.
 pub fn whole(id: u32, name: &str, frames: u64) -> Vec<Item> {
     let start = [Item::StreamStart(stream(id, name))];
     start.into_iter().chain((0..frames).map(|index| frame(id, index).into())).chain([end(id)]).collect()
 }
 
-/// Takes items from both in turn.
+/// Interleaves the items of both.
 pub fn interleaved(a: Vec<Item>, b: Vec<Item>) -> Vec<Item> {
     let mut both = Vec::new();
     let (mut a, mut b) = (a.into_iter(), b.into_iter());
@@ -108,7 +108,7 @@ pub fn interleaved(a: Vec<Item>, b: Vec<Item>) -> Vec<Item> {
     }
 }
 
-/// What arrived, and how the run went.
+/// What arrived, and the outcome of the run.
 pub struct Ran {
     pub items: Vec<Item>,
     pub outcome: RunOutcome,
@@ -141,7 +141,7 @@ pub fn run(text: &str, items: Vec<Item>) -> Ran {
     try_run(text, items, Some(streams)).unwrap_or_else(|problem| panic!("`{text}`: {problem}"))
 }
 
-/// The same; problems found before the start are given as text.
+/// The same; errors before the start are returned as text.
 pub fn try_run(text: &str, items: Vec<Item>, streams: Option<usize>) -> Result<Ran, String> {
     let arrived = Arc::new(Mutex::new(Vec::new()));
     let registry = registry(items, streams, &arrived);

@@ -1,15 +1,15 @@
-//! How far the boxes of one model agree with those of another.
+//! Agreement of the boxes of two models.
 
 use framerail::core::Detection;
 use serde::Serialize;
 
-/// Overlap from which two boxes are of the same object.
+/// IoU from which two boxes count as the same object.
 const SAME_OBJECT: f32 = 0.5;
 
-/// What two models find in the same frames.
+/// Comparison of two models on the same frames.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
-    /// Frames looked at.
+    /// Frames compared.
     pub frames: usize,
     /// Boxes of the first model.
     pub expected: usize,

@@ -41,7 +41,7 @@ impl Kept {
     }
 }
 
-/// Decodes a clip and keeps `wanted` frames, spread evenly; fewer where it has fewer. `number` tells the clips apart.
+/// Decodes a clip and keeps `wanted` frames, spread evenly; fewer where it has fewer. `number` identifies the clip.
 ///
 /// # Errors
 /// As a run of the clip; `INPUT` for one without a frame.

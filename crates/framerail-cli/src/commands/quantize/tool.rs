@@ -20,7 +20,7 @@ use crate::{
 
 const SCRIPT: &str = include_str!("quantize.py");
 
-/// How often a signal is looked for while the tools work.
+/// Interval of checks for signals while the tools run.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The tools at work in a folder. Dropping it ends the process.

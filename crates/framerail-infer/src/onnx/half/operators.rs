@@ -19,7 +19,7 @@ pub(super) enum Gives {
     FirstLike(usize),
     /// Whole numbers or truth values.
     NoFloats,
-    /// As an attribute says.
+    /// Given by an attribute.
     Attribute,
 }
 

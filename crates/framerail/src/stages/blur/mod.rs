@@ -274,7 +274,7 @@ struct Blur {
     only: Option<Vec<String>>,
     areas: Option<FrameAreas>,
     pool: FramePool,
-    /// For frames on a card.
+    /// For frames on a GPU.
     cards: CardCanvases,
     counters: Option<Counters>,
 }

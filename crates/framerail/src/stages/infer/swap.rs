@@ -1,4 +1,4 @@
-//! Another model for a stage that runs.
+//! Replacing the model of a running stage.
 
 use std::sync::{
     Arc,
@@ -18,16 +18,16 @@ pub(super) struct Swap {
     options: DetectorOptions,
     device: Device,
     batch: usize,
-    /// Size of frames, as far as it is known.
+    /// Size of frames, if known.
     size: Option<(u32, u32)>,
-    /// Of the first model.
+    /// The first model's.
     contract: Contract,
     state: Mutex<State>,
-    /// Counts replacements, so that workers look without a lock.
+    /// Number of replacements, so that workers can check without a lock.
     generation: AtomicU64,
 }
 
-/// What the stages behind a model, and the source, rely on.
+/// Properties that later stages and the source rely on.
 struct Contract {
     task: Task,
     labels: Vec<String>,
@@ -50,7 +50,7 @@ impl Contract {
 
 struct State {
     name: String,
-    /// What workers fork; `None` for the model that they began with.
+    /// The model that workers fork; `None` for the initial one.
     latest: Option<Predictor>,
 }
 
@@ -68,7 +68,7 @@ impl Swap {
         }
     }
 
-    /// A worker's own of the latest model, unless it has it.
+    /// A fork of the latest model for a worker, unless it already has one.
     pub(super) fn newer_than(&self, generation: &mut u64) -> Option<Predictor> {
         let latest = self.generation.load(Ordering::Acquire);
         if latest == *generation {
@@ -78,7 +78,7 @@ impl Swap {
         self.state.lock().latest.as_ref().map(Predictor::fork)
     }
 
-    /// Why the stages behind could not go on with a model.
+    /// Why later stages could not continue with a model.
     fn mismatch(&self, model: &Predictor) -> Option<String> {
         let (old, new) = (&self.contract, Contract::of(model, self.size));
         if old.task != new.task {
@@ -94,7 +94,7 @@ impl Swap {
     }
 }
 
-/// Some of the names.
+/// A few of the names, for a message.
 fn shown(names: &[String]) -> String {
     const MOST: usize = 5;
     let more = names.len().saturating_sub(MOST);
@@ -119,7 +119,7 @@ impl Replace for Swap {
     }
 }
 
-/// A worker's view of the model that it should use.
+/// The model that a worker should use.
 pub(super) struct Followed {
     pub(super) swap: Arc<Swap>,
     pub(super) generation: u64,

@@ -91,7 +91,7 @@ impl Doubts {
     /// Takes a thumbnail for a doubt, if thumbnails are wanted.
     ///
     /// # Errors
-    /// When the picture cannot be made.
+    /// If the image cannot be made.
     pub(super) fn picture(&mut self, frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Option<Picture>, StageError> {
         if !self.with_pictures {
             return Ok(None);

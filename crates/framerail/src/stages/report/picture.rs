@@ -68,7 +68,7 @@ impl Picture {
     /// Makes both thumbnails; for a frame on a GPU from a copy, which is waited for.
     ///
     /// # Errors
-    /// When the card fails, or FFmpeg lacks the encoder.
+    /// If the GPU fails, or FFmpeg lacks the encoder.
     pub(super) fn take(frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Self, StageError> {
         let surface = &host_picture(frame).map_err(cuda_error)?;
         let pool = FramePool::new(0);

@@ -95,7 +95,7 @@ impl StreamRecord {
     /// Adds a frame.
     ///
     /// # Errors
-    /// When a picture of it cannot be made.
+    /// If an image of it cannot be made.
     pub(super) fn frame(&mut self, item: &FrameItem, doubts: &mut Doubts) -> Result<(), StageError> {
         let found = self.linked(item);
         self.count(item, &found);

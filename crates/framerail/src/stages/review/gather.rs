@@ -138,7 +138,7 @@ impl Gathered {
     /// Adds a frame.
     ///
     /// # Errors
-    /// When a picture cannot be made.
+    /// If an image cannot be made.
     pub(super) fn frame(&mut self, item: &FrameItem) -> Result<(), StageError> {
         let (frame, index) = (&item.frame, item.frame.index);
         let is_due = self.frames.is_multiple_of(self.step);

@@ -121,7 +121,7 @@ pub(super) trait RecordWriter: Send {
     /// Renames the file to its final name.
     fn complete(self: Box<Self>, ending: Ending) -> Result<(Committed, Written), StageError>;
 
-    /// Ends a writer after an error of its own or of the run: keeps the usable part and reports where.
+    /// Ends a writer after its own or the run's error: keeps the usable part and reports its name.
     fn keep_unfinished(self: Box<Self>) -> Option<PathBuf> {
         None
     }

@@ -7,7 +7,7 @@ use framerail_pipeline::StreamEnd;
 
 use super::*;
 
-/// Ticks a second.
+/// Ticks per second.
 const TICKS: i64 = 1000;
 
 fn frame(stream: u32, index: u64, pts: i64, brightness: u8) -> Frame {
@@ -71,7 +71,7 @@ fn times_count_where_frames_are_missing() {
     let mut stage = stage(plan(), 1);
     let mut index = 0;
     for step in 0..40u16 {
-        // The rate is uneven from the twentieth frame on, and the numbers of the frames do not tell.
+        // The rate is uneven from the twentieth frame on, which frame numbers do not show.
         let frames = if step < 20 { 1 } else { [1, 6, 3, 5][usize::from(step) % 4] };
         index += frames;
         let item = give(&mut stage, frame(0, step.into(), index * 40, 0), Some(vec![person(50.0 + 13.0 * index as f32)]));
