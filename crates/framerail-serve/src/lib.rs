@@ -1,5 +1,5 @@
 //! Monitors a run over HTTP: a page with live images, rates and queues; statistics and metrics for other programs; adding and
-//! removing streams and changing settings while the run goes on.
+//! removing streams and changing settings during the run.
 //!
 //! [`Watch`] sets all this up for a run that is about to start. Its parts: a [`BoundServer`] binds an address before the run starts, a
 //! [`View`] selects the place in the pipeline whose frames are shown, [`Pictures`] encodes them as JPEG while clients request them, and

@@ -1,4 +1,4 @@
-//! Responses that wait: the next image, an endless series of images, statistics once a second.
+//! Responses that wait: the next image, an endless series of images, statistics once per second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -99,7 +99,7 @@ fn part(picture: &Picture) -> Bytes {
     bytes.into()
 }
 
-/// Server-sent events: `history` first, then `report` once a second, and a last one when the server closes.
+/// Server-sent events: `history` first, then `report` once per second, and a last one when the server closes.
 pub(crate) fn events(site: &Arc<Site>) -> Answer {
     let (parts, receiver) = mpsc::channel(1);
     let site = Arc::clone(site);
@@ -135,7 +135,7 @@ fn event(name: &str, value: &impl serde::Serialize) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
-/// Adds a sample to the history once a second until the server closes.
+/// Adds a sample to the history once per second until the server closes.
 pub(crate) async fn keep_history(site: Arc<Site>) {
     let mut closing = site.closing.subscribe();
     while let Some(run) = site.run().filter(|run| !run.is_over()) {

@@ -10,7 +10,7 @@ use crate::{
     stages::python::PythonStages,
 };
 
-/// Why a pipeline could not run to its end.
+/// Why a pipeline failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -48,12 +48,12 @@ impl Error {
 /// Checks a pipeline's text against the built-in stages; opens nothing.
 ///
 /// # Errors
-/// Everything that is wrong with it, with its place in the text.
+/// All mistakes, with their positions in the text.
 pub fn plan(text: &str) -> Result<Plan, Diagnostics> {
     check(&Description::parse(text)?, &registry())
 }
 
-/// The same for a text in which `read` names frames that the program hands in, such as `read given:camera ! null`.
+/// The same for a text in which `read` names frames of the program, such as `read given:camera ! null`.
 ///
 /// # Errors
 /// As [`plan`].
@@ -67,7 +67,7 @@ pub fn plan_with_frames<'a>(text: &str, inputs: impl IntoIterator<Item = (&'a st
 /// The same for a TOML file.
 ///
 /// # Errors
-/// Everything that is wrong with it, with line and column; a file that cannot be read.
+/// All mistakes, with line and column; an unreadable file.
 pub fn plan_file(path: &Path) -> Result<Plan, Diagnostics> {
     let description = Description::read_file(path)?;
     check(&description, &registry_for(description.device.unwrap_or_default()))
@@ -76,7 +76,7 @@ pub fn plan_file(path: &Path) -> Result<Plan, Diagnostics> {
 /// Runs a pipeline given as text to its end.
 ///
 /// # Errors
-/// `Pipeline` for what is found before the start, `Run` for the first failure after it.
+/// `Pipeline` for mistakes found before the start, `Run` for the first failure of the run.
 pub fn run(text: &str) -> Result<RunOutcome, Error> {
     let mut plan = plan(text)?;
     plan.link()?;

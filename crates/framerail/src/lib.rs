@@ -1,7 +1,7 @@
 //! framerail: a video pipeline for deep learning.
 //!
-//! Video goes in; detections and finished video come out. Stages run side by side; a pipeline is a line of text, a TOML file,
-//! or a [`pipeline::Graph`] put together by hand:
+//! Video goes in; detections and finished video come out. Stages run in parallel. A pipeline is a line of text, a TOML file, or a
+//! [`pipeline::Graph`] built in code:
 //!
 //! ```no_run
 //! let outcome = framerail::run("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4")?;

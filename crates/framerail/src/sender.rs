@@ -47,7 +47,7 @@ pub(crate) struct Batch {
     pub(crate) wait: Duration,
 }
 
-/// The way to one kind of server. All calls but [`Protocol::admits`], [`Protocol::make_room`] and [`Protocol::lost`] come from the
+/// A kind of server. All calls except [`Protocol::admits`], [`Protocol::make_room`] and [`Protocol::lost`] come from the
 /// sender's thread.
 pub(crate) trait Protocol: Send + Sync + 'static {
     type Message: Message;
@@ -61,8 +61,8 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// Opens a connection; returns early when `cancel` is cancelled.
     fn connect(&self, cancel: &CancelToken) -> Result<Self::Connection, Failure>;
 
-    /// Sends messages in order and removes from the list those that got through. What is left is sent again later, also over a new
-    /// connection. A protocol without connections repeats the same messages.
+    /// Sends messages in order and removes delivered ones from the list. The rest is sent again later, possibly over a new connection. A
+    /// protocol without connections repeats the same messages.
     fn send(&self, connection: &mut Self::Connection, messages: &mut Vec<Self::Message>) -> Result<(), Failure>;
 
     /// Called about every second while there is nothing to send.
@@ -88,27 +88,27 @@ pub(crate) trait Protocol: Send + Sync + 'static {
     /// Called before messages are sent over a connection that replaces a broken one.
     fn begin_again(&self, _waiting: &mut Waiting<Self::Message>) {}
 
-    /// Counts a dropped message where the count of messages is not enough.
+    /// Counts a dropped message in further counters than that of messages.
     fn lost(&self, _message: &Self::Message) {}
 }
 
-/// Why messages, or a connection, did not get through.
+/// Why messages were not delivered, or a connection failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) words: String,
     pub(crate) remedy: Remedy,
 }
 
-/// What may help after a [`Failure`].
+/// What to do after a [`Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remedy {
-    /// Trying again later; after this time, if the server asks for it.
+    /// Retry; after this time, if the server requests it.
     Retry(Option<Duration>),
-    /// Nothing helps these messages, the first that are left; others may get through.
+    /// The server refuses these messages, the first remaining ones; others may be accepted.
     Leave(usize),
-    /// Nothing: the sender ends.
+    /// Fatal: the sender ends.
     Stop(ErrorKind),
-    /// Nothing, if the server has never been reached: the options are wrong. Later it may come back as it was.
+    /// Fatal if the server was never reached, because the options are wrong; later, retry.
     StopAtStart,
 }
 
@@ -126,7 +126,7 @@ impl Failure {
     }
 }
 
-/// A message of the system or a library without the number of the error.
+/// A system's or library's message without the error number.
 pub(crate) fn plain(error: &impl std::fmt::Display) -> String {
     error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
@@ -167,7 +167,7 @@ impl<P: Protocol> Sender<P> {
     /// Starts the thread, named after the stage.
     ///
     /// # Errors
-    /// `Resource` when there can be no thread.
+    /// `Resource` if no thread can be created.
     pub(crate) fn start(protocol: Arc<P>, limits: Limits, counters: Counters, run: Surroundings, name: &str) -> Result<Self, StageError> {
         let cancel = run.abort.child();
         let buffer = Arc::new(Buffer::new(protocol, limits, counters, run));
@@ -177,10 +177,10 @@ impl<P: Protocol> Sender<P> {
         Ok(Self { buffer, cancel, thread: Some(thread) })
     }
 
-    /// Puts a message into the buffer; waits for room or drops messages, as the limits say.
+    /// Puts a message into the buffer; waits for room or drops messages according to the limits.
     ///
     /// # Errors
-    /// What the thread failed with; `Output` when nothing got through for too long; `Cancelled` when the run is torn down.
+    /// The thread's error; `Output` if nothing was delivered for too long; `Cancelled` when the run is aborted.
     pub(crate) fn push(&self, message: P::Message) -> Result<(), StageError> {
         self.buffer.push(message)
     }
@@ -193,11 +193,11 @@ impl<P: Protocol> Sender<P> {
         self.buffer.wait_until_reached()
     }
 
-    /// Sends the rest, `within` this time or as long as something gets through, closes the connection within `goodbye`, and returns the
-    /// number of messages that are dropped.
+    /// Sends the rest, `within` this time or as long as messages are delivered, closes the connection within `goodbye`, and returns the
+    /// number of dropped messages.
     ///
     /// # Errors
-    /// As [`Sender::push`], but messages that may be dropped are.
+    /// As [`Sender::push`]; droppable messages are dropped instead.
     pub(crate) fn finish(&mut self, within: Option<Duration>, goodbye: Duration) -> Result<u64, StageError> {
         let left = self.buffer.drain(within)?;
         self.buffer.close();
@@ -208,12 +208,12 @@ impl<P: Protocol> Sender<P> {
         self.buffer.failure().map_or(Ok(left), Err)
     }
 
-    /// Number of connections so far, and what went wrong last.
+    /// Number of connections so far, and the last error.
     pub(crate) fn connections(&self) -> (u64, Option<String>) {
         self.buffer.connections()
     }
 
-    /// Waits for the thread, then ends its blocking calls. A thread that hangs in a call of the system is left to end later.
+    /// Waits for the thread, then ends its blocking calls. A thread that hangs in a system call is left behind.
     fn end(&mut self, goodbye: Duration) {
         let Some(thread) = self.thread.take() else { return };
         for limit in [goodbye, GOODBYE] {

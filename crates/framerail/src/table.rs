@@ -123,7 +123,7 @@ pub fn write_table(path: &Path, columns: &[(String, Values)]) -> Result<(), Medi
 /// Reads a table. Columns of types that are not in [`Values`] are left out.
 ///
 /// # Errors
-/// `NotFound`, `Io`; `Damaged` for what is not Parquet, or is compressed by what this build does not read.
+/// `NotFound`, `Io`; `Damaged` for files that are not Parquet or use an unsupported compression.
 pub fn read_table(path: &Path) -> Result<Vec<(String, Values)>, MediaError> {
     let source_name = path.display().to_string();
     let damaged = |error: &dyn std::fmt::Display| MediaError::Damaged {

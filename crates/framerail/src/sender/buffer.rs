@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Batch, Failure, Message, Protocol, Remedy};
 
-/// Maximum wait without checking whether the run is torn down.
+/// Maximum wait without checking whether the run was aborted.
 const WAIT_SLICE: Duration = Duration::from_millis(50);
 /// Time without messages after which the connection is served.
 const IDLE: Duration = Duration::from_secs(1);
@@ -26,35 +26,35 @@ pub(crate) enum WhenFull {
     Drop,
 }
 
-/// How much is kept, and for how long.
+/// Limits of the buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    /// Entries, those that are being sent included.
+    /// Maximum number of entries, including those being sent.
     pub(crate) entries: usize,
-    /// Bytes, those that are being sent included. A single message may be larger.
+    /// Maximum bytes, including those being sent. A single message may be larger.
     pub(crate) bytes: usize,
     pub(crate) when_full: WhenFull,
-    /// How long nothing may get through before waiting is given up.
+    /// Maximum time without a delivery before waiting fails.
     pub(crate) patience: Duration,
-    /// Whether messages that are left at the end are a failure where the pipeline waits.
+    /// Whether undelivered messages at the end are a failure if the pipeline waits.
     pub(crate) fails_at_end: bool,
-    /// Attempts in a row without a message that gets through; default: no limit.
+    /// Maximum consecutive attempts without a delivery; default: no limit.
     pub(crate) retries: Option<u32>,
     /// Pause after the first failure.
     pub(crate) first_pause: Duration,
     /// Whether the pipeline stops waiting when the run is stopped.
     pub(crate) gives_up_on_stop: bool,
-    /// What messages are, in the plural.
+    /// Plural noun for messages, such as `records`.
     pub(crate) noun: &'static str,
 }
 
-/// What a sender needs of the run that it works for.
+/// A sender's connection to its run.
 pub(crate) struct Surroundings {
-    /// Cancelled when outputs should be finished soon.
+    /// Cancelled when outputs should finish.
     pub(crate) stop: CancelToken,
-    /// Cancelled when the run is torn down.
+    /// Cancelled when the run is aborted.
     pub(crate) abort: CancelToken,
-    /// Reports something to the user.
+    /// Reports a notice.
     pub(crate) notice: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -65,16 +65,16 @@ impl Surroundings {
     }
 }
 
-/// Counts so many more.
+/// Adds to the counter.
 type Count = Box<dyn Fn(u64) + Send + Sync>;
 
-/// What a sender counts.
+/// Counters of a sender.
 pub(crate) struct Counters {
-    /// Entries that got through.
+    /// Delivered entries.
     pub(crate) sent: Count,
-    /// Entries that were given up.
+    /// Dropped entries.
     pub(crate) dropped: Count,
-    /// Entries that the server refused.
+    /// Entries refused by the server.
     pub(crate) rejected: Count,
     /// Batches that were sent again.
     pub(crate) retried: Count,
@@ -82,12 +82,12 @@ pub(crate) struct Counters {
     pub(crate) reconnected: Count,
 }
 
-/// Messages that wait.
+/// Waiting messages.
 pub(crate) struct Waiting<M> {
     messages: VecDeque<M>,
     entries: usize,
     bytes: usize,
-    /// This many at the front were sent in one batch without success, and are sent together again.
+    /// This many at the front failed as one batch and are sent together again.
     again: usize,
     /// Those that were discarded and are not yet counted.
     dropped: Vec<M>,
@@ -111,7 +111,7 @@ impl<M: Message> Waiting<M> {
         Some(message)
     }
 
-    /// The messages that wait, oldest first.
+    /// The waiting messages, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &M> {
         self.messages.iter()
     }
@@ -136,24 +136,24 @@ struct Load {
 struct State<M> {
     waiting: Waiting<M>,
     under_way: Load,
-    /// What is under way was given up, and is counted.
+    /// Messages in flight were dropped and counted.
     is_given_up: bool,
     /// No more messages arrive, so a batch is sent before it is full.
     is_draining: bool,
-    /// The thread is to end.
+    /// The thread should end.
     is_closed: bool,
     /// Whether the server has answered at all.
     is_reached: bool,
     /// Whether a refusal was reported.
     has_refused: bool,
     connections: u64,
-    /// Failures since something got through.
+    /// Failures since the last delivery.
     attempts: u32,
     /// The thread cannot continue.
     failure: Option<StageError>,
-    /// What went wrong last, until something gets through.
+    /// The last error, until the next delivery.
     trouble: Option<String>,
-    /// When something got through last.
+    /// Time of the last delivery.
     moved: Instant,
 }
 
@@ -164,7 +164,7 @@ pub(super) enum Next<M> {
     End { is_complete: bool },
 }
 
-/// Messages on their way. Each waits or is being sent until it got through or was given up.
+/// Messages in the buffer. Each waits or is being sent until it is delivered or dropped.
 pub(super) struct Buffer<P: Protocol> {
     protocol: Arc<P>,
     limits: Limits,
@@ -251,7 +251,7 @@ impl<P: Protocol> Buffer<P> {
         Ok(())
     }
 
-    /// Waits until everything got through; returns the number of messages that did not within the limits, and were dropped.
+    /// Waits until everything is delivered; returns the number of messages dropped because of the limits.
     pub(super) fn drain(&self, within: Option<Duration>) -> Result<u64, StageError> {
         let (mut state, began) = (self.state.lock(), Instant::now());
         state.is_draining = true;
@@ -268,7 +268,7 @@ impl<P: Protocol> Buffer<P> {
         state.failure.clone().map_or(Ok(0), Err)
     }
 
-    /// Drops what waits and what is being sent; returns how much that is.
+    /// Drops waiting messages and those being sent; returns their number.
     fn give_up(&self, state: &mut State<P::Message>) -> u64 {
         let (under_way, waiting) = (std::mem::take(&mut state.under_way), state.waiting.entries);
         state.is_given_up = true;
@@ -285,7 +285,7 @@ impl<P: Protocol> Buffer<P> {
         StageError::new(ErrorKind::Output, message)
     }
 
-    /// Waits a little, in a wait that began then.
+    /// Waits briefly, as part of a wait that began at `since`.
     fn wait(&self, state: &mut Guard<'_, P>, began: Instant) -> Result<(), StageError> {
         if let Some(failure) = &state.failure {
             return Err(failure.clone());
@@ -293,7 +293,7 @@ impl<P: Protocol> Buffer<P> {
         if self.is_aborted() {
             return Err(StageError::new(ErrorKind::Cancelled, format!("stopped while waiting for {}", self.protocol.target())));
         }
-        // Messages that waited for others to fill a batch have not tried in vain.
+        // Waiting for a batch to fill does not count as time without a delivery.
         if state.moved.max(began).elapsed() >= self.limits.patience {
             let reason = state.trouble.clone().unwrap_or_else(|| "it does not answer".into());
             let (target, patience) = (self.protocol.target(), self.limits.patience.as_secs_f64());
@@ -390,13 +390,13 @@ impl<P: Protocol> Buffer<P> {
         taken
     }
 
-    /// Takes back what a batch left over; returns whether something got through.
+    /// Takes back the undelivered rest of a batch; returns whether something was delivered.
     pub(super) fn settle(&self, mut left: Vec<P::Message>, failure: Option<&Failure>) -> bool {
         let mut state = self.state.lock();
         let before = std::mem::take(&mut state.under_way);
         let has_moved = left.len() < before.messages;
         if state.is_given_up {
-            // They are counted, but not yet by their kinds.
+            // They are counted, but not yet by kind.
             left.iter().for_each(|message| self.protocol.lost(message));
             return has_moved;
         }
@@ -442,7 +442,7 @@ impl<P: Protocol> Buffer<P> {
         self.changed.notify_all();
     }
 
-    /// Takes note of a failure that may pass; returns whether to try again.
+    /// Records a temporary failure; returns whether to retry.
     pub(super) fn note_failure(&self, words: &str) -> bool {
         let mut state = self.state.lock();
         state.attempts += 1;
@@ -476,7 +476,7 @@ impl<P: Protocol> Buffer<P> {
         self.changed.notify_all();
     }
 
-    /// Waits for a while, or until the thread is to end.
+    /// Waits for a time, or until the thread should end.
     pub(super) fn pause(&self, time: Duration) {
         let (mut state, end) = (self.state.lock(), Instant::now() + time);
         while !state.is_closed && !self.changed.wait_until(&mut state, end).timed_out() {}

@@ -21,14 +21,14 @@ impl Message for u32 {
     }
 }
 
-/// What the server does with a batch.
+/// The server's reaction to a batch.
 enum Answer {
-    /// Takes this many of it, then the connection breaks.
+    /// Accepts this many, then the connection breaks.
     Takes(usize),
     Refuses(usize),
 }
 
-/// A server that takes everything once the scripted answers are used up.
+/// A server that accepts everything after its scripted reactions.
 #[derive(Default)]
 struct Fake {
     is_away: Mutex<bool>,

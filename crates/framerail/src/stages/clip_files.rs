@@ -1,4 +1,4 @@
-//! The numbered files of a stage that cuts streams into clips: their names, how they end, and what is counted of them.
+//! Numbered files of stages that cut streams into clips: names, completion, counters.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl ClipFiles {
     /// Checks the names and the writer before the run.
     ///
     /// # Errors
-    /// `Output` for names that cannot be written, `Usage` for several streams under one name and options that do not fit.
+    /// `Output` for names that cannot be written, `Usage` for several streams under one name and for invalid options.
     pub(super) fn link(&mut self, input: &EdgeFormat, context: &LinkContext, writer: &mut WriterOptions) -> Result<(), StageError> {
         OneStreamGuard::check_count(&self.template, input.streams)?;
         self.is_live = input.is_live;
@@ -75,12 +75,12 @@ impl ClipFiles {
         Ok(path)
     }
 
-    /// How the clips end that are open when their stream ends.
+    /// Completes the clips that are open when their stream ends.
     pub(super) fn ending(&self, info: &StreamInfo) -> Ending {
         outputs::ending(self.context(), outputs::ends_by_stop(self.is_live, info))
     }
 
-    /// Counts a clip that is complete; reports where it lies when it did not get its name.
+    /// Counts a complete clip; reports its location if it did not get its name.
     pub(super) fn completed(&mut self, path: &Path, report: &WriteReport) {
         let Self { misplaced, counters, .. } = self;
         misplaced.note(path, &report.path, report.elsewhere.as_ref(), counters.as_ref().map(|counters| &counters.context));
@@ -90,12 +90,12 @@ impl ClipFiles {
         }
     }
 
-    /// Reports what was kept of a clip that was not completed.
+    /// Reports the part that was kept of an incomplete clip.
     pub(super) fn unfinished(&self, path: &Path, kept: Option<PathBuf>) {
         outputs::note_unfinished(path, kept, self.context());
     }
 
-    /// An error when clips did not get their names.
+    /// An error if clips did not get their names.
     ///
     /// # Errors
     /// `Output`.

@@ -130,7 +130,7 @@ impl StagePlan for FramesPlan {
 #[derive(Default)]
 struct Streams {
     guard: OneStreamGuard,
-    /// Kept for a while after a stream's end: another worker may still hold a frame of it.
+    /// Kept for some time after a stream's end: another worker may still hold a frame of it.
     known: HashMap<StreamId, Arc<StreamInfo>>,
     ended: VecDeque<StreamId>,
 }

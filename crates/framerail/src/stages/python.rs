@@ -1,7 +1,6 @@
 //! The stages `torch` and `python`, which run Python code.
 //!
-//! Their options are known here, so that every program can say what they are. The Python package brings what does the work;
-//! elsewhere they are refused in one line.
+//! Their options are defined here, so that every program can list them. The Python package implements them; other programs refuse them.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ impl Triggers {
         Ok(Self { list, confidence })
     }
 
-    /// Checks that the frames will have what is asked of them.
+    /// Checks that frames will have the required detections or zones.
     ///
     /// # Errors
     /// `Link` without a model, or zones, before the stage; `Usage` for a class that the model does not have.
@@ -87,7 +87,7 @@ impl Triggers {
     /// The event of a frame in a few words; `None` if nothing triggers a clip.
     ///
     /// # Errors
-    /// `Usage` for frames that no stage `zones` has seen, where zones or lines are named.
+    /// `Usage` if zones or lines are named and no stage `zones` has run.
     pub(super) fn fired(&self, item: &FrameItem, is_called: bool) -> Result<Option<String>, StageError> {
         if self.needs_zones() && item.attachments.get::<FrameZones>().is_none() {
             return Err(usage("on= names zones or lines, but there is no `zones` before this stage"));

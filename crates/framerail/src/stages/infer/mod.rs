@@ -265,7 +265,7 @@ impl StagePlan for InferPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (mut loaded, notice) = self.model.lock().take();
-        // Where several GPUs share the work, it stays with the model that they have.
+        // With several GPUs, the model cannot be replaced.
         let alone = loaded.first().filter(|_| loaded.len() == 1);
         let swap = alone.map(|first| Arc::new(Swap::new(self.model.lock().options(), first, self.warm_size)));
         let not_linked = || StageError::new(ErrorKind::Internal, "the model was not loaded; link first");

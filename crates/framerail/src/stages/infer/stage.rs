@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{convert::model_error, parts::FrameParts};
 
-/// Items of one call, until all of their results are there.
+/// Items of one call, until all of their results have arrived.
 struct UnderWay {
     /// Number of the first item; the others follow.
     first: u64,
@@ -58,7 +58,7 @@ pub(super) struct Infer {
     notices: Vec<String>,
     counters: Option<Counters>,
     settings: Option<Settings>,
-    /// Where another model comes from while it runs.
+    /// Source of a replacement model.
     followed: Option<Followed>,
 }
 
@@ -200,7 +200,7 @@ impl Infer {
         (*seen - 1).is_multiple_of(self.every)
     }
 
-    /// Takes another model that was loaded meanwhile, once the present one has given all its answers.
+    /// Switches to a replacement model once the current one has returned all results.
     fn change_over(&mut self, out: &mut dyn Emitter) -> Result<(), StageError> {
         let newer = self.followed.as_mut().and_then(|followed| followed.swap.newer_than(&mut followed.generation));
         let Some(mut predictor) = newer else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! The connection to the cluster.
 //!
 //! # Why one request at a time for each partition
-//! Requests that are under way together may be stored in another order when one of them is repeated. Batches make up for it.
+//! Concurrent requests may be stored in another order if one is repeated. Batches compensate for the lost throughput.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -36,11 +36,11 @@ use crate::{
 
 /// Maximum size of a request; brokers accept 1 MB by default.
 const BATCH_BYTES: usize = 900_000;
-/// Maximum time for an answer of the cluster, a new leader included.
+/// Maximum time for a response of the cluster, including a change of leader.
 const ANSWER: Duration = Duration::from_secs(20);
-/// Maximum wait without checking whether the run is torn down.
+/// Maximum wait without checking whether the run was aborted.
 const WAIT_SLICE: Duration = Duration::from_millis(50);
-/// The library's own repetitions, for leaders that move. The sender does the rest.
+/// The library's own retries, for changes of leader. The sender does the rest.
 const RETRIES: BackoffConfig = BackoffConfig {
     init_backoff: Duration::from_millis(50),
     max_backoff: Duration::from_millis(500),
@@ -75,7 +75,7 @@ pub(super) struct Producer {
     tls: Option<Arc<ClientConfig>>,
 }
 
-/// A client of the cluster, and what it knows of topics.
+/// A client of the cluster, with its topics.
 pub(super) struct Cluster {
     runtime: Runtime,
     client: Client,
@@ -142,14 +142,14 @@ impl Producer {
 }
 
 impl Cluster {
-    /// Finds the partitions of a topic, and creates it where it is missing and may be.
+    /// Finds the partitions of a topic; creates it if that is allowed.
     fn find(&mut self, topic: &str, new_partitions: Option<i32>) -> Result<(), Failure> {
         if self.topics.contains_key(topic) {
             return Ok(());
         }
         let client = &self.client;
         let found = waited(&self.runtime, &self.cancel, async {
-            // Asking for a partition makes brokers create the topic that are set up to.
+            // Requesting a partition makes brokers create the topic, if they are configured to.
             let asked = client.partition_client(topic, 0, UnknownTopicHandling::Error).await;
             if let (Err(Error::ServerError { protocol_error: ProtocolError::UnknownTopicOrPartition, .. }), Some(count)) =
                 (&asked, new_partitions)
@@ -239,11 +239,11 @@ impl Protocol for Producer {
     }
 }
 
-/// What errors about records that are too large contain.
+/// Text in errors about records that are too large.
 const TOO_LARGE: &str = "larger than the broker accepts";
 
 impl Producer {
-    /// Sends the first messages, up to one that is refused, each in its own request: together they are too large.
+    /// Sends messages in separate requests, because together they are too large, up to the first that is refused.
     fn send_singly(
         &self,
         cluster: &mut Cluster,
@@ -255,7 +255,7 @@ impl Producer {
         for _ in 0..count {
             let own = |message: &KeyedRecord| message.topic == topic && cluster.place(topic, &message.key) == place;
             let Some(position) = messages.iter().position(own) else { break };
-            // The refused one is the first that is left.
+            // The refused one is now first.
             let message = messages.remove(position);
             if let Err(failure) = cluster.store(topic, place, vec![self.record(&message)], self.compression) {
                 messages.insert(0, message);
@@ -280,7 +280,7 @@ impl RecordProtocol for Producer {
     }
 }
 
-/// Runs a request, until it is done, takes too long, or is cancelled.
+/// Runs a request until it is done, times out or is cancelled.
 fn waited<T>(runtime: &Runtime, cancel: &CancelToken, request: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     let began = Instant::now();
     runtime.block_on(async {

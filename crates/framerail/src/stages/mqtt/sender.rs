@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// Messages that are sent before their confirmations are waited for.
+/// Maximum number of unconfirmed messages.
 const WINDOW: usize = 64;
 const WINDOW_BYTES: usize = 4_000_000;
 /// Packet numbers in use; far more than the window, so that a broker may confirm in any order.
@@ -34,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const CONNECT_SECS: u64 = 5;
 /// Maximum time without any confirmation.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Maximum wait without checking whether the run is torn down.
+/// Maximum wait without checking whether the run was aborted.
 const WAIT_SLICE: Duration = Duration::from_millis(50);
 /// A packet may be 256 MB; a record of thousands of boxes is some hundred KB.
 const MAX_PACKET_BYTES: usize = 64 * 1024 * 1024;
@@ -112,7 +112,7 @@ impl Protocol for MqttSender {
     fn connect(&self, cancel: &CancelToken) -> Result<Session, Failure> {
         let (client, mut connection) = Client::new(self.mqtt.clone(), WINDOW * 2);
         connection.eventloop.network_options.set_connection_timeout(CONNECT_SECS);
-        // A connection that is being opened must not be interrupted: the library would begin it again.
+        // Opening a connection must not be interrupted: the library would start again.
         let mut session = Session { client, connection, cancel: cancel.clone() };
         let limit = Duration::from_secs(CONNECT_SECS + 1);
         match session.next(limit)? {
@@ -127,7 +127,7 @@ impl Protocol for MqttSender {
             let (topic, payload) = (message.place.as_str(), message.record.clone());
             session.client.try_publish(topic, self.qos, self.retain, payload).map_err(Failure::transient)?;
         }
-        // Those to be written, and those to be confirmed by packet number; both by their places in the list.
+        // Messages to be written, and unconfirmed ones by packet number; both as indices of the list.
         let (mut submitted, mut unconfirmed) = ((0..messages.len()).collect::<VecDeque<_>>(), Vec::new());
         let mut is_through = vec![false; messages.len()];
         let mut moved = Instant::now();
@@ -164,7 +164,7 @@ impl Protocol for MqttSender {
     }
 
     fn idle(&self, session: &mut Session) -> Result<(), Failure> {
-        // Sends and receives the signs of life.
+        // Sends and receives keep-alives.
         while session.next(Duration::from_millis(1))?.is_some() {}
         Ok(())
     }

@@ -20,14 +20,14 @@ use crate::{
 pub(in crate::stages) trait RecordProtocol: Protocol {
     /// The thread's name.
     const NAME: &'static str;
-    /// Whether there is a connection that can be opened before the first record, and that may break.
+    /// Whether the protocol has connections, which can be opened before the first record and may break.
     const CONNECTS: bool = true;
 
     /// A record of a stream as it is sent.
     fn message(&self, info: &StreamInfo, record: Vec<u8>) -> Self::Message;
 }
 
-/// A record with its place: a topic, or the name of a stream.
+/// A record with its topic or stream key.
 pub(in crate::stages) struct PlacedRecord {
     pub(in crate::stages) place: String,
     pub(in crate::stages) record: Vec<u8>,
@@ -39,7 +39,7 @@ impl Message for PlacedRecord {
     }
 }
 
-/// A template with the stream's name and number; characters of the name that have a meaning in places become `_`.
+/// Fills a template with the stream's name and number; characters with a special meaning become `_`.
 pub(in crate::stages) fn placed(template: &str, info: &StreamInfo, is_plain: impl Fn(char) -> bool) -> String {
     let name: String = info.name.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect();
     template.replace("{stream}", &info.id.to_string()).replace("{name}", &name)
@@ -140,7 +140,7 @@ impl<P: RecordProtocol> Stage for Publish<P> {
         let protocol = Arc::clone(&self.protocol);
         let sender = Sender::start(protocol, self.limits.clone(), Self::counters(context), Surroundings::of(context), P::NAME)?;
         if P::CONNECTS && self.limits.when_full == WhenFull::Wait {
-            // A wrong address shows now rather than with a full buffer.
+            // A wrong address is reported now rather than when the buffer is full.
             sender.wait_until_reached()?;
         }
         self.line = Some(Line { sender, not_finite: context.counter("boxes_not_finite"), context: context.clone() });

@@ -16,11 +16,11 @@ use crate::{
     },
 };
 
-/// Entries that are appended in one round trip.
+/// Maximum entries per round trip.
 const WINDOW: usize = 256;
 const WINDOW_BYTES: usize = 4_000_000;
 const CONNECT: Duration = Duration::from_secs(5);
-/// Maximum time for an answer.
+/// Maximum time for a response.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Appends records to streams.
@@ -39,7 +39,7 @@ impl Appender {
         if let Some(name) = options.optional_text("username") {
             own = own.set_username(name);
         }
-        // Redis has passwords without users too.
+        // Redis also supports passwords without a user.
         if let Some(password) = secret(options, "password_env")? {
             own = own.set_password(password);
         }
@@ -51,7 +51,7 @@ impl Appender {
                 Client::open(info.set_redis_settings(own)).map_err(bad)?
             }
             Some(files) => {
-                // Checks the files, with the better messages.
+                // Checks the files here for better messages.
                 files.client_config()?;
                 let read = |path: &std::path::Path| {
                     fs::read(path).map_err(|error| ConfigError::at("tls", format_args!("{}: {error}", path.display())))
@@ -124,9 +124,9 @@ fn failure(error: &RedisError) -> Failure {
             Failure::lasting(format!("{words}; check username= and password_env="))
         }
         (ErrorKind::InvalidClientConfig, _) => Failure::lasting(words),
-        // The name is that of another kind of value.
+        // The key holds another kind of value.
         (_, Some("WRONGTYPE" | "ERR")) => Failure::rejected(words, 1),
-        // Others may pass: a full memory or disk, a server that loads its data.
+        // Others are temporary: memory or disk full, a server that is loading its data.
         _ => Failure::transient(words),
     }
 }

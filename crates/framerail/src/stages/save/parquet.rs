@@ -2,9 +2,8 @@
 //!
 //! # Why parts
 //! A Parquet file ends with its index, so one whose writer was killed cannot be read at all. Each row group is therefore
-//! written to its own file, complete with its index, in the folder `NAME.parts`. At the end the groups are joined into
-//! one file, their bytes as they are, and the folder is removed. What a run that did not end leaves is a folder of whole
-//! files, which readers take as one data set.
+//! written to its own file, complete with its index, in the folder `NAME.parts`. At the end the groups are joined into one file byte for
+//! byte, and the folder is removed. A killed run leaves a folder of complete files, which readers accept as one data set.
 
 mod columns;
 mod join;

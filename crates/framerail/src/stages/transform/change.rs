@@ -104,7 +104,7 @@ impl Change {
     /// Format of results, as far as the frames' is known.
     ///
     /// # Errors
-    /// Says what does not fit.
+    /// Why the frames do not fit.
     pub(super) fn edge(&self, input: &EdgeFormat) -> Result<EdgeFormat, String> {
         let mut output = input.clone();
         output.pixel_format = self.samples.format.or(input.pixel_format.filter(|_| self.samples.tone_map.is_none()));
@@ -122,7 +122,7 @@ impl Change {
     /// The stream of results.
     ///
     /// # Errors
-    /// Says what does not fit.
+    /// Why the frames do not fit.
     pub(super) fn stream(&self, info: &StreamInfo) -> Result<StreamInfo, String> {
         let turn = turned_twice(info.rotation, self.turn);
         let picture = self.picture((info.width, info.height), PixelAspect::of(info.sample_aspect_ratio), Some(info.pixel_format), turn);

@@ -100,7 +100,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// # Errors
-    /// Says what does not fit.
+    /// Why the values do not fit.
     pub(super) fn of(placing: &Placing, picture: &Picture) -> Result<Self, String> {
         let &Picture { width, height, .. } = picture;
         let whole = Region { x: 0, y: 0, width, height };

@@ -311,7 +311,7 @@ impl Resize {
     }
 
     /// # Errors
-    /// `Usage` for a size that cannot be.
+    /// `Usage` for an impossible size.
     pub(super) fn check(&self, input: &EdgeFormat) -> Result<(), StageError> {
         self.change.edge(input).map(drop).map_err(|problem| StageError::new(ErrorKind::Usage, problem))
     }

@@ -1,4 +1,4 @@
-//! Lists of records, one a request.
+//! Lists of records, one per request.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -87,7 +87,7 @@ fn headers(options: &Options) -> Result<Vec<(HeaderName, HeaderValue)>, ConfigEr
 
 impl Protocol for Poster {
     type Message = Numbered;
-    /// Connections are the HTTP library's.
+    /// The HTTP library manages connections.
     type Connection = ();
 
     fn target(&self) -> String {

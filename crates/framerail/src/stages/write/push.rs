@@ -1,7 +1,7 @@
-//! Pushes one stream to a server, which may be lost and found again.
+//! Pushes one stream to a server, with reconnects.
 //!
-//! The stage encodes and puts packets into the buffer of a [`Sender`], whose thread connects, sends and connects again. A server that
-//! was out of reach gets a new keyframe first, and everything from there on.
+//! The stage encodes and puts packets into the buffer of a [`Sender`], whose thread connects, sends and connects again. After a reconnect
+//! the server gets a new keyframe first, and everything after it.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use crate::{
     sender::{Batch, Counters, Failure, Limits, Message, Protocol, Remedy, Sender, Surroundings, Waiting, WhenFull},
 };
 
-/// Time to send the rest when a stream that may drop ends.
+/// Time to send the rest of a stream that may drop frames.
 const GOODBYE: Duration = Duration::from_secs(3);
 /// Time to send the rest of a file.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(30);
 const PATIENT_RETRIES: u32 = 6;
 /// The place of dropped frames in the statistics of streams.
 const NOT_SENT: &str = "not sent";
-/// Packets that wait for one server, at most: much more than its frames, for audio that comes without any.
+/// Maximum packets waiting for one server: far more than its frames, for audio without video.
 const BUFFER_BYTES: usize = 256_000_000;
 
 /// What to do when a server is unreachable or lost.
@@ -132,16 +132,16 @@ impl Message for PushPacket {
     }
 }
 
-/// Where a stream has to begin again.
+/// Restart of a stream.
 #[derive(Default)]
 struct Keyframes {
-    /// Packets are left out until the next keyframe: frames before it are gone.
+    /// Packets are skipped until the next keyframe, because earlier frames were dropped.
     is_awaited: bool,
-    /// The encoder is to make one.
+    /// A keyframe was requested from the encoder.
     is_wanted: bool,
 }
 
-/// A server that takes encoded video.
+/// A server that receives encoded video.
 struct VideoServer {
     target: PushTarget,
     on_loss: OnLoss,
@@ -151,7 +151,7 @@ struct VideoServer {
     has_warned: AtomicBool,
 }
 
-/// A connection, and whether a keyframe went through.
+/// A connection, and whether a keyframe was sent.
 struct Open {
     connection: PushConnection,
     has_begun: bool,
@@ -167,7 +167,7 @@ impl VideoServer {
         Failure { words: format!("{error}{hint}"), remedy }
     }
 
-    /// Drops what waits, up to a keyframe.
+    /// Drops waiting packets up to a keyframe.
     fn drop_until(&self, keyframe: Option<usize>, waiting: &mut Waiting<PushPacket>) {
         if keyframe.is_none() {
             *self.keyframes.lock() = Keyframes { is_awaited: true, is_wanted: true };
@@ -221,13 +221,13 @@ impl Protocol for VideoServer {
         !keyframes.is_awaited
     }
 
-    /// The oldest frames, up to the next keyframe behind the first packet.
+    /// The oldest frames, up to the next keyframe after the first packet.
     fn make_room(&self, waiting: &mut Waiting<PushPacket>) {
         let keyframe = waiting.iter().skip(1).position(PushPacket::is_keyframe).map(|place| place + 1);
         self.drop_until(keyframe, waiting);
     }
 
-    /// With the next frame, where frames may be dropped, else with the first keyframe that waits.
+    /// With the next frame if frames may be dropped, else with the first waiting keyframe.
     fn begin_again(&self, waiting: &mut Waiting<PushPacket>) {
         let keyframe = waiting.iter().position(PushPacket::is_keyframe);
         self.drop_until(keyframe.filter(|_| self.waits), waiting);
@@ -270,7 +270,7 @@ impl Pusher {
             has_warned: AtomicBool::new(false),
         });
         let limits = Limits {
-            // One more is being sent.
+            // One more may be in flight.
             entries: settings.buffer.saturating_add(1),
             bytes: BUFFER_BYTES,
             when_full: if waits { WhenFull::Wait } else { WhenFull::Drop },
@@ -318,7 +318,7 @@ impl Pusher {
         self.push(rest)?;
         let is_patient = self.server.waits && !self.stop.is_cancelled();
         let within = match self.sender.connections() {
-            // A server that was never there is not waited for.
+            // A server that was never reached is not waited for.
             (0, Some(_)) => Duration::ZERO,
             _ if is_patient => LAST_WORDS,
             _ => GOODBYE,
