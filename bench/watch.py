@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What it costs to serve a run, and to watch it: throughput without --serve, with it, and with a page that looks at it.
+"""Cost of monitoring a run: throughput without --serve, with it, and with a client of the page.
 
 Usage: bench/watch.py [--framerail PROGRAM] [--clip bigbuckbunny.mp4] [--copies 3] [--rounds 7] [--rest 'infer centerface ! null']
 

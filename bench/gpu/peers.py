@@ -277,7 +277,7 @@ def warm_up(reader: Reader, job: str) -> None:
 
 @contextmanager
 def device_memory():
-    """Samples how much of the card's memory is in use; the yielded list ends with the most, in MiB."""
+    """Samples the GPU's memory in use; the yielded list ends with the maximum, in MiB."""
     most, stopped = [0.0], threading.Event()
 
     def sample() -> None:

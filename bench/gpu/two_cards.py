@@ -137,7 +137,7 @@ def pipeline_speed(options):
 
 @part
 def model(options):
-    """The same boxes from a model on each GPU, and how fast."""
+    """Equal boxes from a model on each GPU, and its speed."""
     if not options.card:
         print("model: no --card was given")
         return

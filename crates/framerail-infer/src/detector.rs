@@ -65,7 +65,7 @@ impl Detector {
     /// The model's input size for frames of this size.
     ///
     /// # Errors
-    /// `Option` when the size asked for is not one that the model takes.
+    /// `Option` if the model does not support the requested size.
     pub fn input_size_for(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
         self.0.input_size_for(width, height)
     }

@@ -56,7 +56,7 @@ pub enum InferError {
     /// Models cannot run on this device here: no driver, no GPU, or parts of ONNX Runtime or CUDA are missing. Another device may work.
     #[error("models cannot run on {device}: {reason}")]
     Device {
-        /// The device asked for.
+        /// The requested device.
         device: Device,
         /// What is missing and what to do.
         reason: String,

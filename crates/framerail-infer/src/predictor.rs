@@ -210,7 +210,7 @@ impl Predictor {
         &self.shared
     }
 
-    /// The arithmetic that the model runs in: as asked for, else `int8` for a quantised model.
+    /// The arithmetic of the model: as requested, else `int8` for a quantised model.
     pub fn precision(&self) -> Precision {
         match self.shared.precision {
             Precision::Auto => self.card().precision,
@@ -284,7 +284,7 @@ impl Predictor {
     /// The model input's size for frames, or parts of frames, of this size in square pixels ([`framerail_core::PixelAspect::square_size`]).
     ///
     /// # Errors
-    /// `Option` when the size asked for is not one that the model takes.
+    /// `Option` if the model does not support the requested size.
     pub fn input_size_for(&self, width: u32, height: u32) -> Result<InputSize, InferError> {
         self.shared.input_size(width, height)
     }

@@ -79,7 +79,7 @@ impl FromStr for SizeRequest {
 /// The input size for a frame, by the card and the user's request.
 ///
 /// # Errors
-/// `Option` when the model has one size only and another is asked for, or the input would be beyond [`MAX_INPUT_PIXELS`].
+/// `Option` if the model has a fixed size and another is requested, or the input would exceed [`MAX_INPUT_PIXELS`].
 pub fn input_size(card: &InputCard, request: SizeRequest, frame: InputSize) -> Result<InputSize, InferError> {
     let wrong = |reason: String| InferError::Option { option: "size", given: request.to_string(), reason };
     let wanted = match (request, card.default_size()) {

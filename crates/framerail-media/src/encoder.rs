@@ -31,7 +31,7 @@ const CHROMA_STEP: u32 = 4;
 const DEFAULT_QUANTISER: i32 = 3;
 /// Cisco's encoder of H.264, in an FFmpeg without GPL parts.
 const OPENH264: &str = "libopenh264";
-/// Its quantiser where no quality is asked for (1 best, 51 worst).
+/// Its default quantiser (1 best, 51 worst).
 const OPENH264_QUANTISER: f64 = 24.0;
 /// Encoders that do not accept odd sizes with subsampled chroma.
 const EVEN_SIZE_ENCODERS: &[&str] = &["libx264", "libx265", "libsvtav1", "libopenh264"];

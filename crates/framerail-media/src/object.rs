@@ -1,8 +1,7 @@
 //! Files in object storage: `s3://`, `gs://`, `az://`, and `hf://` for reading.
 //!
-//! Reads go through the same blocks and requests as those of web servers. Outputs are written to a file of this machine and uploaded when
-//! they are complete, in parts if they are large; an object appears as a whole. Credentials come from the environment, as the tools of each
-//! storage find them.
+//! Reads go through the same blocks and requests as those of web servers. Outputs are written to a local file and uploaded when complete,
+//! in parts if they are large; an object appears as a whole. Credentials come from the environment, as for the tools of each storage.
 
 mod address;
 #[cfg(feature = "object-storage")]

@@ -175,7 +175,7 @@ fn local_path(source: &SourceUrl) -> Option<PathBuf> {
     path.or(Some(text).filter(|_| !source.is_url())).map(PathBuf::from)
 }
 
-/// The container that opens other resources and that this source may be, from the user's option, its scheme or its extension.
+/// The container that may open other resources, if the source can be one: by the user's option, its scheme or its extension.
 fn leading_format(source: &SourceUrl, options: &InputOptions) -> Option<String> {
     let known = |format: &str| LEADING.iter().find(|name| format.split(',').any(|part| part == **name)).map(|name| (*name).to_owned());
     if let Some(format) = &options.format {

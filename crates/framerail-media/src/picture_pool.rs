@@ -21,9 +21,9 @@ const SLAB_BYTES: usize = 24 << 20;
 const MAX_SLAB_PICTURES: usize = 64;
 /// Smaller frames use FFmpeg's own memory.
 const MIN_PICTURE_BYTES: usize = 16 << 10;
-/// A slab is unmapped if it stays unused while this many times the total number of places are given back.
+/// A slab is unmapped if it stays unused while frames are returned this many times the number of places.
 const STALE_TURNS: u64 = 4;
-/// Number of frames given back between two searches for stale slabs.
+/// Number of frames returned between two searches for stale slabs.
 const STALE_EVERY: u64 = 256;
 /// Alignment of planes, and how far FFmpeg's SIMD code may read past a plane.
 const ALIGN_BYTES: usize = 64;
@@ -56,7 +56,7 @@ struct Slab {
     /// Free places, most recently used last.
     free: Vec<usize>,
     count: usize,
-    /// Value of `given_back` when the last frame of this slab was given back.
+    /// Value of `given_back` when the last frame of this slab was returned.
     free_since: u64,
 }
 

@@ -324,7 +324,7 @@ impl StageContext {
         used.peak_bytes = used.peak_bytes.max(used.by_worker.values().sum());
     }
 
-    /// Counts frames of a stream that were dropped here, except by a selection that the user asked for. `reason` is a short text such as
+    /// Counts frames of a stream that were dropped here, except by the user's selection. `reason` is a short text such as
     /// `buffer full`. The last stage of a pipeline may call this after it has received the frames, even after the end of the stream: they
     /// then count as dropped and no longer as delivered.
     pub fn count_dropped(&self, stream: StreamId, reason: &str, frames: u64) {

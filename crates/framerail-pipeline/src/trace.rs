@@ -1,4 +1,4 @@
-//! The way of single frames through the stages, for tracing.
+//! Traces of single frames through the stages.
 
 use std::{
     mem,
@@ -25,7 +25,7 @@ pub struct StageVisit {
     pub left: Instant,
 }
 
-/// The way of one frame, complete.
+/// A complete trace of one frame.
 #[derive(Clone, Debug)]
 pub struct FrameTrace {
     /// The frame's stream.

@@ -307,14 +307,14 @@ impl Foreign {
         let bad = |what: &str| PyValueError::new_err(format!("option '{option}': {what}"));
         let options = PyDict::new(py);
         if device != Device::Cpu {
-            // PyTorch's own stream needs no ordering with itself; asked for it, PyTorch checks the current device's streams.
+            // PyTorch's own stream needs no ordering with itself; if it is passed, PyTorch checks the current device's streams.
             let is_torch = object.get_type().module().is_ok_and(|module| module.to_string().starts_with("torch"));
             options.set_item("stream", if is_torch { -1 } else { stream })?;
         }
         let given = object
             .call_method("__dlpack__", (), Some(&options))
             .map_err(|error| bad(&format!("needs a writable array or tensor that supports DLPack ({})", error.value(py))))?;
-        // SAFETY: asked for under the name that an unused capsule has; the name is changed at once, so that we own the tensor.
+        // SAFETY: retrieved under the name of an unused capsule; the name is changed at once, so that we own the tensor.
         let managed: *mut Managed = unsafe {
             if ffi::PyCapsule_IsValid(given.as_ptr(), LEGACY.as_ptr()) != 1 {
                 return Err(bad("did not return a DLPack tensor"));

@@ -149,7 +149,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Gives the `framerail.FrameInput` that hands in the frames of this address.
+    /// Sets the `framerail.FrameInput` of this address.
     fn set_frames(&self, address: &str, giver: Py<PyAny>, is_live: bool) {
         self.hosted.set_frames(address, giver, is_live);
     }

@@ -98,7 +98,7 @@ pub enum ReaderError {
         /// Which option, range or clip is impossible, and what is available instead.
         error: crate::ClipError,
     },
-    /// A failure of the program that hands in frames.
+    /// A failure of the program that provides the frames.
     #[error("{source_name}: {reason}")]
     Program {
         /// The source as given.

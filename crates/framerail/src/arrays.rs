@@ -1,4 +1,4 @@
-//! Arrays of pixels as frames in memory, for what is converted later or not at all.
+//! Arrays of pixels as frames in memory, to be converted later or not at all.
 
 use framerail_core::{
     ColorDescription, ColorMatrix, ColorRange, CoreError, FieldOrder, FramePool, HdrMetadata, HostSurface, PixelFormat, Rational,
@@ -6,7 +6,7 @@ use framerail_core::{
 };
 use framerail_vision::PixelArray;
 
-/// The pixel format in which an array is a frame as it stands.
+/// The pixel format in which an unchanged array is a frame.
 pub(crate) fn array_format(array: PixelArray) -> PixelFormat {
     match (array.channels, array.sample_bytes, array.is_planar) {
         (1, 1, _) => PixelFormat::Gray8,

@@ -34,7 +34,7 @@ use crate::{
 const CHUNK_BYTES: usize = 1 << 18;
 /// Longest body of an error that is read.
 const MAX_ERROR_BYTES: u64 = 1 << 16;
-/// Time to reach the service of a virtual machine that hands out credentials: elsewhere nothing answers there.
+/// Timeout for the credentials service of virtual machines: on other machines nothing answers.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request that failed before the storage could answer it for good.
@@ -138,7 +138,7 @@ fn collected(mut body: HttpRequestBody) -> Result<Vec<u8>, HttpError> {
     Ok(bytes)
 }
 
-/// The body of a response, read when it is asked for.
+/// The body of a response, read on demand.
 struct Incoming {
     reader: Mutex<BodyReader<'static>>,
     uri: Uri,

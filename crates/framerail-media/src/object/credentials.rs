@@ -1,4 +1,4 @@
-//! Credentials in the files of AWS's tools, where the environment has none.
+//! Credentials from the files of AWS's tools, if the environment has none.
 
 use std::{env, fs, path::PathBuf};
 

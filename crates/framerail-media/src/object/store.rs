@@ -209,7 +209,7 @@ pub(super) fn failure_of(error: &object_store::Error) -> Failure {
     }
 }
 
-/// Whether an object has no byte where one was asked for.
+/// Whether an object ends before the requested position.
 pub(super) fn is_empty(error: &object_store::Error) -> bool {
     let text = error.to_string();
     text.contains("416 ") || tag(&text, "Code") == Some("InvalidRange")

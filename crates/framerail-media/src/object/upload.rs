@@ -1,4 +1,4 @@
-//! Uploads: an object appears as a whole, or not at all.
+//! Uploads: an object appears complete or not at all.
 
 use std::{
     fs::File,
@@ -27,7 +27,7 @@ use crate::{
 const PART_BYTES: u64 = 8 << 20;
 /// Storages take up to 10,000 parts.
 const MAX_PARTS: u64 = 9_000;
-/// Parts that are sent side by side.
+/// Parts uploaded concurrently.
 const SENDERS: usize = 4;
 
 /// Whether an object exists.
@@ -73,7 +73,7 @@ fn put_whole(store: &dyn Store, key: &Key, bytes: Bytes, replaces: bool) -> io::
             let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
             match block_on(store.put_opts(key, PutPayload::from(bytes.clone()), options)) {
                 Ok(_) => Ok(true),
-                // A storage that cannot refuse to replace was asked for what exists before.
+                // For storage that cannot refuse to replace objects, existence was checked before.
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => Ok(false),
                 // The attempt whose answer was lost has made it.
                 Err(Error::AlreadyExists { .. }) if attempt > 1 && is_same(store, key, &bytes) => Ok(true),

@@ -22,7 +22,7 @@ pub struct PythonStages {
     pub python: Option<Configure>,
     /// Opens sources: bytes in memory and Python file objects.
     pub sources: Option<FindSource>,
-    /// Sources whose frames the program hands in.
+    /// Sources whose frames the program provides.
     pub frames: FrameGivers,
 }
 

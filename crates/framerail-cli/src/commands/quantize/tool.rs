@@ -1,4 +1,4 @@
-//! ONNX Runtime's quantisation tools: a Python process that is asked by lines of JSON and answers by lines of JSON.
+//! ONNX Runtime's quantisation tools: a Python process with requests and responses as lines of JSON.
 
 use std::{
     env,

@@ -34,7 +34,7 @@ pub(super) enum Next {
 pub(super) struct Outcome {
     /// Whether it output anything.
     pub(super) has_started: bool,
-    /// Why it was given up before its first frame, if it was.
+    /// Why it was dropped before its first frame, if it was.
     pub(super) failure: Option<StageError>,
 }
 

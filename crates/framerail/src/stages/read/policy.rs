@@ -130,7 +130,7 @@ impl Liveness {
         }
     }
 
-    /// Whether a source is live; `frames` hands in its frames, where the program does.
+    /// Whether a source is live; `frames` is the program's input, if it provides the frames.
     pub(super) fn is_live(&self, source: &str, frames: Option<&Arc<dyn GiveFrames>>) -> bool {
         match (self, frames) {
             (Liveness::All, _) => true,

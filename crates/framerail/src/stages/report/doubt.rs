@@ -113,7 +113,7 @@ impl Doubts {
         kept.truncate(capacity);
     }
 
-    /// As many as fit, in turn from each kind, grouped by kind. A frame with two kinds is listed under the more serious one.
+    /// As many as fit, round-robin over the kinds, grouped by kind. A frame with two kinds is listed under the more serious one.
     pub(super) fn chosen(&self) -> Vec<&Uncertainty> {
         let mut shown: BTreeSet<(usize, u64, Option<u64>)> = BTreeSet::new();
         let fresh = |doubt: &&Uncertainty| shown.insert((doubt.stream, doubt.frame, doubt.track_id));

@@ -12,7 +12,7 @@ use super::{
     timeline::{Moment, Timeline},
 };
 
-/// Frames after which a missing object is given up.
+/// Frames after which a missing object is no longer searched for.
 const FORGET_AFTER_FRAMES: u64 = 300;
 /// Maximum number of objects with a single detection whose thumbnails are kept.
 const MAX_PENDING_PICTURES: usize = 64;
