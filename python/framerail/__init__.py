@@ -7,13 +7,7 @@ training; ``Pipeline`` runs detection and writes video. See ``docs/python.md``.
 from typing import TYPE_CHECKING
 from typing import List as _List
 
-try:
-    from . import _framerail
-except ImportError as _error:
-    raise ImportError(
-        f"the compiled part of framerail is missing, or was built for another system ({_error}); "
-        "install a wheel, or build it with scripts/test_python.sh"
-    ) from _error
+from . import compiled as _compiled  # isort: skip, the first: it says why the others could not be imported
 from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
 from .audio import AudioMetadata, AudioReader, AudioSamples
 from .audio_writer import AudioWriter, AudioWriteReport

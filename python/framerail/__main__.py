@@ -10,6 +10,7 @@ from typing import List, Optional
 
 from . import _framerail, fetch_models, resources, video_index
 from .doctor import python_lines
+from .standard_output import ends_as_unix_tools
 
 _MORE = """
 Of the Python package:
@@ -18,6 +19,7 @@ Of the Python package:
 """
 
 
+@ends_as_unix_tools
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -36,6 +38,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     code = _framerail.program(["framerail", *arguments])
+    if code == 4:
+        return code
     if arguments == ["doctor"]:
         for line in python_lines():
             print(line)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, Optional, Tuple
 
 from . import _framerail, arrays, frames, transforms
 from .frames import FrameBatch, Planes
+from .in_process import InProcess
 from .types import Column, Frames
 
 
-class BatchIterator(Generic[Frames, Column]):
+class BatchIterator(InProcess, Generic[Frames, Column]):
     """An iterator over batches that are made ahead. Made by ``VideoReader.batches``; also a context manager."""
 
     if not TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Type, Union
 
 from . import _framerail
 from .frames import Frame, FrameBatch
+from .in_process import InProcess
 from .lazy import np
 from .options import bad, choice, sides, whole
 from .writer import COLORS, LAYOUTS, as_numpy, frame_rate, shaped
@@ -37,7 +38,7 @@ def _end() -> None:
         thread.join(0.5)
 
 
-class FrameInput:
+class FrameInput(InProcess):
     """Frames of the program as a source of ``Pipeline`` and ``live``: pushed one by one, or taken from an iterable.
 
     ``read`` names it, with a colon in the name: ``Pipeline("read given:camera ! ...", sources={"given:camera": frames})``. Frames are copied

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Deque, List, Optional, Type, Union
 from .batch import ItemBatch
 from .frame_input import FrameInput
 from .functions import stage
+from .in_process import InProcess
 from .options import Preprocess, bad, choice, real, whole
 from .pipeline import Pipeline
 
@@ -48,7 +49,7 @@ class LiveBatch:
         return f"LiveBatch({len(self)} frames of streams {sorted(set(self.streams))}, {self.seconds[0]:.3f} s)"
 
 
-class LiveFrames(Iterator[LiveBatch]):
+class LiveFrames(InProcess, Iterator[LiveBatch]):
     """The result of ``live``: an iterator of ``LiveBatch`` that reads on separate threads, and a context manager.
 
     Attributes

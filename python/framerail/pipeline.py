@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple, Union
 from . import _framerail, remote, resources
 from .frame_input import as_input
 from .functions import StageFunction
+from .in_process import InProcess
 from .models import ModelRunner
 from .options import Preprocess, bad, listed, numbered_device, real, sides, whole
 from .progress import ProgressLine
@@ -25,7 +26,7 @@ Path = Union[str, "os.PathLike[str]"]
 Postprocess = Union[None, str, Callable[..., Sequence[object]]]
 
 
-class Pipeline:
+class Pipeline(InProcess):
     """A pipeline of stages that run in parallel.
 
     Parameters

@@ -242,6 +242,49 @@ def test_the_package_is_the_program(clip, tmp_path):
     assert "numpy" in program("doctor").stdout
 
 
+def test_subinterpreters_refuse_the_package():
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+if IN_MAIN:
+    import framerail
+other = interpreters.create()
+failed = interpreters.run_string(other, "import sys; sys.path[:] = %r; import framerail" % sys.path)
+print(failed.formatted if failed else "imported")
+"""
+    if sys.version_info >= (3, 14) or importlib.util.find_spec("_xxsubinterpreters" if sys.version_info < (3, 13) else "_interpreters") is None:
+        pytest.skip("this Python has no such module of subinterpreters")
+    for in_main in (False, True):
+        text = "import sys\n" + code.replace("IN_MAIN", str(in_main))
+        done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+        assert "framerail cannot be used in a subinterpreter" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("doctor",), ("--help",), ("help", "run"), ("index", "--help"), ("probe", "{clip}")], ids=" ".join)
+def test_a_closed_pipe_ends_the_program_quietly(clip, arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "framerail", *(argument.format(clip=clip) for argument in arguments)],
+            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [("doctor",), ("index", "{folder}", "-o", "{out}")], ids=("doctor", "index"))
+def test_a_full_disk_behind_standard_output_is_reported_in_one_line(clip, tmp_path, arguments):
+    arguments = [argument.format(folder=os.path.dirname(clip), out=tmp_path / "index.parquet") for argument in arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "framerail", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("error:")) == (4, 1), done.stderr
+    assert "error: cannot write to standard output: No space left on device" in done.stderr
+
+
 def test_ctrl_c_finishes_the_output_of_the_program_in_the_package(clip, tmp_path):
     written = tmp_path / "out.mkv"
     line = f"read '{clip}' realtime=yes ! write '{written}'"

@@ -294,6 +294,17 @@ def test_readers_and_batches_are_pickled(clip):
     assert (caught.value.source, caught.value.frame, caught.value.pts) == ("file", 3, 40)
 
 
+def test_what_is_at_work_in_its_process_refuses_pickling_and_copying(clip, tmp_path):
+    objects = [
+        fr.Pipeline(f"read '{clip}' ! null"), fr.VideoReader(clip, output="numpy").batches(4), fr.VideoWriter(tmp_path / "out.mp4"),
+        fr.AudioWriter(tmp_path / "out.wav", 48000), fr.FrameInput(),
+    ]  # fmt: skip
+    for held in objects:
+        for call in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=f"{type(held).__name__} cannot be pickled or copied"):
+                call(held)
+
+
 def test_the_index_is_kept_beside_the_file(tmp_path):
     path = make_clip(tmp_path / "kept.mkv", frames=20)
     with fr.VideoReader(path, index_cache="sidecar", output="numpy") as reader:

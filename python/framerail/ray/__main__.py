@@ -9,6 +9,7 @@ import sys
 from typing import List, Optional
 
 from ..errors import PipelineError
+from ..standard_output import ends_as_unix_tools
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@ends_as_unix_tools
 def main(arguments: Optional[List[str]] = None) -> int:
     """Runs the command; returns the exit code."""
     given = _parser().parse_args(arguments)
