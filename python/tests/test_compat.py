@@ -103,6 +103,22 @@ class TestTorchcodec:
         encoded = encoder.to_tensor("mp4", crf=10)
         assert numbers_of(VideoDecoder(encoded)[:].numpy()) == numbers_of(VideoDecoder(tmp_path / "a.mp4")[:].numpy()) == list(range(10))
 
+    def test_errors_are_of_the_kinds_that_programs_catch(self, tmp_path, clip, pictures):
+        from framerail.compat.torchcodec.decoders import AudioDecoder, VideoDecoder
+        from framerail.compat.torchcodec.encoders import VideoEncoder
+
+        for decoder in (VideoDecoder, AudioDecoder):
+            with pytest.raises(RuntimeError, match="Could not open input file: none.mp4") as caught:
+                decoder("none.mp4")
+            assert isinstance(caught.value, FileNotFoundError)
+        with pytest.raises(RuntimeError, match="banana"):
+            VideoDecoder(clip, device="banana")
+        encoder = VideoEncoder(pictures[:2].permute(0, 3, 1, 2), frame_rate=25)
+        for options, words in (({"codec": "nonsense"}, "Video codec nonsense not found"), ({"pixel_format": "nonsense"}, "nonsense")):
+            with pytest.raises(RuntimeError, match=words):
+                encoder.to_file(tmp_path / "a.mp4", **options)
+        assert not list(tmp_path.iterdir())
+
     def test_the_same_as_the_real_one(self, av_clip):
         real = pytest.importorskip("torchcodec")
         from framerail.compat import torchcodec
@@ -156,6 +172,23 @@ class TestDecord:
         with pytest.raises(IndexError, match="Out of bound"):
             reader.get_batch([60])
         assert decord.VideoReader(open(clip, "rb"), width=64, height=48)[0].shape == (48, 64, 3)
+        np.testing.assert_allclose(reader.get_frame_timestamp(1), [0.04, 0.08], atol=1e-6)
+        decord.logging.set_level(decord.logging.QUIET)
+
+    def test_batches_of_several_files(self, clip):
+        """Frames and their order are those of decord 0.6."""
+        from framerail.compat import decord
+
+        def batches(**options):
+            loader = decord.VideoLoader([str(clip)] * 2, ctx=[decord.cpu(0)], **options)
+            found = [(places.asnumpy().tolist(), numbers_of(data.asnumpy(), "THWC")) for data, places in loader]
+            assert len(found) == len(loader) and all([number for _, number in places] == numbers for places, numbers in found)
+            return [([file for file, _ in places], numbers) for places, numbers in found]
+
+        shape = (3, HEIGHT, WIDTH, 3)
+        assert batches(shape=shape, interval=4, skip=9, shuffle=0) == [([at] * 3, [f, f + 5, f + 10]) for at in (0, 1) for f in (0, 20, 40)]
+        assert len(batches(shape=shape, interval=2, skip=0, shuffle=-1)) == 16
+        assert sorted(batches(shape=shape, interval=0, skip=27, shuffle=2)) == [([at] * 3, [f, f + 1, f + 2]) for at in (0, 1) for f in (0, 30)]
 
     def test_bridges(self, clip):
         from framerail.compat import decord
@@ -170,14 +203,14 @@ class TestDecord:
             assert isinstance(reader.get_batch([1]), torch.Tensor)
         finally:
             decord.bridge.reset_bridge()
-        with pytest.raises(TypeError):
+        with pytest.raises(AssertionError, match="valid bridges: native, torch"):
             decord.bridge.set_bridge("jax")
 
     def test_audio(self, av_clip, clip):
         from framerail.compat import decord
 
         audio = decord.AudioReader(str(av_clip), sample_rate=16_000)
-        assert audio.shape()[0] == 1 and audio.shape()[1] == pytest.approx(2.4 * 16_000, abs=400)
+        assert audio.shape == audio.shape() and audio.shape[0] == 1 and audio.shape()[1] == pytest.approx(2.4 * 16_000, abs=400)
         both = decord.AVReader(str(av_clip), sample_rate=48_000)
         sound, frame = both[10]
         assert sound.shape == (1, 1920) and numbers_of([frame], "THWC") == [10]
@@ -205,6 +238,12 @@ def test_video_capture(clip):
     capture.release()
     assert not capture.isOpened() and capture.read() == (False, None)
     assert not cv2.VideoCapture("none.mp4").isOpened()
+    capture = cv2.VideoCapture(str(clip), cv2.CAP_FFMPEG, [cv2.CAP_PROP_ORIENTATION_AUTO, 1])
+    assert capture.isOpened() and capture.get(cv2.CAP_PROP_SAR_NUM) == capture.get(cv2.CAP_PROP_SAR_DEN) == 1
+    assert capture.get(cv2.CAP_PROP_BITRATE) > 0 and not capture.getExceptionMode()
+    capture.setExceptionMode(True)
+    with pytest.raises(ValueError, match="none.mp4"):
+        capture.open("none.mp4")
 
 
 def test_sample_frames(clip):
@@ -239,6 +278,9 @@ def test_lerobot_decoder(clip, pictures):
 
 def test_torchvision_functions(tmp_path, av_clip, pictures):
     from framerail.compat import torchvision_io as io
+
+    with pytest.raises(RuntimeError, match="File not found: none.mp4"):
+        io.read_video("none.mp4")
 
     frames, sound, info = io.read_video(av_clip, 0.4, 0.8, pts_unit="sec")
     assert torch.equal(frames, pictures[10:21]) and sound.shape == (2, 19_200)

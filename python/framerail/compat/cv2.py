@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -24,6 +26,12 @@ CAP_PROP_FPS = 5
 CAP_PROP_FOURCC = 6
 CAP_PROP_FRAME_COUNT = 7
 CAP_PROP_CONVERT_RGB = 16
+CAP_PROP_SAR_NUM = 40
+CAP_PROP_SAR_DEN = 41
+CAP_PROP_BACKEND = 42
+CAP_PROP_BITRATE = 47
+CAP_PROP_ORIENTATION_META = 48
+CAP_PROP_ORIENTATION_AUTO = 49
 CAP_FFMPEG = 1900
 CAP_ANY = 0
 
@@ -42,12 +50,21 @@ class VideoCapture:
         A path or an address; cameras (numbers) are not read.
     apiPreference : int
         Ignored.
+    params : sequence of int
+        Ignored: pairs of a property's number and its value.
     device : str
         "cpu", or a GPU, whose frames are copied to the host.
     """
 
-    def __init__(self, filename: Union[None, str, "os.PathLike[str]"] = None, apiPreference: int = CAP_ANY, *, device: str = "cpu") -> None:
-        self._device = device
+    def __init__(
+        self,
+        filename: Union[None, str, "os.PathLike[str]"] = None,
+        apiPreference: int = CAP_ANY,
+        params: Sequence[int] = (),
+        *,
+        device: str = "cpu",
+    ) -> None:
+        self._device, self._raises = device, False
         self._reader: Optional[reader.VideoReader[NumpyFrames, NumpyColumn]] = None
         self._batches: Optional[batches.BatchIterator[NumpyFrames, NumpyColumn]] = None
         self._ready: List[np.ndarray] = []
@@ -57,14 +74,16 @@ class VideoCapture:
         if filename is not None:
             self.open(filename, apiPreference)
 
-    def open(self, filename: Union[str, "os.PathLike[str]"], apiPreference: int = CAP_ANY) -> bool:
-        """Opens a file; False for one that cannot be read."""
+    def open(self, filename: Union[str, "os.PathLike[str]"], apiPreference: int = CAP_ANY, params: Sequence[int] = ()) -> bool:
+        """Opens a file; False for one that cannot be read, and a ValueError of that after ``setExceptionMode(True)``."""
         self.release()
         if not isinstance(filename, (str, os.PathLike)):
             raise TypeError(f"{filename!r}: cameras are read by OpenCV itself, or by a pipeline; give a path or an address")
         try:
             self._reader = reader.VideoReader(filename, device=self._device, layout="THWC", channels="bgr", output="numpy")
-        except (OSError, errors.DecodeError, errors.UnsupportedError):
+        except (OSError, errors.DecodeError, errors.UnsupportedError) as error:
+            if self._raises:
+                raise ValueError(str(error)) from error
             return False
         return True
 
@@ -126,6 +145,7 @@ class VideoCapture:
             return 1000.0 * float(seconds[min(max(self._next - 1, 0), len(seconds) - 1)]) if len(seconds) else 0.0
         if propId == CAP_PROP_POS_AVI_RATIO:
             return self._next / max(len(self._reader), 1)
+        shape = Fraction(known.sample_aspect_ratio or 1)
         values: Dict[int, float] = {
             CAP_PROP_POS_FRAMES: float(self._next),
             CAP_PROP_FRAME_WIDTH: float(known.width),
@@ -133,6 +153,11 @@ class VideoCapture:
             CAP_PROP_FPS: known.average_fps or 0.0,
             CAP_PROP_FOURCC: float(int.from_bytes(_FOURCC.get(known.codec, known.codec)[:4].ljust(4).encode(), "little")),
             CAP_PROP_CONVERT_RGB: 1.0,
+            CAP_PROP_SAR_NUM: float(shape.numerator),
+            CAP_PROP_SAR_DEN: float(shape.denominator),
+            CAP_PROP_BITRATE: float((known.bit_rate or 0) // 1000),
+            CAP_PROP_ORIENTATION_META: float(known.rotation or 0),
+            CAP_PROP_ORIENTATION_AUTO: 1.0,
         }
         return values.get(propId, 0.0)
 
@@ -152,6 +177,14 @@ class VideoCapture:
         self._drop()
         self._next = min(max(wanted, 0), count)
         return True
+
+    def setExceptionMode(self, enable: bool) -> None:
+        """Whether ``open`` raises for what cannot be read."""
+        self._raises = bool(enable)
+
+    def getExceptionMode(self) -> bool:
+        """What ``setExceptionMode`` set."""
+        return self._raises
 
     def getBackendName(self) -> str:
         """Which library decodes."""

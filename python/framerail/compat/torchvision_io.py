@@ -12,6 +12,7 @@ from ..errors import DecodeError
 from ..options import bad, choice
 from ..reader import VideoReader
 from ..writer import VideoWriter
+from ._errors import MissingFileError
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,11 @@ def read_video(
         raise ValueError(f"output_format should be either 'THWC' or 'TCHW', got {output_format}.")
     if end_pts is not None and end_pts < start_pts:
         raise ValueError(f"end_pts should be larger than start_pts, got start_pts={start_pts} and end_pts={end_pts}")
-    with VideoReader(filename, layout="THWC", output="torch", exact="swscale") as reader:
+    try:
+        reader = VideoReader(filename, layout="THWC", output="torch", exact="swscale")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"File not found: {error}") from error
+    with reader:
         rate = _ticks_per_second(reader)
         times = reader.times
         marks = times.pts if pts_unit == "pts" else times.seconds

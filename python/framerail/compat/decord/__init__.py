@@ -5,16 +5,17 @@
 """
 
 from .._serve import Served
-from . import base, bridge, ndarray
+from . import base, bridge, logging, ndarray
 from . import ndarray as nd
 from ._readers import AudioReader, AVReader, VideoReader
-from .base import DECORDError, DECORDLimitReachedError
+from .base import ALL, DECORDError, DECORDLimitReachedError
 from .ndarray import Context, cpu, gpu
+from .video_loader import VideoLoader
 
 #: The release of decord whose interface this is.
 __version__ = "0.6.0"
 
-_PARTS = ("", ".audio_reader", ".av_reader", ".base", ".bridge", ".ndarray", ".video_reader")
+_PARTS = ("", ".audio_reader", ".av_reader", ".base", ".bridge", ".logging", ".ndarray", ".video_loader", ".video_reader")
 _served = Served("decord", __name__, _PARTS, __version__)
 
 
@@ -29,17 +30,20 @@ def uninstall() -> None:
 
 
 __all__ = [
+    "ALL",
     "AVReader",
     "AudioReader",
     "Context",
     "DECORDError",
     "DECORDLimitReachedError",
+    "VideoLoader",
     "VideoReader",
     "base",
     "bridge",
     "cpu",
     "gpu",
     "install",
+    "logging",
     "nd",
     "ndarray",
     "uninstall",

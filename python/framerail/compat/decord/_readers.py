@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _as_decord() -> Iterator[None]:
     try:
         yield
-    except (errors.DecodeError, errors.UnsupportedError, OSError) as error:
+    except (errors.DecodeError, errors.UnsupportedError, errors.CudaError, OSError) as error:
         raise DECORDError(str(error)) from error
 
 
@@ -111,9 +111,10 @@ class VideoReader:
         return data
 
     def get_frame_timestamp(self, idx: "Indices") -> np.ndarray:
-        """Start and end of frames in seconds: [N, 2]."""
+        """Start and end of frames in seconds: [N, 2], or [2] for a number."""
         numbers, times = _numbers(idx, self._count), self._reader.times
-        return np.stack([times.seconds, times.seconds + times.durations], axis=1).astype(np.float32)[numbers]
+        spans = np.stack([times.seconds, times.seconds + times.durations], axis=1).astype(np.float32)[numbers]
+        return spans[0] if isinstance(idx, (int, np.integer)) else spans
 
     def get_key_indices(self) -> List[int]:
         """Numbers of frames at which decoding can start."""
@@ -138,6 +139,13 @@ class VideoReader:
     def skip_frames(self, num: int = 1) -> None:
         """Leaves frames out."""
         self._next += num
+
+
+class _Shape(Tuple[int, ...]):
+    """A shape that may be called."""
+
+    def __call__(self) -> Tuple[int, ...]:
+        return tuple(self)
 
 
 class AudioReader:
@@ -167,9 +175,10 @@ class AudioReader:
     def __len__(self) -> int:
         return int(self._samples.shape[1])
 
-    def shape(self) -> Tuple[int, int]:
-        """Channels and samples."""
-        return (int(self._samples.shape[0]), int(self._samples.shape[1]))
+    @property
+    def shape(self) -> "_Shape":
+        """Channels and samples: an attribute, as in decord's release, which may be called, as in its repository."""
+        return _Shape(self._samples.shape)
 
     @property
     def sample_rate(self) -> int:
@@ -200,7 +209,7 @@ class AudioReader:
 
     def get_info(self) -> None:
         """Prints what is known of the stream."""
-        channels, samples = self.shape()
+        channels, samples = self.shape
         print(f"audio: {self.sample_rate} Hz, {channels} channels, {samples} samples, {self.duration():.3f} s")
 
 

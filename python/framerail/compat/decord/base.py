@@ -1,7 +1,10 @@
 """decord's exceptions."""
 
 
-class DECORDError(Exception):
+ALL = -1
+
+
+class DECORDError(RuntimeError):
     """A file that cannot be read or decoded."""
 
 

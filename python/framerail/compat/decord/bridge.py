@@ -35,7 +35,7 @@ def current() -> str:
 def set_bridge(new_bridge: str) -> None:
     """Hands out arrays of "native" (NumPy with decord's methods), "torch", "mxnet", "tensorflow" or "tvm" from now on."""
     if new_bridge not in _BRIDGES:
-        raise TypeError(f"bridge {new_bridge!r}; use one of {_BRIDGES}")
+        raise AssertionError(f"bridge {new_bridge!r}; valid bridges: {', '.join(_BRIDGES)}")
     _chosen.stack[-1] = new_bridge
 
 

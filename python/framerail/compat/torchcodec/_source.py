@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Callable, Optional, TypeVar, Union
 
 import torch
+
+from .._errors import MissingFileError
 
 Source = Union[str, Path, IO[bytes], io.RawIOBase, io.BufferedReader, bytes, torch.Tensor]
 Given = Union[str, bytes, IO[bytes]]
@@ -36,13 +40,30 @@ def plain(source: Source) -> Given:
     )
 
 
+@contextmanager
+def _as_torchcodec() -> Iterator[None]:
+    """TorchCodec raises RuntimeError for what cannot be opened and for devices that it does not know."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingFileError(f"Could not open input file: {error}") from error
+    except OSError as error:
+        raise RuntimeError(f"Could not open input file: {error}") from error
+    except ValueError as error:
+        if str(error).startswith("option 'device'"):
+            raise RuntimeError(str(error)) from error
+        raise
+
+
 def open_stream(index: Optional[int], opened: Callable[[Optional[int]], _Reader], index_of: Callable[[_Reader], int]) -> _Reader:
     """Opens the stream with this number among all of the container; ``opened`` counts those of its kind."""
     if index is None:
-        return opened(None)
+        with _as_torchcodec():
+            return opened(None)
     for number in range(min(index + 1, _MOST_STREAMS)):
         try:
-            reader = opened(number)
+            with _as_torchcodec():
+                reader = opened(number)
         except ValueError:
             break
         if index_of(reader) == index:

@@ -99,6 +99,8 @@ class AudioStreamMetadata(StreamMetadata):
     sample_format: Optional[str]
     media_type: str = "audio"
 
+    _computed: ClassVar[Tuple[str, ...]] = ("duration_seconds", "begin_stream_seconds")
+
     @property
     def duration_seconds(self) -> Optional[float]:
         """Length by the header."""

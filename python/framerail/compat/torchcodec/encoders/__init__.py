@@ -48,21 +48,25 @@ class VideoEncoder:
         preset: Union[None, str, int],
         extra_options: Optional[Dict[str, _Value]],
     ) -> None:
-        made = writer.VideoWriter(
-            target,
-            self._frame_rate,
-            codec=codec,
-            pixel_format=pixel_format,
-            crf=crf,
-            preset=None if preset is None else str(preset),
-            options=extra_options,
-            format=format,
-            layout="TCHW",
-            color="none",
-            overwrite=True,
-        )
-        with made:
-            made.write(self._frames)
+        try:
+            made = writer.VideoWriter(
+                target,
+                self._frame_rate,
+                codec=codec,
+                pixel_format=pixel_format,
+                crf=crf,
+                preset=None if preset is None else str(preset),
+                options=extra_options,
+                format=format,
+                layout="TCHW",
+                color="none",
+                overwrite=True,
+            )
+            with made:
+                made.write(self._frames)
+        except (ValueError, OSError, errors.UnsupportedError) as error:
+            hint = f"Video codec {codec} not found: " if "video encoder of this name" in str(error) else ""
+            raise RuntimeError(f"{hint}{error}") from error
 
     def to_file(
         self,
