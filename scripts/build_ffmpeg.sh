@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds FFmpeg for programs and wheels, and prints the folder that it was installed to. FFmpeg, dav1d, x264, OpenH264 and zlib,
+# Builds FFmpeg for programs and wheels, and prints the folder that it was installed to. FFmpeg and the libraries that it uses,
 # with their patches, come from Debian's source packages. Each kind is built once for its versions and flags; a build that failed
 # continues where it stopped.
 #
-#   scripts/build_ffmpeg.sh lgpl      static libraries without GPL parts, for glibc 2.28 and newer: OpenH264 encodes H.264
+#   scripts/build_ffmpeg.sh lgpl      static libraries without GPL parts, for glibc 2.28 and newer: OpenH264 encodes H.264,
+#                                     libvpx VP8 and VP9, SVT-AV1 AV1, LAME MP3, libopus Opus
 #   scripts/build_ffmpeg.sh gpl       the same with x264 in place of OpenH264: GPL
 #   scripts/build_ffmpeg.sh static    static libraries and programs for this system, with x264: GPL
 #   scripts/build_ffmpeg.sh shared    shared libraries for this system, to decode alone: LGPL
@@ -31,8 +32,11 @@ common=(
     --enable-pic --enable-zlib --enable-libdav1d
     --disable-indevs --enable-indev=lavfi --disable-outdevs
 )
-# Wheels need the libraries alone.
-wheel=("${common[@]}" --disable-programs --disable-avdevice)
+# Wheels need the libraries alone. FFmpeg's native decoders stay the only ones of VP8, VP9 and Opus.
+wheel=(
+    "${common[@]}" --disable-programs --disable-avdevice
+    --enable-libvpx --enable-libsvtav1 --enable-libmp3lame --enable-libopus --disable-decoder=libvpx_vp8,libvpx_vp9,libopus
+)
 
 say() { printf 'ffmpeg: %s\n' "$*"; }
 die() { printf 'ffmpeg: error: %s\n' "$*" >&2; exit 1; }
@@ -169,6 +173,36 @@ build_openh264() {
     (cd "$source" && run make -j "$jobs" "${options[@]}" libopenh264.a && run make "${options[@]}" install-static)
 }
 
+# Encoders alone: FFmpeg decodes VP8 and VP9.
+build_libvpx() {
+    licences=(LICENSE PATENTS)
+    (cd "$source" && LD=$CC AS=nasm run ./configure --prefix="$part" --target=x86_64-linux-gcc --enable-pic --enable-runtime-cpu-detect \
+        --enable-vp9-highbitdepth --disable-vp8-decoder --disable-vp9-decoder --disable-examples --disable-tools --disable-docs \
+        --disable-unit-tests && run make -j "$jobs" && run make install)
+}
+
+build_svt_av1() {
+    licences=(LICENSE.md PATENTS.md)
+    # Flags are tried without the linker, for which zig would build its libc++ with each.
+    run cmake -S "$source" -B "$work/svt-av1/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$part" \
+        -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY -DCMAKE_POSITION_INDEPENDENT_CODE=ON \
+        -DCMAKE_AR="$(command -v "$AR")" -DCMAKE_RANLIB="$(command -v "$RANLIB")" -DBUILD_SHARED_LIBS=OFF -DBUILD_APPS=OFF \
+        -DBUILD_DEC=OFF -DBUILD_TESTING=OFF -DNATIVE=OFF -DSVT_AV1_LTO=OFF -DREPRODUCIBLE_BUILDS=ON &&
+        run ninja -C "$work/svt-av1/build" -j "$jobs" install
+}
+
+build_opus() {
+    licences=(COPYING)
+    (cd "$source" && run ./configure --prefix="$part" --disable-shared --enable-static --with-pic --disable-doc --disable-extra-programs &&
+        run make -j "$jobs" && run make install)
+}
+
+build_lame() {
+    licences=(COPYING)
+    (cd "$source" && run ./configure --prefix="$part" --disable-shared --enable-static --with-pic --disable-frontend --disable-decoder \
+        --disable-gtktest && run make -j "$jobs" && run make install)
+}
+
 # use_part NAME VERSION: builds a library that FFmpeg uses, unless an earlier build has it; adds its folder to `parts`.
 use_part() {
     local name=$1 version=$2 part source licences=() file
@@ -177,7 +211,7 @@ use_part() {
         say "building $name $version with $compiler"
         fetch_source "$name" "$version"
         mkdir -p "$part/licences"
-        "build_$name" || die "$name could not be built"
+        "build_${name//-/_}" || die "$name could not be built"
         for file in "${licences[@]}"; do cp "$source/$file" "$part/licences/$name-$file"; done
         rm -rf "${work:?}/$name"
         touch "$part/complete"
@@ -194,6 +228,10 @@ build_all() {
     use_part dav1d "$dav1d_version"
     [[ " $* " != *' --enable-libx264 '* ]] || use_part x264 "$x264_version"
     [[ " $* " != *' --enable-libopenh264 '* ]] || use_part openh264 "$openh264_version"
+    [[ " $* " != *' --enable-libvpx '* ]] || use_part libvpx "$vpx_version"
+    [[ " $* " != *' --enable-libsvtav1 '* ]] || use_part svt-av1 "$svt_version"
+    [[ " $* " != *' --enable-libopus '* ]] || use_part opus "$opus_version"
+    [[ " $* " != *' --enable-libmp3lame '* ]] || use_part lame "$lame_version"
     for part in "${parts[@]}"; do
         cflags+=" -I$part/include"
         ldflags+=" -L$part/lib"
@@ -267,9 +305,15 @@ main() {
     x264_version=$(source_version libx264-dev)
     openh264_version=$(source_version libopenh264-dev)
     zlib_version=$(source_version zlib1g-dev)
+    # FFmpeg of Debian depends on these.
+    vpx_version=$(source_version libvpx7)
+    svt_version=$(source_version libsvtav1enc1)
+    opus_version=$(source_version libopus0)
+    lame_version=$(source_version libmp3lame0)
     # Named by all that goes into it.
     local key prefix
-    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$openh264_version" "$zlib_version" "$compiler" "${flags[@]}" |
+    key=$(printf '%s\n' "$ffmpeg_version" "$dav1d_version" "$x264_version" "$openh264_version" "$zlib_version" "$vpx_version" "$svt_version" \
+        "$opus_version" "$lame_version" "$compiler" "${flags[@]}" |
         sha256sum | cut -c 1-12)
     prefix=$cache/ffmpeg-$kind-${ffmpeg_version#*:}-$key
     work=$cache/work-$kind-$key

@@ -31,7 +31,9 @@ die() { printf 'wheel: error: %s\n' "$*" >&2; exit 1; }
 
 kind=lgpl
 name=framerail
-licence='(MIT OR Apache-2.0) AND LGPL-2.1-or-later AND BSD-2-Clause AND Zlib AND Apache-2.0 WITH LLVM-exception'
+# Of FFmpeg's libraries and the compiler's, which both kinds have.
+parts='LGPL-2.0-or-later AND BSD-2-Clause AND BSD-3-Clause AND BSD-3-Clause-Clear AND Zlib AND Apache-2.0 WITH LLVM-exception'
+licence="(MIT OR Apache-2.0) AND LGPL-2.1-or-later AND $parts"
 interpreter=
 with_tests=1
 while (($#)); do
@@ -39,7 +41,7 @@ while (($#)); do
     --gpl)
         kind=gpl
         name=framerail-gpl
-        licence='(MIT OR Apache-2.0) AND GPL-2.0-or-later AND BSD-2-Clause AND Zlib AND Apache-2.0 WITH LLVM-exception'
+        licence="(MIT OR Apache-2.0) AND GPL-2.0-or-later AND $parts"
         ;;
     --python)
         interpreter=${2:-}
@@ -87,11 +89,12 @@ build() {
     say "building the package with FFmpeg of $prefix"
     mkdir -p "$scratch/wheels" "$wheels"
     read -ra options <<<"$(features)"
-    # The compilers and the linker for glibc 2.28. Nothing of debugging is left in a wheel, so none is made.
+    # The compilers for glibc 2.28, and the linker for the package alone: programs of the build run here. Nothing of debugging is left in
+    # a wheel, so none is made.
     (cd "$root" && export FFMPEG_DIR=$prefix CARGO_TARGET_DIR=$target PATH=$tools:$PATH CARGO_PROFILE_RELEASE_DEBUG=0 \
-        CC_x86_64_unknown_linux_gnu=$compilers/cc CXX_x86_64_unknown_linux_gnu=$compilers/c++ \
-        CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=$compilers/rust-gcc &&
-        run nice "$tools/maturin" build --release --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels") ||
+        CC_x86_64_unknown_linux_gnu=$compilers/cc CXX_x86_64_unknown_linux_gnu=$compilers/c++ &&
+        run nice "$tools/maturin" build --release --locked --compatibility "$policy" "${options[@]}" --out "$scratch/wheels" -- \
+            -C "linker=$compilers/rust-gcc") ||
         die 'the wheel could not be built'
     built=("$scratch"/wheels/*.whl)
     ((${#built[@]} == 1)) || die "expected one wheel, found ${#built[@]}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, List, Optional, Type
 
 from . import _framerail
 from .file_target import abandoned, finished
+from .in_process import InProcess
 from .options import bad, flag, whole
 from .writer import as_samples, place
 
@@ -44,7 +45,7 @@ class AudioWriteReport:
     warnings: List[str]
 
 
-class AudioWriter:
+class AudioWriter(InProcess):
     """Encodes samples into an audio file, which appears when it is complete. Commit rules are those of ``VideoWriter``.
 
     Parameters
@@ -56,7 +57,7 @@ class AudioWriter:
     channels : int
         Channels of the samples passed to ``write``, 1 to 64.
     codec : str, optional
-        FFmpeg's name of an encoder, such as "libmp3lame", "flac" or "pcm_f32le". Default: the container's usual one.
+        FFmpeg's name of an encoder, such as "libmp3lame", "flac" or "pcm_f32le", or of a codec, such as "mp3". Default: the container's usual one.
     bit_rate : int, optional
         Bits per second. Default: the encoder's.
     file_rate, file_channels : int, optional

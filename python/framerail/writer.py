@@ -19,6 +19,7 @@ from . import source as sources
 from .audio import AudioSamples
 from .file_target import abandoned, finished
 from .frames import Frame, FrameBatch
+from .in_process import InProcess
 from .lazy import np
 from .options import bad, choice, flag, real, whole
 
@@ -68,7 +69,7 @@ class WriteReport:
     warnings: List[str]
 
 
-class VideoWriter:
+class VideoWriter(InProcess):
     """Encodes frames and audio into a video file, which appears when it is complete.
 
     The file gets its name in ``close``; until then, a hidden partial file is in the same folder. If the ``with`` block ends with an exception,
@@ -84,7 +85,8 @@ class VideoWriter:
     fps : float or Fraction
         Frames per second. 23.976, 29.97, 59.94 and 119.88 mean multiples of 1000/1001.
     codec : str, optional
-        FFmpeg's name of an encoder, such as "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1". Default: the container's usual one.
+        FFmpeg's name of an encoder, such as "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", or of a codec, such as
+        "h264". Default: the container's usual one.
     crf : float, optional
         Constant rate factor, in the encoder's own range (libx264: 0 to 51, lower is better).
     bit_rate : int, optional

@@ -264,6 +264,13 @@ def test_bad_options_say_what_is_wrong(tmp_path, options, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_codec_is_encoded_by_its_usual_encoder(tmp_path, pictures):
+    for codec in ("h264", "mpeg4", "FFV1"):
+        with fr.VideoWriter(tmp_path / f"{codec}.mkv", codec=codec) as writer:
+            writer.write(pictures[:2])
+        assert stream_of(tmp_path / f"{codec}.mkv", "v:0")["codec_name"] == codec.lower()
+
+
 def test_bad_frames_say_what_is_wrong(tmp_path, pictures):
     with pytest.raises(ValueError, match="a.xyz"):
         fr.VideoWriter(tmp_path / "a.xyz")
@@ -347,7 +354,10 @@ def test_audio_files_of_other_forms(tmp_path):
     with requiring_mp3(), fr.AudioWriter(tmp_path / "a.mp3", 10_000, 1) as writer:
         writer.write(sound)
     assert "resampled to 11025 Hz" in writer.close().warnings[0]
-    for options, words in [({"codec": "flaac"}, "no audio encoder"), ({"sample_rate": 0}, "sample_rate"), ({"channels": 99}, "channels")]:
+    wrong = [
+        ({"codec": "flaac"}, "'codec': 'flaac': this FFmpeg has no audio encoder"), ({"sample_rate": 0}, "sample_rate"), ({"channels": 99}, "channels"),
+    ]  # fmt: skip
+    for options, words in wrong:
         with pytest.raises(ValueError, match=words):
             fr.AudioWriter(tmp_path / "b.wav", **{"sample_rate": RATE, "channels": 1, **options})
     with pytest.raises(FileExistsError):

@@ -13,6 +13,7 @@ use crate::{
     audio_reader::frame_of,
     audio_transcoder::{Shape, layout_for, layout_of, nearest_rate, sample_format},
     av::{self, AvPacket, CodecContext},
+    encoder_name::{encoder_name, find_audio_encoder},
     filter_chain::FilterChain,
     output_format::OutputFormat,
 };
@@ -27,7 +28,7 @@ const FRAME_SAMPLES: i32 = 4096;
 pub struct AudioWriterOptions {
     /// FFmpeg's container name; chosen by the file name when `None`.
     pub format: Option<String>,
-    /// FFmpeg's encoder name; the container's default when `None`.
+    /// FFmpeg's encoder name, or a codec's such as `mp3`; the container's default when `None`.
     pub codec: Option<String>,
     /// Bits per second; the encoder's default when `None`.
     pub bit_rate: Option<u64>,
@@ -115,9 +116,11 @@ impl AudioWriter {
             what: format!("audio in {}", format.name()),
             reason: "choose another container, such as .wav, .flac or .m4a".into(),
         };
-        let codec = options.codec.clone().or_else(|| format.default_audio_encoder().map(settled)).ok_or_else(no_audio)?;
+        let codec = options.codec.clone().or_else(|| format.default_audio_encoder()).ok_or_else(no_audio)?;
+        let found = find_audio_encoder(&codec)?;
+        let codec = encoder_name(found);
         let mut warnings = Vec::new();
-        let encoder = open_encoder(&codec, rate, channels, options, format, &mut warnings)?;
+        let encoder = open_encoder(found, rate, channels, options, format, &mut warnings)?;
         let shape = Shape { format: ffi::AVSampleFormat::FLTP.0, rate: rate as i32, layout: layout_for(channels as i32) };
         let converter = converter(&shape, &encoder)?;
         let rules = OutputRules {
@@ -237,33 +240,15 @@ impl AudioWriter {
     }
 }
 
-/// Replaces FFmpeg's own experimental encoders by others where available.
-fn settled(name: String) -> String {
-    let better = match name.as_str() {
-        "vorbis" => "libvorbis",
-        "opus" => "libopus",
-        _ => return name,
-    };
-    let c_name = av::c_string(better);
-    // SAFETY: a zero-terminated name.
-    if unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()) }.is_null() { name } else { better.to_owned() }
-}
-
 fn open_encoder(
-    name: &str,
+    codec: &ffi::AVCodec,
     rate: u32,
     channels: u32,
     options: &AudioWriterOptions,
     format: OutputFormat,
     warnings: &mut Vec<String>,
 ) -> Result<CodecContext, MediaError> {
-    let c_name = av::c_string(name);
-    // SAFETY: a zero-terminated name; descriptions are static.
-    let codec = unsafe { ffi::avcodec_find_encoder_by_name(c_name.as_ptr()).as_ref() };
-    let Some(codec) = codec.filter(|codec| codec.type_ == ffi::AVMediaType::AUDIO) else {
-        let reason = "this FFmpeg has no audio encoder of this name".into();
-        return Err(MediaError::BadOption { name: name.to_owned(), reason, nearest: None });
-    };
+    let name = encoder_name(codec);
     let mut context = CodecContext::new(codec);
     let layout = av::c_string(&layout_for(options.channels.unwrap_or(channels) as i32));
     let wanted = options.sample_rate.unwrap_or(rate) as i32;

@@ -15,11 +15,12 @@ use crate::{
     av::{self, AvFrame, AvPacket, CodecContext, Dictionary},
     color::AvColor,
     encoder_clock::{EncoderClock, FrameTimes},
+    encoder_name::find_video_encoder,
     error::nearest,
     format, hdr,
     keyframe_clock::KeyframeClock,
     scale::{Area, EncoderPicture},
-    surface, version,
+    surface,
 };
 
 /// Display aspect ratios that differ by less than this are equal: sizes are integers.
@@ -96,17 +97,17 @@ pub(crate) struct EncodeCounts {
 impl Encoder {
     /// Checks that a video encoder of this name exists.
     pub(crate) fn check(name: &str) -> Result<(), MediaError> {
-        find(name).map(|_| ())
+        find_video_encoder(name).map(|_| ())
     }
 
     /// Whether an encoder accepts a pixel format without conversion.
     pub(crate) fn takes(name: &str, format: PixelFormat) -> Result<bool, MediaError> {
-        let supported = supported_formats(find(name)?);
+        let supported = supported_formats(find_video_encoder(name)?);
         Ok(supported.is_empty() || supported.contains(&format::av_format(format)))
     }
 
     pub(crate) fn open(name: &str, options: &WriterOptions, info: &StreamInfo, demands: &Demands) -> Result<Self, MediaError> {
-        let codec = find(name)?;
+        let codec: *const ffi::AVCodec = find_video_encoder(name)?;
         let mut warnings = Vec::new();
         let format = choose_format(codec, name, options, info, &mut warnings)?;
         let clock = EncoderClock::new(codec, info, demands.times);
@@ -350,20 +351,6 @@ fn full_range_twin(name: &str) -> Option<&'static str> {
         "yuvj440p" => Some("yuv440p"),
         _ => None,
     }
-}
-
-fn find(name: &str) -> Result<*const ffi::AVCodec, MediaError> {
-    let wanted = av::c_string(name);
-    // SAFETY: a zero-terminated name; descriptions are static.
-    let codec = unsafe { ffi::avcodec_find_encoder_by_name(wanted.as_ptr()) };
-    // SAFETY: null or static.
-    if unsafe { codec.as_ref() }.is_some_and(|codec| codec.type_ == ffi::AVMediaType::VIDEO) {
-        return Ok(codec);
-    }
-    let names = version::video_encoders();
-    let nearest = nearest(name, names.iter().map(String::as_str));
-    let reason = format!("'{name}': this FFmpeg has no video encoder of this name");
-    Err(MediaError::BadOption { name: "codec".into(), reason, nearest })
 }
 
 /// Pixel formats that an encoder supports; empty if it does not list them.

@@ -31,6 +31,7 @@ mod describe;
 mod device_library;
 mod encoder;
 mod encoder_clock;
+mod encoder_name;
 pub mod error;
 pub mod facts;
 pub mod filter;

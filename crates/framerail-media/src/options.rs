@@ -284,7 +284,7 @@ pub struct Voice {
 pub struct WriterOptions {
     /// FFmpeg's container name; chosen by the file name when `None`.
     pub format: Option<String>,
-    /// FFmpeg's encoder name, such as `libx264`; the container's default when `None`.
+    /// FFmpeg's encoder name, such as `libx264`, or a codec's, such as `h264`; the container's default when `None`.
     pub codec: Option<String>,
     /// Quality or size.
     pub quality: Quality,

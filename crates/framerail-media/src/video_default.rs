@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use framerail_core::{ColorTransfer, PixelFormat, StreamInfo};
 
-use crate::{MediaError, WriterOptions, output_format::OutputFormat, version};
+use crate::{
+    MediaError, WriterOptions,
+    encoder_name::{encoder_name, find_video_encoder},
+    output_format::OutputFormat,
+    version,
+};
 
 /// Encoders of 8-bit 4:2:0 that devices decode; few devices decode the other formats that they produce.
 const PLAIN_ENCODERS: &[&str] = &["libx264", "libopenh264", "mpeg4"];
@@ -32,7 +37,7 @@ impl VideoDefault {
     pub(crate) fn choose(format: OutputFormat, options: &WriterOptions, info: &StreamInfo) -> Result<Self, MediaError> {
         let asked = |codec: &String| Self { codec: codec.clone(), pixel_format: options.pixel_format, warning: None };
         if let Some(codec) = &options.codec {
-            return Ok(asked(codec));
+            return Ok(asked(&encoder_name(find_video_encoder(codec)?)));
         }
         let codec = format.default_encoder()?;
         let asked = |codec: &String| Self { warning: without_x264(codec, format), ..asked(codec) };

@@ -50,7 +50,8 @@ def read_tensor(
 
     frames, metadata = read_video(video_path, sample_indices_fn, **kwargs)
     tensor = torch.from_numpy(frames) if isinstance(frames, np.ndarray) else frames
-    return tensor.permute(0, 3, 1, 2).contiguous(), metadata
+    # A view, as TorchCodec's frames are: torchvision resizes it faster than a copy.
+    return tensor.permute(0, 3, 1, 2), metadata
 
 
 def install(*, replace: bool = True) -> None:

@@ -51,7 +51,7 @@ fn spec() -> StageSpec {
                 .help("for on=: which frames are written"),
         )
         .option(OptionSpec::time("shortest").default("0.5s").help("minimum length of a shot"))
-        .option(OptionSpec::text("codec").help("FFmpeg's encoder name; default: the usual one of the container"))
+        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, or a codec, such as h264; default: the usual one of the container"))
         .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; default: the encoder's"))
         .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
         .option(OptionSpec::switch("audio").default("yes").help("whether audio is in the clips"))

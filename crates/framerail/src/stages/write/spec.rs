@@ -69,7 +69,7 @@ fn own_spec() -> StageSpec {
             "file or object (s3://bucket/x.mp4) to write, playlist (.m3u8), or address to push to; {name} and {stream} stand for the stream's \
              name and number",
         ))
-        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264; default: the usual one of the container"))
+        .option(OptionSpec::text("codec").help("FFmpeg's encoder name, such as libx264, or a codec, such as h264; default: the usual one of the container"))
         .option(OptionSpec::float("crf", 0.0..=63.0).help("constant rate factor, lower is better; default: the encoder's"))
         .option(OptionSpec::integer("bitrate", 1..=1_000_000_000).unit("bits/s").help("average bit rate instead of crf"))
         .option(OptionSpec::text("preset").help("the encoder's preset, such as veryfast"))
