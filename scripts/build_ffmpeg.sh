@@ -35,7 +35,7 @@ common=(
 # Wheels need the libraries alone. FFmpeg's native decoders stay the only ones of VP8, VP9 and Opus.
 wheel=(
     "${common[@]}" --disable-programs --disable-avdevice
-    --enable-libvpx --enable-libsvtav1 --enable-libmp3lame --enable-libopus --disable-decoder=libvpx_vp8,libvpx_vp9,libopus
+    --enable-libvpx --enable-libsvtav1 --enable-libmp3lame --enable-libopus "--disable-decoder=libvpx_vp8,libvpx_vp9,libopus"
 )
 
 say() { printf 'ffmpeg: %s\n' "$*"; }

@@ -7,7 +7,9 @@ training; ``Pipeline`` runs detection and writes video. See ``docs/python.md``.
 from typing import TYPE_CHECKING
 from typing import List as _List
 
-from . import compiled as _compiled  # isort: skip, the first: it says why the others could not be imported
+# The first: it says why the others cannot be imported.
+from . import compiled as _compiled  # noqa: F401
+from . import _framerail
 from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
 from .audio import AudioMetadata, AudioReader, AudioSamples
 from .audio_writer import AudioWriter, AudioWriteReport

@@ -1,5 +1,6 @@
 """Loads the compiled part of the package, or says why it cannot be loaded."""
 
+import importlib
 import sys
 from typing import Optional
 
@@ -31,7 +32,7 @@ def _is_subinterpreter() -> bool:
     if sys.version_info >= (3, 12):
         return False
     try:
-        import _xxsubinterpreters as interpreters
+        interpreters = importlib.import_module("_xxsubinterpreters")
     except ImportError:
         return False
     return bool(interpreters.get_current() != interpreters.get_main())

@@ -6,9 +6,9 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import List, Optional
+from typing import List, Optional, TypeVar, cast
 
-Command = Callable[[Optional[List[str]]], int]
+Command = TypeVar("Command", bound=Callable[..., int])
 
 
 def ends_as_unix_tools(command: Command) -> Command:
@@ -35,7 +35,7 @@ def ends_as_unix_tools(command: Command) -> Command:
             code = 4
         return code
 
-    return wrapped
+    return cast(Command, wrapped)
 
 
 def _discard_output() -> None:

@@ -164,7 +164,7 @@ impl Protocol for MqttSender {
     }
 
     fn idle(&self, session: &mut Session) -> Result<(), Failure> {
-        // Sends and receives keep-alives.
+        // Sends and receives keep-alive messages.
         while session.next(Duration::from_millis(1))?.is_some() {}
         Ok(())
     }
