@@ -475,7 +475,7 @@ class _Pass(Iterator[ClipBatch]):
     def _fill(self) -> None:
         while True:
             if self._shape is not None:
-                each = int(np.prod(self._shape[0])) * self._shape[1].itemsize * self._loader.batch_size
+                each = int(np.prod(self._shape[0])) * torch.empty((), dtype=self._shape[1]).element_size() * self._loader.batch_size
                 if len(self._under_way) >= self._loader._ahead(each):
                     return
             indices = next(self._batches, None)
@@ -549,7 +549,7 @@ class _Pass(Iterator[ClipBatch]):
         if loader.device is not None:
             frames = frames.to(loader.device, non_blocking=loader.pin_memory)
         known = {"numbers": columns.numbers, "seconds": columns.seconds, "filled": columns.filled}
-        loader.step = {"failed": len(failed), "bytes": frames.numel() * frames.itemsize, "clips": len(kept)}
+        loader.step = {"failed": len(failed), "bytes": frames.numel() * frames.element_size(), "clips": len(kept)}
         return {"frames": frames, **known, **rest}
 
     def _note(self, batch: _Batch, waited: float) -> None:

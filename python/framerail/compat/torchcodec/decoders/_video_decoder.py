@@ -99,7 +99,7 @@ class VideoDecoder:
         if output_dtype != "auto" and output_dtype not in _DTYPES:
             raise ValueError(f"Invalid output_dtype ({output_dtype}). Supported values are torch.uint8, torch.float32, and 'auto'.")
         given = plain(source)
-        where = str(torch.get_default_device() if device is None else device)
+        where = str(torch.empty(0).device if device is None else device)
         is_card = where.startswith("cuda")
         self._permutes = dimension_order == "NCHW"
 
