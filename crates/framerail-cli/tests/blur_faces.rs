@@ -2,9 +2,9 @@
 
 mod common;
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, path::Path};
 
-use common::{Place, SMALL, carphone, has_browser, names};
+use common::{Place, SMALL, carphone, has_browser, names, wait_until};
 use framerail_core::PixelFormat;
 use framerail_testkit::{
     AudioCodec, ClipSpec, FacesSpec, clip::Content, difference, faces_clip, ffprobe_packets, ffprobe_stream, reference_planes,
@@ -230,13 +230,8 @@ fn a_second_ctrl_c_leaves_nothing() {
 fn start_slow(place: &Place) -> framerail_testkit::cli::RunningCli {
     let blur = place.framerail().arg("blur-faces").arg(carphone()).args(["-o", "out.mp4", "--scale", "1280x1024", "--overwrite"]);
     let running = blur.start();
-    for _ in 0..2000 {
-        // A file of another name appears when the first frame arrives there.
-        if place.names().iter().any(|name| name.starts_with(".out.partial-")) {
-            break;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    // A file of another name appears when the first frame arrives there.
+    wait_until(|| place.names().iter().any(|name| name.starts_with(".out.partial-")));
     running
 }
 

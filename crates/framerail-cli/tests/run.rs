@@ -4,7 +4,12 @@ mod common;
 #[path = "common/s3.rs"]
 mod s3;
 
-use std::{fs, io::Read, net::TcpListener, thread};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
 
 use common::{Place, carphone, wait_until};
 use framerail_testkit::{AudioCodec, ClipSpec, Codec, Container, damage, damage::Kind, ffprobe_packets};
@@ -387,35 +392,39 @@ fn records_that_exist_are_replaced_only_when_asked_and_folders_are_made() {
     run(&["--overwrite"]).assert_success();
 }
 
-/// A run that lasts most of a second after its partial file exists.
-fn start_paced(place: &Place, arguments: &[&str]) -> framerail_testkit::cli::RunningCli {
-    place.copy(ClipSpec::default().frames(25).make().path(), "in.mp4");
-    let running = place.framerail().args(["run", "read in.mp4 realtime=yes ! write out.mp4 preset=ultrafast"]).args(arguments).start();
-    wait_until(|| place.names().iter().any(|name| name.starts_with(".out.partial-")));
-    running
+fn has_partial(place: &Place) -> bool {
+    place.names().iter().any(|name| name.starts_with(".out.partial-"))
 }
 
 #[test]
 fn a_file_that_appears_meanwhile_costs_neither_it_nor_the_new_one() {
     let place = Place::new();
-    let running = start_paced(&place, &[]);
+    assert!(std::process::Command::new("mkfifo").arg(place.path("in.y4m")).status().expect("mkfifo").success());
+    let running = place.framerail().args(["run", "read in.y4m ! write out.mp4 preset=ultrafast"]).start();
+    let mut input = fs::OpenOptions::new().write(true).open(place.path("in.y4m")).expect("a reader");
+    input.write_all(b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n").expect("taken");
+    (0..25).for_each(|_| input.write_all(&[&b"FRAME\n"[..], &[99; 64 * 48 * 3 / 2]].concat()).expect("taken"));
+    wait_until(|| has_partial(&place));
     place.write("out.mp4", "another's work");
+    drop(input);
     running.wait().assert_code(4).assert_stderr_contains("out-2.mp4");
     assert_eq!(fs::read(place.path("out.mp4")).expect("there"), b"another's work");
     assert_eq!(ffprobe_packets(&place.path("out-2.mp4"), "v:0").len(), 25);
-    assert_eq!(place.names(), ["in.mp4", "out-2.mp4", "out.mp4"]);
+    assert_eq!(place.names(), ["in.y4m", "out-2.mp4", "out.mp4"]);
 }
 
 #[test]
 fn ctrl_c_does_not_replace_an_older_file() {
     let place = Place::new();
     place.write("out.mp4", "an older complete file");
-    let running = start_paced(&place, &["--overwrite"]);
+    place.copy(ClipSpec::default().frames(250).make().path(), "in.mp4");
+    let running = place.framerail().args(["run", "read in.mp4 realtime=yes ! write out.mp4 preset=ultrafast", "--overwrite"]).start();
+    wait_until(|| has_partial(&place));
     running.signal("INT");
     running.wait().assert_code(130).assert_stderr_contains("out.unfinished.mp4");
     assert_eq!(fs::read(place.path("out.mp4")).expect("there"), b"an older complete file");
     assert_eq!(place.names(), ["in.mp4", "out.mp4", "out.unfinished.mp4"]);
-    assert!(ffprobe_packets(&place.path("out.unfinished.mp4"), "v:0").len() < 25);
+    assert!(ffprobe_packets(&place.path("out.unfinished.mp4"), "v:0").len() < 250);
 }
 
 #[test]

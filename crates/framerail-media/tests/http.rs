@@ -17,7 +17,7 @@ use framerail_core::FramePool;
 use framerail_media::{
     CustomSource, HttpSource, Input, InputOptions, KeyframeIndex, MediaError, MediaReader, SideStreams, http::HttpOptions,
 };
-use framerail_testkit::{ClipSpec, Codec, Container};
+use framerail_testkit::{ClipSpec, Codec, Container, free_port};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Behaviour of a server.
@@ -218,9 +218,7 @@ fn errors_contain_the_servers_response() {
     assert!(matches!(forbidden, MediaError::Io { .. }) && forbidden.to_string().contains("403 Forbidden"), "{forbidden}");
     let empty = refused(&Server::start(Vec::new(), GOOD, None).source());
     assert!(empty.to_string().contains("empty"), "{empty}");
-    // Nothing listens there: the port was free a moment ago.
-    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port();
-    let nobody = refused(&source(&format!("http://127.0.0.1:{port}/a.mp4"), &HttpOptions::default()));
+    let nobody = refused(&source(&format!("http://127.0.0.1:{}/a.mp4", free_port()), &HttpOptions::default()));
     assert!(nobody.to_string().contains("refused"), "{nobody}");
     let unknown = refused(&source("http://no-such-host.invalid/a.mp4", &HttpOptions::default()));
     assert!(matches!(unknown, MediaError::Unreachable { .. }), "{unknown}");

@@ -12,6 +12,7 @@ use std::{
 use common::{at, ffmpeg, folder, options, read};
 use framerail_core::FramePool;
 use framerail_media::{Allowance, InputOptions, MediaError, MediaReader};
+use framerail_testkit::free_port;
 
 const NETWORK: Allowance = Allowance { network: true, outside: false };
 const OUTSIDE: Allowance = Allowance { network: false, outside: true };
@@ -265,7 +266,7 @@ fn invalid_names_and_certificates_are_reported() {
         let text = error.to_string();
         assert!(text.contains("cannot be reached") && text.contains("resolve") && !text.contains("s3cr3t"), "{text}");
     }
-    let free = TcpListener::bind(("127.0.0.1", 0)).expect("a port").local_addr().expect("address").port();
+    let free = free_port();
     for url in [
         format!("rtsp://u:s3cr3t@127.0.0.1:{free}/cam"),
         format!("rtmp://127.0.0.1:{free}/app/s3cr3t"),

@@ -18,6 +18,7 @@ mod encode;
 pub mod faces;
 pub mod frame_code;
 pub mod models;
+mod port;
 pub mod probe;
 pub mod real;
 mod require;
@@ -29,6 +30,7 @@ pub use compare::{Difference, ReferenceFrames, Tolerance, assert_close, differen
 pub use corpus::{Corpus, corpus, make_corpus};
 pub use faces::{FacePath, FacesSpec, faces_clip};
 pub use frame_code::{FrameCode, read_frame_code, read_frame_number};
+pub use port::free_port;
 pub use probe::{ProbedFrame, ProbedPacket, ProbedStream, ffprobe_frames, ffprobe_packets, ffprobe_stream, ffprobe_streams};
 pub use real::real_clip;
 pub use require::{ALLOW_MISSING, require};

@@ -17,9 +17,9 @@ use framerail::{
     core::PixelFormat,
     pipeline::{RunHandle, RunOptions, RunOutcome, RunStats},
 };
-use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, ffprobe_packets, read_frame_number, reference_planes};
+use framerail_testkit::{AudioCodec, Clip, ClipSpec, Codec, Container, ffprobe_packets, free_port, read_frame_number, reference_planes};
 use live_support::{PATIENCE, wait_for};
-use rtsp_support::{Camera, free_port, has_server};
+use rtsp_support::{Camera, has_server};
 
 fn clip(frames: u32) -> Clip {
     ClipSpec::new(Codec::H264, Container::Mp4).frames(frames).b_frames(2).make()
@@ -277,8 +277,10 @@ fn receiver(address: &str, path: &Path) -> Option<Child> {
 #[test]
 fn the_last_frames_arrive_before_a_connection_ends() {
     let clip = clip(60);
-    // An SRT receiver holds frames back for its latency and discards them when the sender closes.
-    for (scheme, own, theirs, end) in [("srt", "", "?mode=listener&latency=600000", "ts"), ("rtmp", "/live/x", "/live/x", "flv")] {
+    // An SRT receiver holds frames back for its latency and discards them when the sender closes. Late packets are delivered here.
+    for (scheme, own, theirs, end) in
+        [("srt", "", "?mode=listener&latency=600000&tlpktdrop=0", "ts"), ("rtmp", "/live/x", "/live/x", "flv")]
+    {
         let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
         let path = folder.path().join(format!("out.{end}"));
         let Some(mut receiver) = receiver(&format!("{scheme}://127.0.0.1:{port}{theirs}"), &path) else { continue };
@@ -378,13 +380,16 @@ fn a_server_that_is_killed_is_reached_again() {
     }
     let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
     let server = Camera::recording(port, folder.path());
-    let clip = clip(250);
+    // A minute: a server may take seconds to start.
+    let clip = clip(1500);
     let handle = push(&clip, port, "in", "buffer=20");
-    wait_for(&handle, "pictures", |stats| stats.counter("frames_written") > 20);
+    wait_for(&handle, "frames", |stats| stats.counter("frames_written") > 20);
     drop(server);
-    wait_for(&handle, "the loss of a picture", |stats| stats.counter("frames_not_sent") > 0);
+    wait_for(&handle, "the loss of a frame", |stats| stats.counter("frames_not_sent") > 0);
     let _server = Camera::recording(port, folder.path());
-    wait_for(&handle, "the server's return", |stats| stats.counter("reconnects") == 1);
+    let back = wait_for(&handle, "the server's return", |stats| stats.counter("reconnects") > 0).counter("frames_written");
+    wait_for(&handle, "frames after its return", |stats| stats.counter("frames_written") > back + 20);
+    handle.stop();
     let outcome = finish(handle);
     outcome.result.expect("a lost server is no failure");
     let stats = outcome.stats;
@@ -392,9 +397,10 @@ fn a_server_that_is_killed_is_reached_again() {
     assert_eq!(written + lost, stats.stage("write").expect("there").frames_in, "each frame is accounted for");
     check_account(&stats);
     let connections = received(folder.path());
-    assert_eq!(connections.len(), 2, "{connections:?}");
-    assert!(connections.concat().windows(2).all(|pair| pair[0] < pair[1]), "{connections:?}");
-    assert!(connections[1].last().is_some_and(|last| *last > 200), "to the end: {connections:?}");
+    assert!(connections.len() >= 2, "{connections:?}");
+    let received = connections.concat();
+    assert!(received.windows(2).all(|pair| pair[0] < pair[1]), "{connections:?}");
+    assert!(received.last().is_some_and(|last| *last > back), "what followed its return: {connections:?}");
     let notices = &stats.stage("write").expect("there").notices;
     assert!(notices.iter().any(|notice| notice.contains("trying again")), "{notices:?}");
 }

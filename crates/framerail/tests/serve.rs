@@ -21,9 +21,9 @@ use serve_support::{Client, Reply, Watched, check_metrics, until};
 
 const TOKEN: &str = "a-token-of-the-test";
 
-/// A clip of ten seconds.
+/// A clip of a minute, which no test takes.
 fn clip() -> ClipSpec {
-    ClipSpec::default().frames(250)
+    ClipSpec::default().frames(1500)
 }
 
 fn paced() -> Watched {
@@ -140,7 +140,7 @@ fn events_tell_how_it_goes_on_and_ends() {
     let stats = watched.handle().stats();
     assert!(stats.wall_secs > 0.0);
     let outcome = watched.end();
-    let reported = events.recv_timeout(Duration::from_secs(20)).expect("the connection ends");
+    let reported = events.recv_timeout(Duration::from_secs(60)).expect("the connection ends");
     let names: Vec<&str> = reported.iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.first() == Some(&"history") && names.last() == Some(&"end") && names.len() > 3, "{names:?}");
     let reports: Vec<&Value> = reported.iter().filter(|(name, _)| name == "report").map(|(_, data)| data).collect();

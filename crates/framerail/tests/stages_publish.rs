@@ -15,6 +15,7 @@ use framerail::{
     otlp::{Otlp, OtlpOptions},
     pipeline::{Graph, Item, PlannedGraph, RunOptions},
 };
+use framerail_testkit::free_port;
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{KeyValue, any_value},
@@ -22,7 +23,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message;
-use records_support::{Broker, HttpServer, Kafka, LIMIT, RedisServer, certificate, free_port};
+use records_support::{Broker, HttpServer, Kafka, LIMIT, RedisServer, certificate};
 use serde_json::Value;
 use stages_support::{Ran, end, face, run, seen, stream, try_run};
 

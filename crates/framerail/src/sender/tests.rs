@@ -180,6 +180,7 @@ fn waiting_ends_when_the_server_answers_or_patience_does() {
     let fake = Fake { is_away: Mutex::new(true), ..Fake::default() };
     let (sender, fake, tallies) = sender(fake, limits(1, WhenFull::Wait, Duration::from_millis(60)));
     sender.push(0).expect("room");
+    wait_for("an attempt", || !tallies.notices.lock().is_empty());
     let error = sender.push(1).expect_err("nobody takes it");
     assert!(error.message.contains("nothing was delivered to the server") && error.message.contains("connection refused"), "{error}");
     assert!(tallies.notices.lock().iter().any(|text| text == "the server: connection refused; trying again"));

@@ -18,6 +18,7 @@ mod redis;
 
 pub use self::{kafka::Kafka, redis::RedisServer};
 
+use framerail_testkit::free_port;
 use parking_lot::Mutex;
 use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
 use tempfile::TempDir;
@@ -28,11 +29,6 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// A file of the certificates for 127.0.0.1 that tests use.
 pub fn certificate(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../framerail-media/tests/certificates").join(name)
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port()
 }
 
 fn mosquitto() -> Option<PathBuf> {

@@ -10,7 +10,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{LIMIT, free_port};
+use framerail_testkit::free_port;
+
+use super::LIMIT;
 
 pub struct RedisServer {
     pub port: u16,

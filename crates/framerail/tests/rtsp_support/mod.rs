@@ -4,7 +4,6 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
 };
@@ -69,8 +68,4 @@ pub fn has_server() -> bool {
                  exit(not all(map(Gst.ElementFactory.find, ['x264enc', 'rtph264pay', 'videotestsrc', 'h264parse', 'matroskademux', 'rtppcmapay'])))";
     let found = Command::new(PYTHON).args(["-c", probe]).stderr(Stdio::null()).status().is_ok_and(|status| status.success());
     framerail_testkit::require("rtsp", found, "install the packages of scripts/requirements/debian-test.txt (make setup)")
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
