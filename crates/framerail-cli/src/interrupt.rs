@@ -55,7 +55,13 @@ pub fn listen() -> Result<(), Failure> {
     let ignored = ignored_signals();
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let mut signals = Signals::new(wanted).map_err(refused)?;
-    let listen = move || signals.forever().for_each(|_| on_signal());
+    // Each in a separate thread: what blocks the first must not hold up the second.
+    let handle = || {
+        if thread::Builder::new().name("signal".into()).spawn(on_signal).is_err() {
+            on_signal();
+        }
+    };
+    let listen = move || signals.forever().for_each(|_| handle());
     thread::Builder::new().name("signals".into()).spawn(listen).map(drop).map_err(refused)
 }
 
@@ -83,6 +89,12 @@ fn on_signal() {
         tokens.stop.cancel();
         return;
     }
+    // Even if what follows waits for a lock that a hanging stage holds.
+    let end = || {
+        thread::sleep(PATIENCE * 3);
+        low_level::exit(i32::from(INTERRUPTED));
+    };
+    let _ = thread::Builder::new().name("end".into()).spawn(end);
     tokens.abort.cancel();
     // Usually the process has ended by then.
     thread::sleep(PATIENCE);
