@@ -1,16 +1,18 @@
 """Measures framerail on Ray: overhead, readers, object storage, and how a schedule of many files scales.
 
     python bench/scale.py readers CLIPS/ [--rounds 3]     decode and resize, beside Ray's read_videos, OpenCV, PyAV and TorchCodec
-    python bench/scale.py overhead CLIPS/ [--rounds 3]    a pipeline for each file, beside a plain loop
+    python bench/scale.py overhead CLIPS/ [--rounds 3]    a pipeline for each file on 1 and 2 workers, beside a plain loop
     python bench/scale.py boxes CLIPS/                    bytes that travel when boxes are the result
     python bench/scale.py storage FILE.mp4                random frames over S3 on loopback with 30 ms of latency
-    python bench/scale.py schedule --rate X               10,000 files on 1 to 64 workers, simulated; X seconds of video per second and worker
+    python bench/scale.py pieces FILE.mp4 OUT/            a long file in 2, 4 and 9 pieces, compared with one run
+    python bench/scale.py schedule --measured FILE        10,000 files on 1 to 64 workers, simulated, with the times that `overhead` printed
 
 Ways take turns in each round; figures are medians, with CPU seconds of all processes of the cluster beside wall time.
 """
 
 import argparse
 import heapq
+import importlib
 import json
 import os
 import random
@@ -61,14 +63,15 @@ def timed(work):
 
 
 def rounds_of(ways, rounds):
-    """Each way once a round; medians by name. The first round warms up and does not count."""
+    """Each way once a round, in turns that begin with another one each time; medians by name."""
     found = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, work in ways.items():
-            measured = timed(work)
+    for turn in range(rounds):
+        names = list(ways)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            measured = timed(ways[name])
             print(f"round {turn} {name}: {measured['wall']:.2f} s wall, {measured['cpu']:.2f} s CPU, {measured['result']}", file=sys.stderr)
-            if turn:
-                found[name].append(measured)
+            found[name].append(measured)
     return {
         name: {"wall": statistics.median(one["wall"] for one in each), "cpu": statistics.median(one["cpu"] for one in each), "frames": each[0]["result"]}
         for name, each in found.items()
@@ -145,7 +148,7 @@ def readers(arguments):
         return rows(items.map_batches(way, batch_size=1, compute=ray.data.ActorPoolStrategy(size=arguments.workers)))
 
     ways = {
-        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE, concurrency=arguments.workers).select_columns(["image"])),
+        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE, concurrency=arguments.workers)),
         "opencv": lambda: mapped(OpenCV),
         "pyav": lambda: mapped(PyAV),
         "torchcodec": lambda: mapped(TorchCodec),
@@ -156,21 +159,36 @@ def readers(arguments):
 
 
 def overhead(arguments):
+    """A pipeline for each file: a plain loop, and 1 and 2 workers of Ray. Files are decoded by one thread each."""
     import framerail as fr
 
     paths = sorted(map(str, Path(arguments.clips).glob("*.mp4")))
     text = "read {path} threads=1 ! null"
+    rows = []
 
     def loop():
         return sum(fr.Pipeline(text.format(path=path)).run()["stages"][0]["frames_out"] for path in paths)
 
-    start(arguments.workers)
+    ray = start(1)
     import framerail.ray as fr_ray
 
-    def on_ray():
-        return fr_ray.run("read {path} ! null", paths).summary()["frames"]
+    def on_ray(cpus):
+        # A cluster of two CPUs runs one task that takes both, or two.
+        report = fr_ray.run(text, paths, num_cpus=cpus)
+        rows.extend(row for row in report.rows if cpus == 2)
+        return report.summary()["frames"]
 
-    return rounds_of({"plain loop": loop, "framerail.ray": on_ray}, arguments.rounds)
+    @ray.remote
+    def nothing():
+        return None
+
+    # Workers are started, and have loaded framerail.
+    fr_ray.run(text, paths[:8])
+    began = time.perf_counter()
+    ray.get([nothing.remote() for _ in range(1000)])
+    dispatch = (time.perf_counter() - began) / 1000
+    found = rounds_of({"plain loop": loop, "one worker": lambda: on_ray(2), "two workers": lambda: on_ray(1)}, arguments.rounds)
+    return {**found, "dispatch": dispatch, "speeds": [round(row.wall_seconds / row.video_seconds, 5) for row in rows]}
 
 
 def boxes(arguments):
@@ -232,33 +250,136 @@ def lengths(count, seed):
     return [drawn.uniform(2, 10) * 3600 if number % 1000 == 0 else min(drawn.lognormvariate(5.2, 1.1), 7200) for number in range(count)]
 
 
-def makespan(jobs, workers, dispatch):
-    """Seconds until all jobs are done, given to the first free worker in their order; the driver takes ``dispatch`` for each."""
-    free = [0.0] * workers
-    heapq.heapify(free)
-    driver = 0.0
-    for job in jobs:
-        driver += dispatch
-        heapq.heappush(free, max(heapq.heappop(free), driver) + job)
-    return max(free)
+class Task:
+    """A remote function in a simulation."""
+
+    def __init__(self, cluster, work):
+        self.cluster, self.work = cluster, work
+
+    def options(self, **_):
+        return self
+
+    def remote(self, *arguments):
+        return self.cluster.submit(*self.work(*arguments))
+
+
+class Cluster:
+    """Stands in for Ray: tasks start in the order they were submitted, and the driver takes ``dispatch`` seconds for each."""
+
+    def __init__(self, workers, dispatch):
+        self.workers, self.dispatch, self.now = workers, dispatch, 0.0
+        self.free, self.ends, self.results = [0.0] * workers, [], {}
+
+    def submit(self, seconds, result):
+        self.now += self.dispatch
+        end = max(heapq.heappop(self.free), self.now) + seconds
+        heapq.heappush(self.free, end)
+        reference = len(self.results)
+        self.results[reference] = result
+        heapq.heappush(self.ends, (end, reference))
+        return reference
+
+    def wait(self, *_, **__):
+        end, reference = heapq.heappop(self.ends)
+        self.now = max(self.now, end)
+        return [reference], []
+
+    def get(self, reference):
+        return self.results[reference]
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {"CPU": self.workers}
+
+
+def makespan(inputs, seconds_of, costs, workers, is_divided):
+    """Seconds until ``framerail.ray`` has done all inputs, with its own order and division."""
+    from framerail.jobs.pieces import Division, Piece
+    from framerail.jobs.report import JobRow
+
+    # The package has a function of this name.
+    run = importlib.import_module("framerail.ray.run")
+    cluster = Cluster(workers, costs["dispatch"])
+
+    def row(task):
+        return JobRow(task.input.path, task.input.name, "done")
+
+    def job(task, split):
+        length, speed = seconds_of[task.input.name]
+        parts = round(length / 300) if split is not None and length >= 600 else 1
+        if parts < 2:
+            return costs["open"] + length * speed, row(task)
+        return costs["divide"], Division(tuple(Piece(number, 0, 0, 0, 0.0, 0.0) for number in range(parts)), length)
+
+    def piece(task, part):
+        length, speed = seconds_of[task.input.name]
+        # Frames around a piece, 3 s, are decoded again.
+        return costs["open"] + (length / round(length / 300) + 3) * speed, row(task)
+
+    def join(task, division, rows):
+        return costs["join"] * division.seconds / 3600, row(task)
+
+    real = {name: getattr(run, name) for name in ("ray", "framerail_job", "framerail_piece", "framerail_join")}
+    run.ray, run.framerail_job, run.framerail_piece, run.framerail_join = cluster, Task(cluster, job), Task(cluster, piece), Task(cluster, join)
+    try:
+        run._Run("read {path} ! null", inputs, None, None, 1, False, False, None, 0.0 if is_divided else None, {}, False).through(False)
+    finally:
+        for name, value in real.items():
+            setattr(run, name, value)
+    return max(cluster.free)
 
 
 def schedule(arguments):
-    videos = lengths(arguments.files, 7)
-    whole = [arguments.opening + length / arguments.rate for length in videos]
-    pieces = []
-    for length, time_whole in zip(videos, whole):
-        parts = round(length / 300) if length >= 600 else 1
-        # Frames around a piece, 3 s, are decoded again.
-        pieces += [time_whole] if parts < 2 else [arguments.opening + (length / parts + 3) / arguments.rate] * parts
-    work = sum(whole)
-    found = {"hours": sum(videos) / 3600, "longest_hours": max(videos) / 3600, "work_hours": work / 3600, "tasks": len(pieces)}
-    for workers in (1, 2, 4, 8, 16, 32, 64):
-        found[workers] = {
-            "divided": work / workers / makespan(sorted(pieces, reverse=True), workers, arguments.dispatch),
-            "whole, longest first": work / workers / makespan(sorted(whole, reverse=True), workers, arguments.dispatch),
-            "whole, in order": work / workers / makespan(whole, workers, arguments.dispatch),
-        }
+    from framerail.jobs.inputs import Input
+
+    videos, drawn = lengths(arguments.files, 7), random.Random(8)
+    # Seconds of work for a second of video, as each clip was measured.
+    speeds = json.loads(Path(arguments.measured).read_text())["speeds"]
+    seconds_of = {str(number): (length, drawn.choice(speeds)) for number, length in enumerate(videos)}
+    inputs = [Input(name, name, int(length * 2e5), "") for name, (length, _) in seconds_of.items()]
+    costs = {"dispatch": arguments.dispatch, "open": arguments.opening, "divide": arguments.divide, "join": arguments.join}
+    work = sum(costs["open"] + length * speed for length, speed in seconds_of.values())
+    found = {"hours": sum(videos) / 3600, "longest_hours": max(videos) / 3600, "work_hours": work / 3600}
+    for workers in (*range(1, 9), 16, 32, 64):
+        ways = {"divided": True, "whole": False}
+        found[workers] = {name: work / workers / makespan(inputs, seconds_of, costs, workers, divided) for name, divided in ways.items()}
+    return found
+
+
+def pieces(arguments):
+    """One long file written whole and in pieces: frames with their times, and packets of audio."""
+    import subprocess
+
+    import framerail as fr
+    from framerail.jobs import Template
+
+    start(arguments.workers)
+    import framerail.ray as fr_ray
+
+    def streams(path):
+        found = {}
+        for name, options in (("frames", ["-map", "0:v"]), ("audio packets", ["-map", "0:a", "-c", "copy"])):
+            command = ["ffmpeg", "-v", "error", "-i", str(path), *options, "-f", "framemd5", "-"]
+            lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            found[name] = [line for line in lines if not line.startswith("#")]
+        return found
+
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    text = arguments.pipeline + " ! write {out}/{name}.mp4 preset=ultrafast crf=0"
+    with fr.VideoReader(arguments.file, output="numpy") as reader:
+        length = reader.times.seconds[-1] + reader.times.durations[-1]
+    began = time.perf_counter()
+    fr.Pipeline(Template(text).filled(path=arguments.file, name="whole", out=str(out))).run()
+    whole = streams(out / "whole.mp4")
+    found = {"hours": length / 3600, **{name: len(lines) for name, lines in whole.items()}, "whole_seconds": time.perf_counter() - began}
+    for count in arguments.pieces:
+        row = fr_ray.run(text, arguments.file, out=out, split=length / count, overwrite=True, num_cpus=1).rows[0]
+        joined = streams(out / row.outputs[0]) if row.outputs else {}
+        found[count] = {"pieces": row.pieces, "error": row.error, **{name: joined.get(name) == lines for name, lines in whole.items()}}
+        print(count, found[count], file=sys.stderr)
     return found
 
 
@@ -274,11 +395,19 @@ def main():
     command = commands.add_parser("storage")
     command.add_argument("file")
     command.add_argument("--rounds", type=int, default=3)
+    command = commands.add_parser("pieces")
+    command.add_argument("file")
+    command.add_argument("out")
+    command.add_argument("--pipeline", default="read {path}", help="what comes before `write`")
+    command.add_argument("--pieces", type=int, nargs="*", default=[2, 4, 9])
+    command.add_argument("--workers", type=int, default=1)
     command = commands.add_parser("schedule")
-    command.add_argument("--rate", type=float, required=True, help="seconds of video a second of one worker")
+    command.add_argument("--measured", required=True, help="what `overhead` printed")
     command.add_argument("--files", type=int, default=10_000)
     command.add_argument("--opening", type=float, default=0.02, help="seconds of a task besides decoding")
-    command.add_argument("--dispatch", type=float, default=0.001, help="seconds of the driver for a task")
+    command.add_argument("--divide", type=float, default=0.2, help="seconds to divide a file")
+    command.add_argument("--join", type=float, default=5.0, help="seconds to join an hour of video")
+    command.add_argument("--dispatch", type=float, default=0.002, help="seconds of the driver for a task")
     arguments = parser.parse_args()
     print(json.dumps(globals()[arguments.command](arguments), indent=1))
 

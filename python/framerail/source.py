@@ -12,6 +12,11 @@ from . import remote
 _LONGEST_PATH = 4096
 
 
+def printable(path: str) -> str:
+    """A path as text: bytes that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def opened(source: Any) -> Tuple[Any, str]:
     """The source for the compiled part, and its name in messages.
 
@@ -25,6 +30,9 @@ def opened(source: Any) -> Tuple[Any, str]:
         path = os.fsdecode(path) if isinstance(path, bytes) else path
         if not path:
             raise FileNotFoundError("source: an empty path; give a path, an address, bytes, or a file opened with mode 'rb'")
+        if (shown := printable(path)) != path:
+            # The compiled part takes names in UTF-8 only.
+            return open(path, "rb"), shown  # noqa: SIM115 - the reader's
         file = remote.opened(path)
         return (path if file is None else file), path
     if isinstance(source, bytes):

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
+import socket
 import tempfile
+import time
 import uuid
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from collections.abc import Iterator
+from typing import Any, ContextManager, Dict, List, Optional, Protocol, Tuple
 
 #: The folder, beside the outputs, with the state that jobs share.
 OWN = ".framerail"
+#: The folder with a subfolder for each run in progress.
+_WORK = f"{OWN}/work"
+#: The file in it that is locked during the run, with the name of the machine.
+_LOCK = "lock"
+#: Age in seconds of a work folder of another machine whose lock is free, or missing, after which it is removed.
+_ABANDONED_SECS = 86_400.0
 
 
 class Folder(Protocol):
     """Operations of jobs on their output folder."""
 
     url: str
+
+    def claimed(self) -> ContextManager[None]:
+        """While a run uses the folder: fails if it cannot be written, and in the end removes what jobs of the run left behind.
+
+        Leftovers of runs that were killed are removed too; those of other runs in progress are not.
+
+        Raises
+        ------
+        OSError
+        """
+        ...
 
     def staging(self, key: str) -> str:
         """A new folder of this machine for a job's outputs."""
@@ -41,6 +63,10 @@ class Folder(Protocol):
         """Size of a file in bytes; None if it does not exist."""
         ...
 
+    def sizes(self) -> Dict[str, int]:
+        """Sizes of all files here and in subfolders, by their names."""
+        ...
+
     def list(self, name: str) -> List[str]:
         """Names of the files in a subfolder."""
         ...
@@ -60,12 +86,36 @@ class LocalFolder:
 
     def __init__(self, path: str) -> None:
         self.url = os.path.abspath(path)
+        # Jobs of one run, on all nodes, have this in common.
+        self._run = uuid.uuid4().hex[:8]
 
     def _at(self, name: str) -> str:
         return os.path.join(self.url, name)
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        work = self._at(_WORK)
+        own = os.path.join(work, self._run)
+        try:
+            os.makedirs(own, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.url}: outputs cannot be written there: {error.strerror}") from error
+        with open(os.path.join(own, _LOCK), "w", encoding="utf-8") as lock:
+            # Some shared file systems have no locks.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.write(socket.gethostname())
+            lock.flush()
+            for name in os.listdir(work):
+                if name != self._run and _is_abandoned(os.path.join(work, name)):
+                    shutil.rmtree(os.path.join(work, name), ignore_errors=True)
+            try:
+                yield
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+
     def staging(self, key: str) -> str:
-        made = self._at(f"{OWN}/work/{key}-{uuid.uuid4().hex[:8]}")
+        made = self._at(f"{_WORK}/{self._run}/{key}-{uuid.uuid4().hex[:8]}")
         os.makedirs(made)
         return made
 
@@ -115,6 +165,16 @@ class LocalFolder:
         except FileNotFoundError:
             return None
 
+    def sizes(self) -> Dict[str, int]:
+        found = {}
+        for parent, folders, names in os.walk(self.url):
+            folders[:] = [name for name in folders if name != OWN]
+            for name in names:
+                path = os.path.join(parent, name)
+                with contextlib.suppress(OSError):
+                    found[os.path.relpath(path, self.url)] = os.stat(path).st_size
+        return found
+
     def list(self, name: str) -> List[str]:
         try:
             return sorted(entry.name for entry in os.scandir(self._at(name)) if entry.is_file() and not entry.name.startswith("."))
@@ -149,6 +209,14 @@ class RemoteFolder:
 
     def _at(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        try:
+            self.write(f"{OWN}/started", str(int(time.time())).encode())
+        except Exception as error:  # storages raise exceptions of many kinds
+            raise OSError(f"{self.url}: outputs cannot be written there: {' '.join(str(error).split()) or type(error).__name__}") from error
+        yield
 
     def staging(self, key: str) -> str:
         return tempfile.mkdtemp(prefix=f"framerail-{key}-")
@@ -190,6 +258,15 @@ class RemoteFolder:
         except FileNotFoundError:
             return None
 
+    def sizes(self) -> Dict[str, int]:
+        self._system.invalidate_cache()
+        start = len(self._path.rstrip("/")) + 1
+        try:
+            found = self._system.find(self._path, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {name[start:]: int(entry["size"]) for name, entry in found.items()}
+
     def list(self, name: str) -> List[str]:
         try:
             self._system.invalidate_cache()
@@ -202,6 +279,20 @@ class RemoteFolder:
         target = self._at(name)
         if self._system.exists(target):
             self._system.rm(target, recursive=True)
+
+
+def _is_abandoned(work: str) -> bool:
+    """Whether the run that a folder of work belongs to has ended: its lock is free. Locks may not reach other machines."""
+    is_here = False
+    try:
+        with open(os.path.join(work, _LOCK), encoding="utf-8") as lock:
+            is_here = lock.read() == socket.gethostname()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return is_here or time.time() - os.stat(work).st_mtime > _ABANDONED_SECS
 
 
 def _protocols(system: Any) -> Tuple[str, ...]:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
+from ..remote import RemoteFile
+from ..source import printable
 from ..video_index import VIDEOS, videos_of
 
 #: Bytes at both ends of a file that are hashed.
@@ -23,7 +25,8 @@ class Input(NamedTuple):
     path : str
         An absolute path, or an address.
     name : str
-        What outputs are called: the path below the folder that was given, without its ending where that is unique.
+        Name of the outputs: the path below the given folder, without its extension where that is unique. Bytes that are not UTF-8 are
+        written as ``\\xff``.
     size : int
         Bytes; 0 where unknown.
     changed : str
@@ -46,6 +49,15 @@ class Input(NamedTuple):
                 file.seek(max(self.size - _END_BYTES, _END_BYTES))
                 found.update(file.read(_END_BYTES))
         return found.hexdigest()
+
+
+def pipeline_source(path: str, storage_options: Optional[Dict[str, Any]] = None) -> Tuple[str, Dict[str, Any]]:
+    """The word for an input in a pipeline's text, and the pipeline's ``sources`` that belong to it."""
+    if "://" in path:
+        return path, {path: RemoteFile(path, **storage_options)} if storage_options else {}
+    if (shown := printable(path)) == path:
+        return path, {}
+    return f"given:{shown}", {f"given:{shown}": open(path, "rb")}  # noqa: SIM115 - the pipeline's
 
 
 def list_inputs(inputs: Union[str, "os.PathLike[str]", Iterable[Any]], storage_options: Optional[Dict[str, Any]] = None) -> List[Input]:
@@ -125,7 +137,12 @@ def _base(given: List[Any], paths: List[str]) -> str:
 
 
 def _names(paths: List[str], base: str) -> List[str]:
-    below = [path[len(base) :] for path in paths]
-    stems = [os.path.splitext(name)[0] for name in below]
-    counts = Counter(stems)
-    return [stem if counts[stem] == 1 else name for stem, name in zip(stems, below)]
+    whole = [printable(path[len(base) :]) for path in paths]
+    names = [os.path.splitext(name)[0] for name in whole]
+    while True:
+        # "a.mp4" may be a file's whole name, and that of a.mp4.mkv without its extension.
+        counts = Counter(names)
+        unique = [name if counts[name] == 1 else full for name, full in zip(names, whole)]
+        if unique == names:
+            return names
+        names = unique

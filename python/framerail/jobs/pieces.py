@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -22,7 +22,8 @@ from ..pipeline import Pipeline
 from ..reader import VideoReader
 from ..source import opened as source_of
 from .folders import OWN
-from .job import Task, commit, failed, fetched, measured
+from .inputs import pipeline_source
+from .job import Task, commit, failed, fetched, kept_row, measured, run_task
 from .manifest import entry_of, key_of
 from .report import JobRow
 from .template import Stage, Template, quoted
@@ -126,6 +127,18 @@ def _seconds(text: str) -> float:
     return float(found.group(1)) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, None: 1.0}[found.group(2)]
 
 
+def begin_task(task: Task, seconds: Optional[float]) -> Union[JobRow, Division]:
+    """Runs a job; for a long file, returns how it is divided instead. None never divides, 0 selects the default length."""
+    if seconds is not None:
+        try:
+            division = divide(task, seconds)
+        except Exception:  # noqa: BLE001 - the job reports what is wrong with the file
+            division = Division(())
+        if division.pieces:
+            return division
+    return run_task(task)
+
+
 def divide(task: Task, seconds: float) -> Division:
     """Divides a file at keyframes; 0 seconds selects the default length."""
     template = Template(task.pipeline)
@@ -144,6 +157,8 @@ def divide(task: Task, seconds: float) -> Division:
     for part in range(1, max(round((at[-1] - begin) / wanted), 1)):
         cuts.add(int(keyframes[np.abs(at[keyframes] - (begin + part * wanted)).argmin()]))
     edges = [*sorted(cuts), len(at)]
+    if len(edges) < 3:
+        return Division(())
     pieces = []
     for number, (first, last) in enumerate(zip(edges, edges[1:])):
         from_frame = max(first - context.before, 0) // context.multiple * context.multiple
@@ -156,9 +171,9 @@ def divide(task: Task, seconds: float) -> Division:
 
 
 def _folder_of(task: Task) -> str:
-    """Folder in which pieces wait for each other; one per state of the file and pipeline."""
+    """Folder in which pieces wait for each other: one per input, with one per state of the file and pipeline."""
     about = json.dumps([task.pipeline, task.input.size, task.input.changed, _framerail.version()])
-    return f"{OWN}/pieces/{key_of(task.input)}-{hashlib.blake2b(about.encode(), digest_size=6).hexdigest()}"
+    return f"{OWN}/pieces/{key_of(task.input)}/{hashlib.blake2b(about.encode(), digest_size=6).hexdigest()}"
 
 
 def _name_of(template: Template, piece: Piece) -> str:
@@ -168,14 +183,15 @@ def _name_of(template: Template, piece: Piece) -> str:
 def piece_task(task: Task, piece: Piece) -> JobRow:
     """Runs the pipeline on a piece; the result of an earlier run is reused."""
     began = time.monotonic()
-    row = JobRow(task.input.path, task.input.name, "failed", process=os.getpid())
+    row = task.row()
     template, folder = Template(task.pipeline), task.folder
     assert folder is not None
     target = f"{_folder_of(task)}/{_name_of(template, piece)}"
-    if folder.size(target) is not None:
-        return row._replace(status="done", outputs=(target,))
-    staging = folder.staging(key_of(task.input))
+    staging = None
     try:
+        if folder.size(target) is not None:
+            return row._replace(status="done", outputs=(target,))
+        staging = folder.staging(key_of(task.input))
         _framerail.keep_models(True)
         file = os.path.join(staging, os.path.basename(target))
         read: Dict[str, str] = {} if piece.start is None else {"start": f"{piece.start:.9f}s"}
@@ -183,10 +199,10 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
         options = template.threads_options(task.threads)
         options["read"] = {**options.get("read", {}), **read}
         options["write"] = {**options.get("write", {}), "audio": "no", "keep_start": "yes"}
-        text = _written_to(template, file).filled(path=task.input.path, options=options)
+        address, sources = pipeline_source(task.input.path, task.storage)
+        text = _written_to(template, file).filled(path=address, options=options)
         head, _, write = text.rpartition(" ! ")
         keep = f"sample every=1 start={piece.before} count={piece.last - piece.first}"
-        sources = task.sources()
         pipeline = Pipeline(f"{head} ! {keep} ! {write}", device=task.device, sources=sources)
         outcome = pipeline.run()
         written = outcome["stages"][-1]["counters"]["frames_written"]
@@ -198,7 +214,8 @@ def piece_task(task: Task, piece: Piece) -> JobRow:
     except Exception as error:  # noqa: BLE001 - a row of the report
         row = failed(row, error, staging)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
     return row._replace(wall_seconds=time.monotonic() - began)
 
 
@@ -216,9 +233,10 @@ def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
     template, folder = Template(task.pipeline), task.folder
     assert folder is not None
     frames = sum(piece.last - piece.first for piece in division.pieces)
-    row = JobRow(task.input.path, task.input.name, "failed", pieces=len(rows), frames=frames, video_seconds=division.seconds, process=os.getpid())
-    staging, fetched_to = folder.staging(key_of(task.input)), tempfile.mkdtemp(prefix="framerail-pieces-")
+    row = task.row()._replace(pieces=len(rows), frames=frames, video_seconds=division.seconds)
+    staging = fetched_to = None
     try:
+        staging, fetched_to = folder.staging(key_of(task.input)), tempfile.mkdtemp(prefix="framerail-pieces-")
         pieces = [folder.get(one.outputs[0], os.path.join(fetched_to, os.path.basename(one.outputs[0]))) for one in rows]
         write = template.stages[-1]
         relative = write.arguments[0].replace("{out}/", "").replace("{name}", task.input.name)
@@ -230,14 +248,15 @@ def join_task(task: Task, division: Division, rows: List[JobRow]) -> JobRow:
         if joined["frames"] != frames:
             raise ValueError(f"the pieces have {joined['frames']} frames of {frames}")
         row = row._replace(outputs=tuple(commit(task, entry_of(task.input, task.pipeline), staging)))
-        folder.remove(_folder_of(task))
+        # With those of other states, which a run that was killed left behind.
+        folder.remove(_folder_of(task).rpartition("/")[0])
         row = row._replace(
             status="done", damaged=sum(one.damaged for one in rows), requests=sum(one.requests for one in rows),
             bytes_fetched=sum(one.bytes_fetched for one in rows),
         )  # fmt: skip
     except Exception as error:  # noqa: BLE001 - a row of the report
-        row = failed(row, error, staging)
+        row = kept_row(task, error) or failed(row, error, staging)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(fetched_to, ignore_errors=True)
+        for temporary in filter(None, (staging, fetched_to)):
+            shutil.rmtree(temporary, ignore_errors=True)
     return row._replace(wall_seconds=time.monotonic() - began + sum(one.wall_seconds for one in rows))

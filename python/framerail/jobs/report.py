@@ -17,7 +17,7 @@ class JobRow(NamedTuple):
     path, name : str
         The input.
     status : str
-        "done", "failed", or "kept": an earlier run had finished it.
+        "done", "failed", or "kept": an earlier run, or another one at the same time, had finished it.
     error, kind : str
         Why it failed, in one line, and the kind of failure: "input", "output", "usage", "model", "resource", "worker" or "internal".
     frames : int
@@ -95,7 +95,9 @@ class Report:
         text += f", {found['damaged']} of them damaged" if found["damaged"] else ""
         if not found["done"]:
             return text
-        return text + f"; {found['hours']:.2f} h of video in {found['wall_seconds']:.0f} s, {found['times_real_time']:.1f} times real time"
+        hours = found["hours"]
+        length = f"{hours:.2f} h" if hours >= 1 else f"{hours * 3600:.0f} s"
+        return text + f"; {length} of video in {found['wall_seconds']:.0f} s, {found['times_real_time']:.1f} times real time"
 
     def json(self) -> str:
         """Everything as JSON."""
@@ -137,6 +139,6 @@ class Report:
         """Writes the report: as JSON for names that end in ".json", else as a page."""
         text = self.json() if path.endswith(".json") else self.html()
         partial = f"{path}.partial"
-        with open(partial, "w", encoding="utf-8") as file:
+        with open(partial, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         os.replace(partial, path)

@@ -13,6 +13,8 @@ _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*=")
 _PLAIN = re.compile(r"[\w@%+:,./{}*-]+\Z")
 #: Stages that write files named by their first argument.
 SINKS = frozenset(("write", "save", "frames", "report", "record"))
+#: Those whose target is one file.
+_ONE_FILE = frozenset(("write", "save", "report"))
 #: Placeholders of a job. Other braces belong to the stages.
 PLACES = ("path", "name", "out", "rows")
 _PLACE = re.compile(r"\{(path|name|out|rows)\}")
@@ -145,6 +147,18 @@ class Template:
         from ..pipeline import Pipeline
 
         Pipeline(self.filled(path="input.mp4", name="name", out="out", rows="rows.parquet"), device=device)
+
+    def check_outputs(self, inputs: int) -> None:
+        """Checks that outputs of several inputs have different names.
+
+        Raises
+        ------
+        ValueError
+        """
+        for stage in self.stages:
+            target = (stage.arguments or [stage.options.get("file", "")])[0]
+            if inputs > 1 and stage.name in _ONE_FILE and "{out}/" in target and not re.search(r"\{(name|stream)\}", target):
+                raise ValueError(f"`{stage.name} {target}`: all {inputs} inputs have this output; put {{name}} into it, as in {{out}}/{{name}}.mp4")
 
     def outputs_folder(self) -> Optional[str]:
         """The common folder of all outputs in the text; "{out}" if it is given by ``out``; None without outputs.

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from typing import List, Optional
+from typing import List, Optional, Union
 
 from ..errors import PipelineError
 from ..standard_output import ends_as_unix_tools
@@ -16,7 +16,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m framerail.ray",
         description="Run a pipeline on every video of folders, patterns and buckets, on the workers of a Ray cluster.",
-        epilog="""Exit codes: 0 all done, 2 mistake in the call, 3 inputs failed, 130 interrupted. Example:
+        epilog="""Exit codes: 0 all done, 2 mistake in the call, 3 inputs failed, 4 outputs cannot be written, 130 interrupted. Example:
   python -m framerail.ray 'read {path} ! infer centerface ! hold ! blur ! write out/{name}.mp4' in/ --resume --report report.html""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,16 +49,21 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
         if not ray.is_initialized():
             ray.init(address=given.address or os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level="ERROR")
-        split = None if given.split == "no" else given.split if given.split == "auto" else float(given.split)
+        if given.report:
+            # Checked before hours of work.
+            os.makedirs(os.path.dirname(os.path.abspath(given.report)), exist_ok=True)
+        split = None if given.split == "no" else _number(given.split)
         report = run(
             given.pipeline, given.inputs[0] if len(given.inputs) == 1 else given.inputs, out=given.out, resume=given.resume,
-            overwrite=given.overwrite, errors=given.errors, report=given.report, split=split, device=given.device, num_cpus=given.cpus,
+            overwrite=given.overwrite, errors=given.errors, split=split, device=given.device, num_cpus=given.cpus,
             num_gpus=given.gpus, retries=given.retries, progress=not given.no_progress,
         )  # fmt: skip
-    except (PipelineError, ValueError, FileNotFoundError, ConnectionError, ImportError) as error:
+    except (PipelineError, ValueError, ImportError, OSError) as error:
         words = str(error)
         print(words if words.startswith("error:") else f"framerail: error: {words}", file=sys.stderr)
-        return 2 if not isinstance(error, FileNotFoundError) else 3
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            return 3 if isinstance(error, FileNotFoundError) else 4
+        return 2
     except KeyboardInterrupt:
         print("framerail: interrupted: finished outputs are complete; --resume continues", file=sys.stderr)
         return 130
@@ -74,7 +79,21 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if len(report.failed) > 20:
         print(f"framerail: warning: and {len(report.failed) - 20} more; --report FILE lists them", file=sys.stderr)
     print(report.json() if given.json else report)
+    if given.report:
+        try:
+            report.write(given.report)
+        except OSError as error:
+            print(f"framerail: error: the report cannot be written: {error}", file=sys.stderr)
+            return 4
     return 3 if report.failed else 0
+
+
+def _number(text: str) -> Union[str, float]:
+    """A number of seconds; other words as they are."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ A task decodes straight into the memory of its blocks, whose bytes are bounded.
 from __future__ import annotations
 
 import bisect
+import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ from ..jobs.inputs import Input, list_inputs
 from ..options import READER_DEFAULTS, bad, choice, known, whole
 from ..reader import VideoReader
 from ..remote import RemoteFile
+from ..source import printable
 
 _log = logging.getLogger("framerail.ray")
 
@@ -107,9 +109,7 @@ def read_clips(
         "num_clips": num_clips, "by": by, "seed": seed, "edge": edge,
     }  # fmt: skip
     source = ClipSource(list_inputs(inputs, storage_options), sampling, errors, block_bytes, storage_options, options)
-    return ray.data.read_datasource(
-        source, override_num_blocks=override_num_blocks, concurrency=concurrency, ray_remote_args=ray_remote_args
-    )
+    return source.dataset(override_num_blocks, concurrency, ray_remote_args)
 
 
 def read_frames(
@@ -139,9 +139,7 @@ def read_frames(
         Columns: "path"; "frame", its number in the video; "seconds"; "image" [H, W, C], or as ``layout`` says.
     """
     source = FrameSource(list_inputs(inputs, storage_options), whole("every", every, 1), errors, block_bytes, storage_options, options)
-    return ray.data.read_datasource(
-        source, override_num_blocks=override_num_blocks, concurrency=concurrency, ray_remote_args=ray_remote_args
-    )
+    return source.dataset(override_num_blocks, concurrency, ray_remote_args)
 
 
 class _Source(Datasource):
@@ -159,13 +157,23 @@ class _Source(Datasource):
         self._block_bytes = whole("block_bytes", block_bytes, 1)
         self._storage = storage_options or {}
         self._options = {"layout": "THWC", "threads": 1, **options, "output": "numpy"}
+        #: The shares of read tasks, where their number is not given.
+        self._tasks: List[List[Share]] = []
+
+    def dataset(self, blocks: Optional[int], concurrency: Optional[int], ray_remote_args: Optional[Dict[str, Any]]) -> Dataset:
+        """The data set of all inputs."""
+        if blocks is None:
+            # Ray would cut the blocks of fewer tasks than it wants to have, which copies the frames of each twice.
+            self._tasks = self._divided(ray.data.DataContext.get_current().read_op_min_num_blocks)
+            blocks = len(self._tasks)
+        return ray.data.read_datasource(self, override_num_blocks=blocks, concurrency=concurrency, ray_remote_args=ray_remote_args)
 
     def estimate_inmemory_data_size(self) -> Optional[int]:
         return sum(found.size for found in self._inputs) * _EXPANSION or None
 
     def get_read_tasks(self, parallelism: int, per_task_row_limit: Optional[int] = None, data_context: Any = None) -> List[ReadTask]:
         tasks = []
-        for shares in self._divided(max(parallelism, 1)):
+        for shares in self._tasks or self._divided(max(parallelism, 1)):
             size = sum(share.input.size for share in shares)
             metadata = BlockMetadata(num_rows=None, size_bytes=size * _EXPANSION, input_files=[share.input.path for share in shares], exec_stats=None)
             tasks.append(ReadTask(_Reading(self, shares), metadata, per_task_row_limit=per_task_row_limit))
@@ -242,7 +250,9 @@ class _Reading:
     """A read task's function."""
 
     def __init__(self, source: _Source, shares: List[Share]) -> None:
-        self._source, self._shares = source, shares
+        self._source, self._shares = copy.copy(source), shares
+        # Each task is sent without the inputs of all others.
+        self._source._inputs, self._source._tasks = [], []
 
     def __call__(self) -> Iterator[pa.Table]:
         return self._source.blocks(self._shares)
@@ -280,7 +290,7 @@ class ClipSource(_Source):
             batch = reader.read([number for numbers, _ in some for number in numbers], out=frames.reshape(-1, *axes))
             yield pa.table(
                 {
-                    "path": pa.array([share.input.path] * len(some)),
+                    "path": pa.array([printable(share.input.path)] * len(some)),
                     "clip": pa.array(range(start, start + len(some)), pa.int64()),
                     "seconds": ArrowTensorArray.from_numpy(np.asarray(batch.seconds).reshape(len(some), length)),
                     "frames": ArrowTensorArray.from_numpy(frames),
@@ -313,7 +323,7 @@ class FrameSource(_Source):
             batch = reader.read(some, out=images)
             yield pa.table(
                 {
-                    "path": pa.array([share.input.path] * len(some)),
+                    "path": pa.array([printable(share.input.path)] * len(some)),
                     "frame": pa.array(some, pa.int64()),
                     "seconds": pa.array(np.asarray(batch.seconds, np.float64)),
                     "image": ArrowTensorArray.from_numpy(images),

@@ -6,20 +6,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
 from .. import _framerail
-from ..jobs.inputs import Input, list_inputs
+from ..jobs.inputs import list_inputs, pipeline_source
 from ..jobs.job import failed
 from ..jobs.report import JobRow
 from ..jobs.template import Template
 from ..options import bad
 from ..pipeline import Pipeline
-from ..remote import RemoteFile
+from ..source import printable
 
 #: Maximum rows in a block.
 _ROWS = 100_000
@@ -42,8 +42,12 @@ class RowsJob:
     What fails is a row with "error", and is null in the other columns.
     """
 
-    def __init__(self, text: str, device: Optional[str], threads: int, errors: str, storage: Optional[Dict[str, Any]]) -> None:
+    def __init__(
+        self, text: str, device: Optional[str], threads: int, errors: str, storage: Optional[Dict[str, Any]], paths: Dict[str, str]
+    ) -> None:
         self._text, self._device, self._threads, self._errors, self._storage = text, device, threads, errors, storage
+        #: Paths that are not UTF-8, by how they are written in the data set.
+        self._paths = paths
 
     def __call__(self, batch: Dict[str, Any]) -> Iterator[pa.Table]:
         _framerail.keep_models(True)
@@ -56,11 +60,11 @@ class RowsJob:
         folder = tempfile.mkdtemp(prefix="framerail-rows-")
         try:
             rows = os.path.join(folder, "rows.parquet")
-            address = path if content is None else f"given:{path}"
+            if content is None:
+                address, sources = pipeline_source(self._paths.get(path, path), self._storage)
+            else:
+                address, sources = f"given:{path}", {f"given:{path}": bytes(content)}
             text = template.filled(path=address, rows=rows, options=template.threads_options(self._threads))
-            sources: Dict[str, Any] = {} if content is None else {address: bytes(content)}
-            if content is None and self._storage and "://" in path:
-                sources[path] = RemoteFile(path, **self._storage)
             Pipeline(text, device=self._device, sources=sources).run()
             table = pq.read_table(rows)
             table = table.append_column("path", pa.array([path] * len(table), pa.string()))
@@ -90,13 +94,14 @@ def rows_of(
     """The data set of the records that a pipeline saves to {rows}."""
     if any(stage.name == "save" and "{rows}" in "".join(stage.arguments) and stage.arguments != ["{rows}"] for stage in template.stages):
         raise bad("pipeline", template.text, "`save {rows}`: it is a Parquet file")
+    paths: Dict[str, str] = {}
     if isinstance(inputs, ray.data.Dataset):
         dataset = inputs
     else:
-        listed: List[Input] = list_inputs(inputs, storage_options)
-        dataset = ray.data.from_items([{"path": found.path} for found in sorted(listed, key=lambda one: -one.size)])
-        dataset = dataset.repartition(target_num_rows_per_block=1)
-    job = RowsJob(template.text, device, threads, errors, storage_options)
+        listed = sorted(list_inputs(inputs, storage_options), key=lambda one: -one.size)
+        paths = {printable(found.path): found.path for found in listed}
+        dataset = ray.data.from_items([{"path": path} for path in paths]).repartition(target_num_rows_per_block=1)
+    job = RowsJob(template.text, device, threads, errors, storage_options, {name: path for name, path in paths.items() if name != path})
     # Ray Data runs the tasks of lost workers again by itself.
     named = {name: value for name, value in args.items() if name != "max_retries"}
     return dataset.map_batches(job, batch_size=1, batch_format="numpy", zero_copy_batch=True, **{**named, "num_gpus": args["num_gpus"] or None})

@@ -5,30 +5,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Deque, Dict, List, Optional, Union
 
 import ray
 
-from ..jobs.folders import OWN, Folder, folder
+from ..jobs.folders import Folder, folder
 from ..jobs.inputs import Input, list_inputs
-from ..jobs.job import Task, failed, run_task
+from ..jobs.job import Task, failed
 from ..jobs.manifest import Manifest
-from ..jobs.pieces import Division, Piece, divide, join_task, piece_task, why_not
+from ..jobs.pieces import Division, Piece, begin_task, join_task, piece_task, why_not
 from ..jobs.report import JobRow, Report
 from ..jobs.template import Template
 from ..options import bad, choice, whole
 from ..progress import ProgressLine
 from .rows import rows_of
 
+_log = logging.getLogger("framerail.ray")
+
 #: Tasks submitted to Ray at once, per CPU of the cluster.
 _TASKS_PER_CPU = 4
 #: Seconds between checks of the size of a cluster that may grow.
 _LOOK_SECS = 5.0
+#: Inputs that are compared with the record of an earlier run side by side.
+_CHECKS = 16
 
 
 def run(
@@ -93,6 +100,8 @@ def run(
     ------
     ValueError, PipelineUsageError, FileNotFoundError
         For mistakes in the call, before anything starts.
+    OSError
+        When the folder of outputs, or that of the report, cannot be written, before anything starts.
     RuntimeError
         With ``errors="fail"``, when an input failed.
 
@@ -122,10 +131,15 @@ def run(
         # A folder of outputs may lie inside that of the inputs.
         kept = [one for one in found if not one.path.startswith(target.url.rstrip("/") + "/")]
         found = kept or found
-    running = _Run(template.text, found, target, device, threads, overwrite, storage_options, seconds, args, progress)
-    made = running.through(resume, errors == "fail")
+    template.check_outputs(len(found))
+    running = _Run(template.text, found, target, device, threads, overwrite, resume, storage_options, seconds, args, progress)
+    made = running.through(errors == "fail")
     if report is not None:
-        made.write(os.fspath(report))
+        try:
+            made.write(os.fspath(report))
+        except OSError as error:
+            # What the run returns is worth more.
+            _log.error("the report cannot be written: %s", error)
     return made
 
 
@@ -156,15 +170,9 @@ def _piece_seconds(template: Template, split: Union[None, str, float], target: O
 
 
 @ray.remote
-def framerail_job(task: Task) -> JobRow:
-    """A whole input."""
-    return run_task(task)
-
-
-@ray.remote
-def framerail_divide(task: Task, seconds: float) -> Division:
-    """How an input is divided."""
-    return divide(task, seconds)
+def framerail_job(task: Task, seconds: Optional[float]) -> Union[JobRow, Division]:
+    """A whole input, or how a long one is divided."""
+    return begin_task(task, seconds)
 
 
 @ray.remote
@@ -183,13 +191,16 @@ class _Run:
     """A run in progress."""
 
     def __init__(
-        self, text: str, inputs: List[Input], target: Optional[Folder], device: Optional[str], threads: int, overwrite: bool,
+        self, text: str, inputs: List[Input], target: Optional[Folder], device: Optional[str], threads: int, overwrite: bool, resume: bool,
         storage: Optional[Dict[str, Any]], seconds: Optional[float], args: Dict[str, Any], progress: bool,
     ) -> None:  # fmt: skip
         self._text, self._inputs, self._target, self._device = text, inputs, target, device
-        self._threads, self._overwrite, self._storage, self._seconds, self._args = threads, overwrite, storage, seconds, args
+        self._threads, self._overwrite, self._resume = threads, overwrite, resume
+        self._storage, self._seconds, self._args = storage, seconds, args
         self._manifest = None if target is None else Manifest(target)
         self._rows: Dict[str, JobRow] = {}
+        self._counts: Counter[str] = Counter()
+        self._video_seconds = 0.0
         # Pending submissions: functions that return a reference, and the handler of its result.
         self._due: Deque[Callable[[], None]] = deque()
         self._under_way: Dict[Any, Callable[[Any], None]] = {}
@@ -198,29 +209,31 @@ class _Run:
         self._room, self._looked = 0, -_LOOK_SECS
         self._failure: Optional[JobRow] = None
 
-    def through(self, resume: bool, fails: bool) -> Report:
+    def through(self, fails: bool) -> Report:
         """Runs all jobs."""
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)
-        if self._manifest is not None:
-            self._manifest.load()
-        try:
-            # Longest first, so that no long task is left for the end.
-            for found in sorted(self._inputs, key=lambda one: -one.size):
-                if resume and self._manifest is not None and self._manifest.is_done(found, self._text):
-                    outputs = tuple(self._manifest.owned(found))
-                    self._finish(JobRow(found.path, found.name, "kept", outputs=outputs))
-                else:
-                    self._due.append(lambda found=found: self._begin(found))  # type: ignore[misc]
-            self._work(fails)
-        finally:
-            for reference in self._under_way:
-                ray.cancel(reference, force=True)
-            if self._line is not None:
-                self._line.close()
-            if self._manifest is not None and self._target is not None:
-                self._manifest.gather()
-                self._target.remove(f"{OWN}/work")
+        with contextlib.nullcontext() if self._target is None else self._target.claimed():
+            if not ray.is_initialized():
+                ray.init(log_to_driver=False)
+            try:
+                # Longest first, so that no long task is left for the end.
+                inputs = sorted(self._inputs, key=lambda one: -one.size)
+                for found, is_done in zip(inputs, self._done_before(inputs)):
+                    if is_done and self._manifest is not None:
+                        self._finish(JobRow(found.path, found.name, "kept", outputs=tuple(self._manifest.outputs(found))))
+                    else:
+                        self._due.append(lambda found=found: self._begin(found))  # type: ignore[misc]
+                self._work(fails)
+            finally:
+                for reference in self._under_way:
+                    ray.cancel(reference, force=True)
+                if self._line is not None:
+                    self._line.close()
+                if self._manifest is not None:
+                    try:
+                        self._manifest.gather()
+                    except OSError as error:
+                        # The records of single inputs are complete.
+                        _log.warning("the records of finished inputs are not merged: %s", error)
         if fails and self._failure is not None:
             raise RuntimeError(f"{self._failure.path}: {self._failure.error}")
         return Report(self._text, [self._rows[found.name] for found in self._inputs], time.monotonic() - self._began)
@@ -250,27 +263,32 @@ class _Run:
             self._room = max(int(ray.cluster_resources().get("CPU", 1) * _TASKS_PER_CPU), 16)
         return self._room
 
-    def _task(self, found: Input) -> Task:
-        owned = [] if self._manifest is None else self._manifest.owned(found)
-        return Task(self._text, found, self._target, self._device, self._threads, self._overwrite, owned, self._storage)
+    def _done_before(self, inputs: List[Input]) -> List[bool]:
+        """Whether an earlier run has finished each input."""
+        manifest, target = self._manifest, self._target
+        if manifest is None or target is None:
+            return [False] * len(inputs)
+        manifest.load()
+        if not self._resume or not manifest.entries:
+            return [False] * len(inputs)
+        sizes = target.sizes()
+        with ThreadPoolExecutor(_CHECKS) as pool:
+            return list(pool.map(lambda found: manifest.is_done(found, self._text, sizes), inputs))
 
     def _begin(self, found: Input) -> None:
-        task = self._task(found)
-        if self._seconds is None:
-            self._whole(task)
-            return
-        reference = framerail_divide.options(**{**self._args, "num_gpus": 0}).remote(task, self._seconds)
-        self._under_way[reference] = lambda division: self._divided(task, division)
+        owned = [] if self._manifest is None else self._manifest.owned(found)
+        task = Task(self._text, found, self._target, self._device, self._threads, self._overwrite, owned, self._storage, self._resume)
+        reference = framerail_job.options(**self._args).remote(task, self._seconds)
 
-    def _whole(self, task: Task) -> None:
-        reference = framerail_job.options(**self._args).remote(task)
-        self._under_way[reference] = lambda row: self._finish(_row_of(task, row))
+        def came(result: Any) -> None:
+            if isinstance(result, Division):
+                self._divided(task, result)
+            else:
+                self._finish(_row_of(task, result))
 
-    def _divided(self, task: Task, division: Any) -> None:
-        if isinstance(division, Exception) or len(division.pieces) < 2:
-            # The job reports any error.
-            self._due.appendleft(lambda: self._whole(task))
-            return
+        self._under_way[reference] = came
+
+    def _divided(self, task: Task, division: Division) -> None:
         rows: List[Optional[JobRow]] = [None] * len(division.pieces)
 
         def submit(piece: Piece) -> None:
@@ -292,14 +310,14 @@ class _Run:
 
     def _finish(self, row: JobRow) -> None:
         self._rows[row.name] = row
+        self._counts[row.status] += 1
+        self._video_seconds += row.video_seconds
         if row.status == "failed" and self._failure is None:
             self._failure = row
         if self._line is not None:
-            counts = [sum(one.status == status for one in self._rows.values()) for status in ("done", "kept", "failed")]
-            hours = sum(one.video_seconds for one in self._rows.values()) / 3600
-            words = f"{len(self._rows)}/{len(self._inputs)} files, {hours:.2f} h of video"
-            words += f", {counts[1]} done before" if counts[1] else ""
-            self._line.show(words + (f", {counts[2]} failed" if counts[2] else ""))
+            words = f"{len(self._rows)}/{len(self._inputs)} files, {self._video_seconds / 3600:.2f} h of video"
+            words += f", {self._counts['kept']} done before" if self._counts["kept"] else ""
+            self._line.show(words + (f", {self._counts['failed']} failed" if self._counts["failed"] else ""))
 
 
 def _row_of(task: Task, result: Any) -> JobRow:

@@ -3,11 +3,13 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import framerail as fr
 import framerail.ray as fr_ray
@@ -57,6 +59,27 @@ def test_good_files_are_done_and_bad_ones_reported(videos, tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["summary"]["kept"] == 3
     with pytest.raises(RuntimeError, match="finds no media"):
         fr_ray.run(TEXT, videos, out=tmp_path / "other", errors="fail")
+
+
+def test_two_runs_on_one_folder_share_the_work(good, tmp_path):
+    """Started at the same time, with a name that is not UTF-8 among the inputs."""
+    shutil.copytree(good, tmp_path / "in")
+    os.link(good / "a.mp4", os.fsencode(tmp_path) + b"/in/\xff.mp4")
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: fr_ray.run(TEXT, tmp_path / "in", out=tmp_path / "out", resume=True), range(2)))
+    assert not [row for report in reports for row in report.failed]
+    assert files_of(tmp_path / "out") == ["\\xff.mp4", "a.mp4", "b.mp4", "below/c.mp4"]
+    again = fr_ray.run(TEXT, tmp_path / "in", out=tmp_path / "out", resume=True)
+    assert [row.status for row in again.rows] == ["kept"] * 4 and not list((tmp_path / "out/.framerail/work").iterdir())
+    assert fr_ray.read_frames(tmp_path / "in", every=20).count() == 8
+    rows = fr_ray.run("read {path} ! infer centerface confidence=0.02 size=128x96 ! save {rows}", tmp_path / "in").take_all()
+    assert any(row["path"].endswith("\\xff.mp4") for row in rows) and not any(row["error"] for row in rows)
+
+
+def test_a_folder_that_cannot_be_written_ends_the_run_at_once(good, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="outputs cannot be written there: Not a directory"):
+        fr_ray.run(TEXT, good, out=tmp_path / "file/out")
 
 
 def test_what_changed_is_done_again(good, tmp_path):
@@ -127,15 +150,19 @@ def test_workers_that_are_killed_lose_nothing(tmp_path):
 
 
 def test_a_job_that_was_killed_goes_on(cluster, tmp_path):
+    """FRAMERAIL_SCALE_FILES=300 is the large form: every 15th file is damaged, and the kill comes after a third of them."""
+    count = int(os.environ.get("FRAMERAIL_SCALE_FILES", "10"))
+    bad = count // 15
     (tmp_path / "in").mkdir()
     source = make_clip(tmp_path / "source.mp4", frames=120, width=320, height=240)
-    for number in range(10):
-        os.link(source, tmp_path / f"in/{number}.mp4")
+    for number in range(count):
+        target = tmp_path / f"in/{number}.mp4"
+        target.write_bytes(b"no video" * 99) if number < bad else os.link(source, target)
     text = f"read {{path}} ! write '{tmp_path}/out/{{name}}.mp4' preset=slow"
     command = [sys.executable, "-m", "framerail.ray", text, str(tmp_path / "in"), "--address", cluster.address, "--no-progress"]
     job = subprocess.Popen(command, start_new_session=True)
-    until = time.monotonic() + 120
-    while not ((tmp_path / "out").is_dir() and len(files_of(tmp_path / "out")) >= 3):
+    until = time.monotonic() + 120 + count
+    while not ((tmp_path / "out").is_dir() and len(files_of(tmp_path / "out")) >= count // 3):
         assert job.poll() is None and time.monotonic() < until
         time.sleep(0.02)
     os.killpg(job.pid, signal.SIGKILL)
@@ -147,12 +174,13 @@ def test_a_job_that_was_killed_goes_on(cluster, tmp_path):
         with fr.VideoReader(tmp_path / "out" / name, output="numpy") as reader:
             assert len(reader) == 120, "an output is whole or absent"
     finished = len(files_of(tmp_path / "out"))
-    assert 3 <= finished < 10
-    out = subprocess.run([*command, "--resume", "--json"], check=True, capture_output=True, text=True).stdout
-    found = json.loads(out)
+    assert count // 3 <= finished < count - bad
+    done = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True)
+    assert done.returncode == (3 if bad else 0), done.stderr
+    found = json.loads(done.stdout)["summary"]
     # Each of the two workers may have been killed between an output's name and its record.
-    assert found["summary"]["done"] + found["summary"]["kept"] == 10 and finished - 2 <= found["summary"]["kept"] <= finished
-    assert len(files_of(tmp_path / "out")) == 10
+    assert found["done"] + found["kept"] == count - bad and finished - 2 <= found["kept"] <= finished and found["failed"] == bad
+    assert len(files_of(tmp_path / "out")) == count - bad and not list((tmp_path / "out/.framerail/work").iterdir())
 
 
 def test_outputs_inside_the_folder_of_inputs_are_not_inputs(good, tmp_path):
