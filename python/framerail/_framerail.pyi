@@ -369,7 +369,7 @@ class Pipeline:
         callbacks: List[Tuple[str, Callable[[List[FrameItem]], Any], int]],
         progress: Optional[Callable[[str], Any]],
         limits: Tuple[float, Optional[int]],
-        watch: Dict[str, Any],
+        monitoring: Tuple[Dict[str, Any], Dict[str, Any]],
     ) -> str: ...
     @property
     def serve_address(self) -> Optional[str]: ...

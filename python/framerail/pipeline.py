@@ -263,6 +263,9 @@ class Pipeline(InProcess):
         serve_hosts: Sequence[str] = (),
         serve_view: Optional[str] = None,
         serve_sources: Sequence[str] = (),
+        otlp: Union[None, str, bool] = None,
+        otlp_trace: Optional[int] = None,
+        otlp_interval: Optional[int] = None,
     ) -> Outcome:
         """Runs the pipeline to its end.
 
@@ -292,6 +295,13 @@ class Pipeline(InProcess):
         serve_sources : sequence of str
             Schemes of addresses that clients may add to the run, and ``"file"`` for paths; by default http, https, rtmp,
             rtmps, rtsp, rtsps and srt.
+        otlp : str or False, optional
+            URL of an OpenTelemetry collector, such as "http://localhost:4318", that gets metrics and traces by OTLP over HTTP; "env"
+            takes that of ``OTEL_EXPORTER_OTLP_ENDPOINT``. Default: ``[otlp]`` of the pipeline file; False exports nothing.
+        otlp_trace : int, optional
+            Trace every Nth frame of the sources; 0 traces none. Default: the file's, else 100.
+        otlp_interval : int, optional
+            Seconds between two exports of metrics, 1 to 3600. Default: the file's, else 10.
 
         Returns
         -------
@@ -313,6 +323,14 @@ class Pipeline(InProcess):
             "view": serve_view,
             "sources": [serve_sources] if isinstance(serve_sources, str) else list(serve_sources),
         }
+        if otlp is not None and otlp is not False and not isinstance(otlp, str):
+            raise bad("otlp", otlp, 'the URL of a collector such as "http://localhost:4318", or False')
+        export = {
+            "is_wanted": otlp is not False,
+            "url": otlp if isinstance(otlp, str) else None,
+            "trace": None if otlp_trace is None else whole("otlp_trace", otlp_trace, 0),
+            "interval": None if otlp_interval is None else whole("otlp_interval", otlp_interval, 1, "seconds from 1 to 3600", 3600),
+        }
         self._uploads.check()
         line = ProgressLine(sys.stderr) if progress and not callable(progress) else None
         report: Optional[Callable[[Outcome], object]] = progress if callable(progress) else line.update if line is not None else None
@@ -320,7 +338,7 @@ class Pipeline(InProcess):
         try:
             limit = real("stall_limit", stall_limit, "seconds above 0", above=0.0)
             most = None if memory is None else whole("memory", memory, 1)
-            stats = self._compiled.run(self._callbacks, told, (limit, most), watch)
+            stats = self._compiled.run(self._callbacks, told, (limit, most), (watch, export))
         finally:
             if line is not None:
                 line.close()

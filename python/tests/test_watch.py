@@ -1,5 +1,6 @@
 """Runs that are watched over HTTP."""
 
+import http.server
 import json
 import socket
 import threading
@@ -150,3 +151,68 @@ def test_a_postprocess_of_one_s_own_has_no_confidence_to_change(clip):
     pipeline.on("m", lambda batch: settings.append(ask(pipeline.serve_address, "/settings")))
     pipeline.run(serve="127.0.0.1:0")
     assert set(settings) == {b"[]"}
+
+
+class Collector:
+    """An OpenTelemetry collector that notes which paths were posted to."""
+
+    def __init__(self):
+        self.paths = paths = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                paths.append((self.path, self.headers["Content-Type"], len(body) > 0))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def take(self):
+        taken = {path for path, kind, has_body in self.paths if kind == "application/x-protobuf" and has_body}
+        self.paths.clear()
+        return taken
+
+
+def test_metrics_and_traces_go_to_a_collector(clip, tmp_path):
+    collector = Collector()
+    everything = {"/v1/traces", "/v1/metrics"}
+    pipeline = fr.Pipeline(f"read '{clip}' device=cpu ! null")
+    pipeline.run(otlp=collector.url, otlp_trace=10, otlp_interval=600)
+    assert collector.take() == everything
+    pipeline.run(otlp=collector.url, otlp_trace=0)
+    assert collector.take() == {"/v1/metrics"}
+    pipeline.run()
+    assert collector.take() == set()
+    path = tmp_path / "pipeline.toml"
+    stages = f"[[stage]]\nuse = 'read'\nargs = ['{clip}']\ndevice = 'cpu'\n[[stage]]\nuse = 'null'\n"
+    path.write_text(f"[otlp]\nurl = '{collector.url}'\ntrace = 0\n" + stages)
+    pipeline = fr.Pipeline.from_file(path)
+    pipeline.run()
+    assert collector.take() == {"/v1/metrics"}
+    pipeline.run(otlp_trace=1)
+    assert collector.take() == everything
+    pipeline.run(otlp=False)
+    assert collector.take() == set()
+    collector.server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"otlp_trace": 5}, "need a collector"),
+        ({"otlp_interval": 5}, "need a collector"),
+        ({"otlp": 4318}, "option 'otlp'"),
+        ({"otlp": "http://127.0.0.1:1", "otlp_interval": 0}, "option 'otlp_interval'"),
+        ({"otlp": "collector:4318"}, "write it as http://host:4318"),
+    ],
+)
+def test_what_is_wrong_with_an_export_is_reported(clip, options, words):
+    with pytest.raises((ValueError, TypeError, fr.PipelineError), match=words):
+        fr.Pipeline(f"read '{clip}' device=cpu ! null").run(**options)

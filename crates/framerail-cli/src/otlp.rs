@@ -1,7 +1,7 @@
 //! `--otlp`: metrics and traces of a run for OpenTelemetry.
 
 use clap::Args;
-use framerail::pipeline::{PlannedGraph, RunSwitch};
+use framerail::pipeline::{OtlpDescription, PlannedGraph, RunSwitch};
 
 use crate::exit::Failure;
 
@@ -11,12 +11,12 @@ pub struct OtlpArgs {
     /// Export metrics, and traces of single frames, to the OpenTelemetry collector at this URL (OTLP over HTTP), such as http://localhost:4318; `env` = the URL in OTEL_EXPORTER_OTLP_ENDPOINT
     #[arg(long = "otlp", value_name = "URL", help_heading = "Monitoring")]
     endpoint: Option<String>,
-    /// Trace every Nth frame of the sources; 0 = none
-    #[arg(long = "otlp-trace", value_name = "N", default_value_t = 100, requires = "endpoint", help_heading = "Monitoring")]
-    trace_every: u64,
-    /// Time between two exports of metrics
-    #[arg(long = "otlp-interval", value_name = "SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600), requires = "endpoint", help_heading = "Monitoring")]
-    interval: u64,
+    /// Trace every Nth frame of the sources; 0 = none; default: the pipeline file's, or 100
+    #[arg(long = "otlp-trace", value_name = "N", help_heading = "Monitoring")]
+    trace_every: Option<u64>,
+    /// Time between two exports of metrics; default: the pipeline file's, or 10
+    #[arg(long = "otlp-interval", value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Monitoring")]
+    interval: Option<u64>,
 }
 
 #[cfg(feature = "otlp")]
@@ -24,12 +24,10 @@ pub use exporting::Otlp;
 
 #[cfg(feature = "otlp")]
 mod exporting {
-    use std::time::Duration;
-
     use framerail::otlp::OtlpOptions;
 
-    use super::{Failure, OtlpArgs, PlannedGraph, RunSwitch};
-    use crate::exit::code_of;
+    use super::{Failure, OtlpArgs, OtlpDescription, PlannedGraph, RunSwitch};
+    use crate::exit::{USAGE, code_of};
 
     /// An export of a run that is about to start.
     pub struct Otlp(framerail::otlp::Otlp);
@@ -42,14 +40,16 @@ mod exporting {
     }
 
     impl Otlp {
-        /// `None` without `--otlp`.
+        /// `None` without `--otlp` and `[otlp]` of the pipeline file.
         ///
         /// # Errors
         /// `USAGE` for a wrong URL or wrong headers in the environment.
-        pub fn prepare(args: &OtlpArgs, planned: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
-            let Some(endpoint) = &args.endpoint else { return Ok(None) };
-            let endpoint = (endpoint != "env").then(|| endpoint.clone());
-            let options = OtlpOptions { endpoint, trace_every: args.trace_every, interval: Duration::from_secs(args.interval) };
+        pub fn prepare(args: &OtlpArgs, file: Option<&OtlpDescription>, planned: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            let Some(options) = OtlpOptions::of(args.endpoint.as_deref(), args.trace_every, args.interval, file) else {
+                let is_alone = args.trace_every.or(args.interval).is_some();
+                let problem = || Failure::new(USAGE, "--otlp-trace and --otlp-interval need --otlp, or `[otlp]` in the pipeline file");
+                return if is_alone { Err(problem()) } else { Ok(None) };
+            };
             framerail::otlp::Otlp::prepare(&options, planned).map(|otlp| Some(Self(otlp))).map_err(failed)
         }
 
@@ -76,7 +76,7 @@ pub use without::Otlp;
 
 #[cfg(not(feature = "otlp"))]
 mod without {
-    use super::{Failure, OtlpArgs, PlannedGraph, RunSwitch};
+    use super::{Failure, OtlpArgs, OtlpDescription, PlannedGraph, RunSwitch};
     use crate::exit::USAGE;
 
     /// What this build does not have.
@@ -86,11 +86,11 @@ mod without {
 
     impl Otlp {
         /// # Errors
-        /// `USAGE` with `--otlp`.
-        pub fn prepare(args: &OtlpArgs, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
-            match args.endpoint {
-                None => Ok(None),
-                Some(_) => Err(Failure::new(USAGE, "this build has no OpenTelemetry; build with `--features otlp`")),
+        /// `USAGE` with `--otlp` or `[otlp]`.
+        pub fn prepare(args: &OtlpArgs, file: Option<&OtlpDescription>, _: &mut PlannedGraph) -> Result<Option<Self>, Failure> {
+            match args.endpoint.is_some() || file.is_some() {
+                false => Ok(None),
+                true => Err(Failure::new(USAGE, "this build has no OpenTelemetry; build with `--features otlp`")),
             }
         }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use framerail::core::{Device, RunFiles};
 use framerail::pipeline::{
-    Chain, Description, DeviceChoice, GraphDrawing, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, ServeDescription, check,
+    Chain, Description, DeviceChoice, GraphDrawing, Plan, PlannedGraph, Registry, RunOptions, RunOutcome, RunStats, check,
 };
 
 use crate::{
@@ -137,14 +137,14 @@ fn overwrite_all(chain: &mut Chain, registry: &Registry) {
     }
 }
 
-/// Runs a linked pipeline to its end, or until a signal; `serve` is `[serve]` of its file. The outcome contains any failure.
+/// Runs a linked pipeline to its end, or until a signal; `file` holds `[serve]` and `[otlp]`. The outcome contains any failure.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn run(planned: PlannedGraph, args: &RunArgs, serve: Option<&ServeDescription>, progress: Progress) -> Result<RunOutcome, Failure> {
+pub fn run(planned: PlannedGraph, args: &RunArgs, file: Option<&Description>, progress: Progress) -> Result<RunOutcome, Failure> {
     let (mut planned, mut progress) = (planned, progress);
-    let watch = Watch::prepare(&args.watch, serve, &mut planned)?;
-    let otlp = Otlp::prepare(&args.otlp, &mut planned)?;
+    let watch = Watch::prepare(&args.watch, file.and_then(|file| file.serve.as_ref()), &mut planned)?;
+    let otlp = Otlp::prepare(&args.otlp, file.and_then(|file| file.otlp.as_ref()), &mut planned)?;
     let handle = planned.graph.start(args.options())?;
     let exporting = otlp.map(|otlp| otlp.export(handle.switch())).transpose()?;
     let watched = watch.map(|watch| watch.serve(handle.switch())).transpose()?;

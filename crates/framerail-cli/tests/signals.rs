@@ -196,6 +196,7 @@ fn every_exit_code_is_as_documented() {
         (0, "$F run 'read in.mp4 ! null'"),
         (2, "$F run 'read in.mp4 ! nul'"),
         (2, "$F run 'read in.mp4 ! null queue=0'"),
+        (2, "$F run 'read in.mp4 ! null' --otlp-trace 5"),
         (3, "$F run 'read missing.mp4 ! null'"),
         (3, "$F run 'read text.mp4 ! null'"),
         (4, "$F run 'read in.mp4 ! write there.mp4'"),

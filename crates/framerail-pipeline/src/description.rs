@@ -175,6 +175,17 @@ pub struct ServeDescription {
     pub view: Option<Value>,
 }
 
+/// OpenTelemetry export of a run: `[otlp]` of a pipeline file. Only stored here; the program that runs the pipeline exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtlpDescription {
+    /// Base URL of the collector; `env` for the environment's.
+    pub url: Value,
+    /// Every Nth frame of the sources is traced; 0 for none.
+    pub trace: Option<u64>,
+    /// Seconds between two exports of metrics, 1 to 3600.
+    pub interval: Option<u64>,
+}
+
 /// A pipeline as its author wrote it. Text and TOML forms of the same pipeline compare equal.
 ///
 /// [`fmt::Display`] writes it as text, which [`Description::parse`] reads back as an equal value.
@@ -188,6 +199,8 @@ pub struct Description {
     pub device: Option<DeviceChoice>,
     /// Default HTTP monitoring of its runs, from a file.
     pub serve: Option<ServeDescription>,
+    /// Default OpenTelemetry export of its runs, from a file.
+    pub otlp: Option<OtlpDescription>,
     /// Its stages.
     pub chain: Chain,
     /// The text it was read from.
@@ -196,7 +209,7 @@ pub struct Description {
 
 impl PartialEq for Description {
     fn eq(&self, other: &Self) -> bool {
-        let parts = |one: &Self| (one.name.clone(), one.description.clone(), one.device, one.serve.clone());
+        let parts = |one: &Self| (one.name.clone(), one.description.clone(), one.device, one.serve.clone(), one.otlp.clone());
         parts(self) == parts(other) && self.chain == other.chain
     }
 }

@@ -8,6 +8,9 @@
 //! [serve]                          # optional: HTTP monitoring
 //! address = "127.0.0.1:8080"
 //!
+//! [otlp]                           # optional: metrics and traces for OpenTelemetry
+//! url = "http://localhost:4318"
+//!
 //! [[stage]]
 //! use = "read"                     # type of the stage
 //! args = ["in.mp4"]                # positional arguments
@@ -37,14 +40,17 @@ use toml::{
 
 use crate::{
     DeviceChoice, ErrorKind,
-    description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value, is_option_key},
+    description::{
+        Chain, Description, OptionDescription, Origin, OtlpDescription, ServeDescription, Span, StageDescription, Value, is_option_key,
+    },
     diagnostic::{Diagnostic, Diagnostics},
     nearest::nearest,
     value::join_list,
 };
 
-const TOP_KEYS: [&str; 5] = ["name", "description", "device", "serve", "stage"];
+const TOP_KEYS: [&str; 6] = ["name", "description", "device", "serve", "otlp", "stage"];
 const SERVE_KEYS: [&str; 5] = ["address", "token", "hosts", "view", "sources"];
+const OTLP_KEYS: [&str; 3] = ["url", "trace", "interval"];
 
 impl Description {
     /// Reads a pipeline from a TOML file.
@@ -114,8 +120,9 @@ impl Reader<'_> {
                 "description" => description.description = self.string(key, value).map(|text| text.text),
                 "device" => description.device = self.device(key, value),
                 "serve" => description.serve = self.serve(key, value),
+                "otlp" => description.otlp = self.otlp(key, value),
                 "stage" => description.chain = self.chain(value, "`stage` must be a list of tables; write `[[stage]]` above each"),
-                _ => self.unknown(key, "a pipeline file", TOP_KEYS, "`name`, `description`, `device`, `[serve]` and `[[stage]]`"),
+                _ => self.unknown(key, "a pipeline file", TOP_KEYS, "`name`, `description`, `device`, `[serve]`, `[otlp]` and `[[stage]]`"),
             }
         }
         description
@@ -152,6 +159,39 @@ impl Reader<'_> {
         };
         serve.address = address?;
         Some(serve)
+    }
+
+    fn otlp(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<OtlpDescription> {
+        let DeValue::Table(table) = value.get_ref() else {
+            self.problem(value.span(), "`otlp` must be a table; write `[otlp]` above its keys", None);
+            return None;
+        };
+        let mut otlp = OtlpDescription::default();
+        let mut url = None;
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "url" => url = Some(self.string(key, value)),
+                "trace" => otlp.trace = self.whole(key, value, 0..=u64::from(u32::MAX)),
+                "interval" => otlp.interval = self.whole(key, value, 1..=3600),
+                _ => self.unknown(key, "`[otlp]`", OTLP_KEYS, "`url`, `trace` and `interval`"),
+            }
+        }
+        let Some(url) = url else {
+            let help = "add the URL of a collector, such as `url = \"http://localhost:4318\"`".into();
+            self.problem(key.span(), "`[otlp]` has no URL", Some(help));
+            return None;
+        };
+        otlp.url = url?;
+        Some(otlp)
+    }
+
+    fn whole(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+        let number = self.scalar(value)?.text.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let message = format!("`{}` must be a whole number from {} to {}", key.get_ref(), range.start(), range.end());
+            self.problem(value.span(), message, None);
+        }
+        number
     }
 
     fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {
@@ -282,6 +322,12 @@ impl Description {
         }
         if let Some(serve) = &self.serve {
             toml += &serve_toml(serve);
+        }
+        if let Some(otlp) = &self.otlp {
+            toml += &format!("\n[otlp]\nurl = {}\n", quoted(&otlp.url.text));
+            for (key, value) in [("trace", otlp.trace), ("interval", otlp.interval)] {
+                toml += &value.map(|value| format!("{key} = {value}\n")).unwrap_or_default();
+            }
         }
         for stage in &self.chain.stages {
             let separator = if toml.is_empty() { "" } else { "\n" };

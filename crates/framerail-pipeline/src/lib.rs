@@ -56,7 +56,7 @@ pub mod value;
 
 pub use card_set::CardSet;
 pub use check::check;
-pub use description::{Chain, Description, OptionDescription, Origin, ServeDescription, Span, StageDescription, Value};
+pub use description::{Chain, Description, OptionDescription, Origin, OtlpDescription, ServeDescription, Span, StageDescription, Value};
 pub use device_choice::DeviceChoice;
 pub use diagnostic::{Diagnostic, Diagnostics};
 #[cfg(feature = "png")]

@@ -98,6 +98,24 @@ fn a_file_says_where_it_is_watched() {
 }
 
 #[test]
+fn a_file_says_where_its_metrics_go() {
+    let toml = "[otlp]\nurl = 'http://collector:4318'\ntrace = 0\ninterval = 60\n[[stage]]\nuse = 'null'";
+    let description = Description::from_toml(Origin::text(toml)).unwrap();
+    let otlp = description.otlp.clone().unwrap();
+    assert_eq!((otlp.url.text.as_str(), otlp.trace, otlp.interval), ("http://collector:4318", Some(0), Some(60)));
+    assert_eq!(Description::from_toml(Origin::text(description.to_toml())).unwrap(), description);
+    for (toml, expected) in [
+        ("[otlp]\ntrace = 5", "`[otlp]` has no URL"),
+        ("otlp = 'http://collector'", "write `[otlp]` above its keys"),
+        ("[otlp]\nurl = 'env'\ninterval = 0", "`interval` must be a whole number from 1 to 3600"),
+        ("[otlp]\nurl = 'env'\nintervall = 5", "did you mean `interval`?"),
+    ] {
+        let error = Description::from_toml(Origin::text(toml)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn toml_is_written_for_people() {
     let toml =
         parse("read 'my \"clip\".mp4' start=5 ! tee ( save b.jsonl ) ( sample every=30 ! null ) ! write out.mp4 crf=023 x=1.50").to_toml();

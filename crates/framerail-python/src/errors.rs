@@ -5,7 +5,7 @@ use std::fmt::Display;
 use framerail::{
     cuda::CudaError,
     media::MediaError,
-    pipeline::{Diagnostics, ErrorKind, RunError},
+    pipeline::{Diagnostics, ErrorKind, RunError, StageError},
     reader::ReaderError,
     vision::VisionError,
 };
@@ -114,6 +114,11 @@ pub fn run(py: Python<'_>, error: &RunError) -> PyErr {
 /// Why a run cannot be served.
 pub fn serve(py: Python<'_>, error: &ServeError) -> PyErr {
     pipeline(py, error.kind(), &for_python(&format!("serve: {error}")), None)
+}
+
+/// Why a run cannot be exported to OpenTelemetry.
+pub fn export(py: Python<'_>, error: &StageError) -> PyErr {
+    pipeline(py, error.kind, &for_python(&error.message), None)
 }
 
 fn pipeline(py: Python<'_>, kind: ErrorKind, words: &str, stage: Option<&str>) -> PyErr {

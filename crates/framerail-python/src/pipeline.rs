@@ -13,6 +13,7 @@ use std::{
 use framerail::{
     core::CancelToken,
     cuda::KeptContext,
+    otlp::{Exporting, Otlp},
     pipeline::{
         Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
         StageDescription, StageList, Verdict, check,
@@ -32,7 +33,7 @@ use crate::{
     hosted::Hosted,
     source::{Raised, Source},
     waiting,
-    watching::WatchArguments,
+    watching::{MonitoringArguments, OtlpArguments, WatchArguments},
 };
 
 /// Time for stages to end after a second Ctrl-C, before they are left behind.
@@ -197,7 +198,7 @@ impl Pipeline {
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
         limits: (f64, Option<u64>),
-        watch: WatchArguments,
+        monitoring: MonitoringArguments,
     ) -> PyResult<String> {
         let run = Arc::new(Run::default());
         {
@@ -207,7 +208,7 @@ impl Pipeline {
             }
             *current = Some(Arc::clone(&run));
         }
-        let result = self.run_as(py, &run, callbacks, progress, limits, watch);
+        let result = self.run_as(py, &run, callbacks, progress, limits, monitoring);
         *self.run.lock() = None;
         result
     }
@@ -280,6 +281,13 @@ impl Pipeline {
         Ok(watch)
     }
 
+    /// Sets up the export to OpenTelemetry, if any.
+    fn prepare_otlp(&self, py: Python<'_>, otlp: OtlpArguments, planned: &mut PlannedGraph) -> PyResult<Option<Otlp>> {
+        let options = otlp.into_options(self.description.lock().otlp.as_ref())?;
+        let prepared = options.map(|options| Otlp::prepare(&options, planned)).transpose();
+        prepared.map_err(|error| errors::export(py, &error))
+    }
+
     fn run_as(
         &self,
         py: Python<'_>,
@@ -287,7 +295,7 @@ impl Pipeline {
         callbacks: Vec<(String, Py<PyAny>, usize)>,
         progress: Option<Py<PyAny>>,
         (stall_limit, memory_bytes): (f64, Option<u64>),
-        watch: WatchArguments,
+        (watch, otlp): MonitoringArguments,
     ) -> PyResult<String> {
         // As in `edges`.
         let kept = KeptContext::note();
@@ -299,13 +307,15 @@ impl Pipeline {
         let limit =
             Duration::try_from_secs_f64(stall_limit).map_err(|error| PyValueError::new_err(format!("option 'stall_limit': {error}")))?;
         let watch = self.prepare_watch(py, watch, &mut planned)?;
+        let otlp = self.prepare_otlp(py, otlp, &mut planned)?;
         *run.address.lock() = watch.as_ref().map(Watch::address);
         let options = RunOptions { stall_limit: limit, memory_bytes, ..RunOptions::default() };
         let handle = planned.graph.start(options).map_err(|error| errors::run(py, &error))?;
         drop(kept);
         *run.switch.lock() = Some(handle.switch());
         let watched = watch.map(|watch| watch.serve(handle.switch())).transpose();
-        if run.has_failed() || watched.is_err() {
+        let exporting = otlp.map(|otlp| otlp.export(handle.switch())).transpose();
+        if run.has_failed() || watched.is_err() || exporting.is_err() {
             handle.abort();
         } else if run.is_stop_wanted.load(Ordering::Relaxed) {
             handle.stop();
@@ -331,10 +341,11 @@ impl Pipeline {
             handle.abort();
         }
         // Clients are notified of the end of the run without the GIL: callbacks may still need it.
-        let (outcome, watched) = py.detach(|| {
+        let (outcome, watched, dropped) = py.detach(|| {
             let _kept = KeptContext::note();
             let outcome = if is_given_up() { handle.abandon(Duration::ZERO) } else { handle.wait() };
-            (outcome, watched.map(|watched| watched.map(Watched::close)))
+            let dropped = exporting.map(|exporting| exporting.map_or(0, Exporting::finish));
+            (outcome, watched.map(|watched| watched.map(Watched::close)), dropped)
         });
         let flushed = if outcome.result.is_ok() { rest.into_iter().try_for_each(|batcher| batcher.flush(py)) } else { Ok(()) };
         let raised = run.raised.lock().take();
@@ -342,6 +353,10 @@ impl Pipeline {
             return Err(raised);
         }
         watched.map_err(|error| errors::serve(py, &error))?;
+        let dropped = dropped.map_err(|error| errors::export(py, &error))?;
+        if dropped > 0 {
+            log::warn!("otlp: {dropped} traces and sets of metrics were dropped, because the collector was away or slow");
+        }
         shown?;
         outcome.result.map_err(|error| errors::run(py, &error))?;
         flushed?;

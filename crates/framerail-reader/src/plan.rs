@@ -27,6 +27,8 @@ const MAX_DEFAULT_BYTES: u64 = 4 << 30;
 const BATCHES_SHARE: u64 = 3;
 /// Frames that a decoder holds for reference and reordering.
 const HELD_BY_DECODER: usize = 6;
+/// What FFmpeg allocates for a frame besides its pixels: padding of planes, motion vectors, structures (measured: 9 KiB at 32×32).
+const FRAME_OVERHEAD_BYTES: u64 = 8 << 10;
 
 /// Minimum number of packets per piece.
 pub(crate) const MIN_PIECE_PACKETS: usize = 32;
@@ -73,7 +75,7 @@ impl Sequence {
         if most < least {
             return Err("it is a single piece: keyframes are too far apart, or it is short".into());
         }
-        let room = usize::try_from(self.memory_bytes / self.frame_bytes.max(1)).unwrap_or(usize::MAX);
+        let room = usize::try_from(self.memory_bytes / self.frame_bytes.saturating_add(FRAME_OVERHEAD_BYTES)).unwrap_or(usize::MAX);
         // When the first of them finishes, the second nearly has, and so on: half of all frames wait.
         let waiting = |decoders: usize| self.piece_frames.saturating_mul(decoders - 1).div_ceil(2);
         let needs = |decoders: usize| waiting(decoders).saturating_add(decoders * HELD_BY_DECODER);
@@ -81,7 +83,9 @@ impl Sequence {
             let megabytes = self.memory_bytes >> 20;
             return Err(format!("{megabytes} MiB of memory do not hold two pieces of {} frames", self.piece_frames));
         };
-        Ok(PiecePlan { decoders, threads: self.threads.div_ceil(decoders), frames: room - decoders * HELD_BY_DECODER })
+        // Frames of more than one piece per decoder would only wait for a consumer that is slower than decoding.
+        let frames = (room - decoders * HELD_BY_DECODER).min(self.piece_frames.max(1).saturating_mul(decoders));
+        Ok(PiecePlan { decoders, threads: self.threads.div_ceil(decoders), frames })
     }
 }
 
@@ -238,6 +242,15 @@ mod tests {
             assert!(frames * sequence.frame_bytes <= sequence.memory_bytes, "{plan:?}");
             assert!(plan.decoders * plan.threads >= threads && plan.decoders <= threads, "{plan:?}");
         }
+    }
+
+    #[test]
+    fn small_frames_are_not_decoded_further_ahead_than_decoders_need() {
+        let frame_bytes = frame_bytes(32, 32, PixelFormat::Yuv420p);
+        let sequence = Sequence { threads: 4, piece_frames: 250, pieces: None, frame_bytes, memory_bytes: 4 << 30, least: 2 };
+        assert_eq!(sequence.plan(), Ok(PiecePlan { decoders: 4, threads: 1, frames: 1000 }));
+        let little = Sequence { memory_bytes: 8 << 20, ..sequence }.plan().expect("pieces");
+        assert!(little.frames * 8 < 8 << 10, "{little:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use framerail_core::CancelToken;
-use framerail_pipeline::{ErrorKind, PlannedGraph, RunSwitch, StageError, TraceSink};
+use framerail_pipeline::{ErrorKind, OtlpDescription, PlannedGraph, RunSwitch, StageError, TraceSink};
 use framerail_serve::{Health, metrics};
 use ureq::http::{HeaderName, HeaderValue};
 
@@ -55,6 +55,21 @@ pub struct OtlpOptions {
 impl Default for OtlpOptions {
     fn default() -> Self {
         Self { endpoint: None, trace_every: 100, interval: Duration::from_secs(10) }
+    }
+}
+
+impl OtlpOptions {
+    /// What a user has set, completed by `[otlp]` of a pipeline file; `None` where neither names a collector.
+    /// The URL `env` stands for the environment's; `interval` in seconds.
+    pub fn of(url: Option<&str>, trace_every: Option<u64>, interval: Option<u64>, file: Option<&OtlpDescription>) -> Option<Self> {
+        let url = url.or_else(|| file.map(|file| file.url.text.as_str()))?;
+        let default = Self::default();
+        let seconds = interval.or_else(|| file.and_then(|file| file.interval)).map(Duration::from_secs);
+        Some(Self {
+            endpoint: (url != "env").then(|| url.to_owned()),
+            trace_every: trace_every.or_else(|| file.and_then(|file| file.trace)).unwrap_or(default.trace_every),
+            interval: seconds.unwrap_or(default.interval),
+        })
     }
 }
 

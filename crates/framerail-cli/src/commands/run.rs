@@ -63,7 +63,7 @@ impl RunCommand {
         }
         plan.link()?;
         let progress = Progress::new(!self.run.no_progress && !messages.quiet, "run");
-        let outcome = runner::run(plan.into_graph()?, &self.run, description.serve.as_ref(), progress)?;
+        let outcome = runner::run(plan.into_graph()?, &self.run, Some(&description), progress)?;
         if !messages.quiet {
             terminal::line(&summary::table(&outcome.stats));
         }
