@@ -4,7 +4,8 @@
     scripts/changelog.py            print the entry
     scripts/changelog.py 1.2.0      write it to CHANGELOG.md under this version and today's date, and remove the fragments
 
-A fragment is a file of list items (Markdown), written from the user's point of view, named after its topic.
+A fragment is a file of list items (Markdown), written from the user's point of view, named after its topic. It may begin with a heading, such
+as `### Python`: fragments with the same heading are put together, those without one come last.
 """
 
 import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UNRELEASED = "## Unreleased\n"
+OTHER = "### Other changes"
 NOTE = "\nEntries of the next release are fragments, one file per topic, in `changelog.d`; `make changelog` moves them here.\n"
 
 
@@ -21,17 +23,28 @@ def fragments() -> list[Path]:
     return sorted((ROOT / "changelog.d").glob("*.md"))
 
 
-def items(path: Path) -> str:
-    text = path.read_text(encoding="utf-8").strip()
+def section(path: Path) -> tuple[str, str]:
+    """Heading and list items of a fragment."""
+    heading, text = OTHER, path.read_text(encoding="utf-8").strip()
+    if text.startswith("### "):
+        heading, _, text = text.partition("\n")
+    text = text.strip()
     if not text.startswith("- ") or re.search(r"^#", text, re.MULTILINE):
-        raise SystemExit(f"changelog: {path.relative_to(ROOT)}: a fragment is a list, without headings")
-    return text
+        raise SystemExit(f"changelog: {path.relative_to(ROOT)}: a fragment is a list, with at most one heading (### Topic) before it")
+    return heading, text
+
+
+def entry() -> str:
+    sections: dict[str, list[str]] = {}
+    for heading, text in map(section, fragments()):
+        sections.setdefault(heading, []).append(text)
+    order = sorted(sections, key=lambda heading: (heading == OTHER, heading))
+    return "\n\n".join(f"{heading}\n\n" + "\n".join(sections[heading]) for heading in order)
 
 
 def main() -> None:
-    entry = "\n".join(items(path) for path in fragments())
     if len(sys.argv) < 2:
-        print(entry)
+        print(entry())
         return
     version = sys.argv[1]
     if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.]+)?", version):
@@ -43,7 +56,7 @@ def main() -> None:
     # What was written into the section by hand belongs to this release too.
     by_hand = re.split(r"^## ", earlier.replace(NOTE, "", 1), maxsplit=1, flags=re.MULTILINE)
     rest = f"\n## {by_hand[1]}" if len(by_hand) > 1 else "\n"
-    released = f"\n## {version} ({datetime.date.today().isoformat()})\n\n{entry}\n\n{by_hand[0].strip()}".rstrip()
+    released = f"\n## {version} ({datetime.date.today().isoformat()})\n\n{entry()}\n\n{by_hand[0].strip()}".rstrip()
     path.write_text(f"{before}{UNRELEASED}{NOTE}{released}\n{rest}".rstrip() + "\n", encoding="utf-8")
     for fragment in fragments():
         fragment.unlink()
