@@ -182,7 +182,9 @@ build_libvpx() {
 }
 
 build_svt_av1() {
-    licences=(LICENSE.md PATENTS.md)
+    licences=(LICENSE.md LICENSE-BSD2.md PATENTS.md)
+    # Its settings are not for standard error.
+    sed -i 's/level = SVT_LOG_INFO;/level = SVT_LOG_ERROR;/' "$source/Source/Lib/Common/Codec/EbLog.c"
     # Flags are tried without the linker, for which zig would build its libc++ with each.
     run cmake -S "$source" -B "$work/svt-av1/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$part" \
         -DCMAKE_INSTALL_LIBDIR=lib -DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY -DCMAKE_POSITION_INDEPENDENT_CODE=ON \

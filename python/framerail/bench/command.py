@@ -12,7 +12,6 @@ from .adapter import LAYOUTS, MODES
 from .cases import NAMES, Case, all_cases
 from .progress import Progress
 from .runner import Result, Runner, Settings
-from ..standard_output import ends_as_unix_tools
 
 DESCRIPTION = """Times every installed video reader on the same work, in rounds that alternate, and checks that each returns
 the right frames: those that do not are marked and not ranked. Speeds are medians. Clips are read from the page cache."""
@@ -51,7 +50,6 @@ def positive(text: str) -> int:
     return value
 
 
-@ends_as_unix_tools
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     progress = Progress()
