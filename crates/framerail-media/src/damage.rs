@@ -55,8 +55,6 @@ impl Damage {
         let is_damaged = Damage { timestamps_repaired: 0, ..self.clone() }.is_any();
         self.frames_lost += match stated.filter(|_| is_damaged) {
             Some(stated) => stated.saturating_sub(delivered + self.frames_dropped),
-            // Damaged timestamps cause gaps where no frame is missing.
-            None if self.timestamps_repaired > 0 => by_gaps.min(self.timestamps_repaired),
             None => by_gaps,
         };
         self

@@ -433,6 +433,10 @@ impl Decoder {
         let surface = self.turned(surface, turn, &color)?;
         let stamp = self.clock.stamp(pts, duration);
         self.damage.frames_repaired += u64::from(is_concealed);
+        if is_concealed && pts.is_some() {
+            // Frames between it and the one before it may be missing: a demuxer that searched for the next packet does not always report it.
+            self.breaks.push(pts);
+        }
         let count = if pts.is_none() { &mut self.damage.timestamps_absent } else { &mut self.damage.timestamps_repaired };
         *count += u64::from(stamp.is_repaired);
         self.next_index += 1;

@@ -3,6 +3,7 @@
 mod ending;
 mod fragments;
 mod packet_clock;
+mod packets;
 mod random_access;
 
 pub use self::random_access::KeyframeSpacing;
@@ -12,7 +13,7 @@ use std::{collections::VecDeque, path::Path, sync::Arc};
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase};
 
-use self::{ending::Ending, fragments::FragmentCheck, packet_clock::PacketClock};
+use self::{fragments::FragmentCheck, packet_clock::PacketClock};
 use crate::{
     Break, Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
@@ -22,7 +23,7 @@ use crate::{
     guarded_reader::GuardedReader,
     images::ImageList,
     interrupt::Interrupt,
-    log::{self, DemuxerNotes},
+    log::DemuxerNotes,
     loss::stated_frames,
     packet::{InputPacket, PacketKind},
     parameters::SideParameters,
@@ -31,14 +32,8 @@ use crate::{
     webp::WebpAnimation,
 };
 
-/// Consecutive failed reads without progress after which a source counts as broken off.
-const MAX_FAILED_READS: u32 = 64;
-/// The same for reads with progress: a demuxer that resynchronises.
-const MAX_SEARCH_READS: u32 = 1_000_000;
 /// A step back of the DTS, in seconds, that means that a transport stream's clock was reset.
 const CLOCK_STEP_SECS: f64 = 1.0;
-/// Fewer bytes than this behind the last packet are not media, such as the closing boundary of a multipart stream.
-const TAIL_BYTES: u64 = 64;
 /// Tolerance for seconds that were rounded to microseconds.
 const SECONDS_TOLERANCE: f64 = 2e-6;
 
@@ -100,6 +95,8 @@ struct Progress {
     fragments: Option<FragmentCheck>,
     /// Position in the file of the end of the last video packet.
     last_end: Option<u64>,
+    /// Whether an MXF does not state in which order frames are shown; by its first packet.
+    states_no_order: Option<bool>,
     /// A server closed the connection without having stated a length, which counts as the end.
     ended_without_length: bool,
 }
@@ -212,7 +209,11 @@ impl Input {
         options.check_picture(info.width, info.height, load.pixel_bytes, load.at_once)?;
         let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
         let stated_frames = container.stream(video).and_then(|stream| stated_frames(&container, stream, is_header_only));
-        let unplaced = container.take_opening_notes();
+        let mut unplaced = container.take_opening_notes();
+        if container.format_name() == "filmstrip" {
+            // Its trailer, which the demuxer gives as a packet.
+            unplaced.corrupt_streams.clear();
+        }
         let still = container.still_head().map(|head| StillTags::of_bytes(&head));
         let progress = Progress { index_entries, packets: vec![0; streams], is_header_only, ..Progress::default() };
         let source = Source::Container { container: Box::new(container), video, sides };
@@ -397,98 +398,6 @@ impl Input {
         Ok(packet)
     }
 
-    fn next_of_container(&mut self) -> Result<Option<InputPacket>, MediaError> {
-        let Source::Container { container, video, sides } = &mut self.source else { return Ok(None) };
-        let began = container.position();
-        let (mut failed, mut position, mut is_silent) = (0, began, false);
-        log::take_last_error();
-        loop {
-            let mut packet = AvPacket::new();
-            let (result, mut notes) = container.read_noting(&mut packet);
-            if container.has_format_flag(ffi::AVFMT_NOFILE) {
-                // Errors of sessions such as RTSP are failed requests; the session ends or continues.
-                notes.errors = 0;
-            }
-            self.damage.packets_lost += std::mem::take(&mut notes.packets_lost);
-            self.progress.ended_without_length |= notes.ended_without_length;
-            self.unplaced.add(notes);
-            if let Err(code) = result {
-                if let Some(reason) = self.interrupt.reason(&self.options.source.to_string()) {
-                    return Err(reason);
-                }
-                failed += 1;
-                let now = container.position();
-                let limit = if now > position { MAX_SEARCH_READS } else { MAX_FAILED_READS };
-                position = position.max(now);
-                let may_go_on = code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_INVALIDDATA;
-                if may_go_on && failed < limit {
-                    if code == ffi::AVERROR_INVALIDDATA && self.unplaced.errors == 0 {
-                        self.unplaced.errors = 1;
-                        is_silent = true;
-                    }
-                    continue;
-                }
-                if let Some(error) = container.source_error() {
-                    return Err(error);
-                }
-                let mut unplaced = std::mem::take(&mut self.unplaced);
-                let left = container.position().saturating_sub(began);
-                if is_silent && left < TAIL_BYTES {
-                    unplaced.errors = 0;
-                }
-                // Some demuxers report that they cannot read where nothing is left to be read.
-                let is_at_end = left == 0 && container.io_error().is_none() && container.size_bytes() == Some(began);
-                let code = if is_at_end { ffi::AVERROR_EOF } else { code };
-                let is_cut = ["prematurely", "runcating"].iter().any(|words| unplaced.first.contains(words));
-                self.stated_frames = self.stated_frames.or_else(|| ending::stated_frames(container));
-                self.progress.fragments = if self.progress.was_sought { None } else { ending::fragments(container, *video) };
-                self.damage.container_errors += self.progress.fragments.as_ref().map_or(0, |check| check.errors);
-                let ending = ending::look(container, &self.progress);
-                let is_complete = match ending {
-                    Ending::Found => true,
-                    Ending::Missing(_) => false,
-                    Ending::Unknown => !is_cut && ending::is_complete(container, &self.progress, *video, self.stated_frames),
-                };
-                if is_complete {
-                    // Data behind the last frame, such as a recorder's padding, is not a loss.
-                    return Ok(None);
-                }
-                self.damage.container_errors += unplaced.errors;
-                self.damage.ended_early = ending::reason(container, code, &self.progress, *video, self.end, ending);
-                return Ok(None);
-            }
-            let index = usize::try_from(packet.stream_index).unwrap_or(usize::MAX);
-            let kind = match sides.iter().position(|side| *side == Some(index)) {
-                Some(side) => PacketKind::Side(side),
-                None if index == *video => PacketKind::Video,
-                None => continue,
-            };
-            let base = container.stream(index).map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base));
-            self.progress.note(&packet, kind, base);
-            let is_marked = packet.flags & ffi::AV_PKT_FLAG_CORRUPT != 0;
-            self.progress.last_is_corrupt = self.unplaced.corrupt_streams.remove(&index) || is_marked;
-            self.damage.packets_corrupt += u64::from(self.progress.last_is_corrupt);
-            if let Some(count) = self.progress.packets.get_mut(index) {
-                *count += 1;
-            }
-            if kind == PacketKind::Video {
-                match &self.still {
-                    Some(tags) => tags.attach(&mut packet),
-                    None if container.is_image() => StillTags::of_bytes(packet.data()).attach(&mut packet),
-                    None => {}
-                }
-                self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
-            }
-            let has_gap = container.stream(index).is_some_and(|stream| self.unplaced.gaps.remove(&stream.id));
-            if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt || has_gap) {
-                self.damage.container_errors += std::mem::take(&mut self.unplaced.errors);
-                self.unplaced.first.clear();
-                packet.set_break();
-            }
-            return Ok(Some(InputPacket { kind, packet, new_parameters: None }));
-        }
-    }
-
     fn next_image(&mut self) -> Result<Option<InputPacket>, MediaError> {
         let Source::Images { list, codec } = &mut self.source else { return Ok(None) };
         while let Some(path) = list.paths.get(list.next) {
@@ -563,16 +472,6 @@ impl Input {
         self.source = fresh.source;
         self.progress = fresh.progress;
         Ok(())
-    }
-}
-
-impl Progress {
-    /// Records how far the source was read.
-    fn note(&mut self, packet: &AvPacket, kind: PacketKind, base: TimeBase) {
-        if let Some(time) = av::timestamp(packet.pts).or_else(|| av::timestamp(packet.dts)) {
-            let moved = TimeBase::MICROS.seconds(self.clock.shift(kind));
-            self.latest_secs = self.latest_secs.max(base.seconds(time.saturating_add(packet.duration)) + moved);
-        }
     }
 }
 

@@ -289,6 +289,8 @@ impl Speaker {
             match name.to_bytes() {
                 b"AVFormatContext" => return Speaker::Demuxer,
                 b"URLContext" | b"AVIOContext" => return Speaker::Protocol,
+                // Some log through the object of their own options.
+                name if name.ends_with(b" demuxer") => return Speaker::Demuxer,
                 _ => {}
             }
             let offset = usize::try_from(class.parent_log_context_offset).unwrap_or(0);

@@ -33,6 +33,9 @@ pub struct LossMeter {
     nominal: i64,
     /// PTS of the last frame, and its end.
     last: Option<(i64, i64)>,
+    /// Time in ticks from the start to the end of the last frame that no frame fills: it bounds what can be missing, since a damaged
+    /// timestamp makes a gap before or behind a frame that is not missing.
+    unfilled: i64,
     breaks: VecDeque<Doubt>,
     joints: VecDeque<i64>,
     frames: u64,
@@ -67,7 +70,7 @@ impl LossMeter {
     pub fn new(time_base: TimeBase, frame_rate: Option<Rational>) -> Self {
         let nominal = frame_rate.filter(|rate| rate.is_positive()).map_or(0, |rate| time_base.ticks(1.0 / rate.as_f64()));
         let (breaks, joints) = (VecDeque::new(), VecDeque::new());
-        Self { nominal, last: None, breaks, joints, frames: 0, holes: 0, lost: 0, max_silent: 0, lost_silently: 0 }
+        Self { nominal, last: None, unfilled: 0, breaks, joints, frames: 0, holes: 0, lost: 0, max_silent: 0, lost_silently: 0 }
     }
 
     /// Creates a meter for a source's video.
@@ -84,12 +87,21 @@ impl LossMeter {
         }
     }
 
+    /// Records a frame that is left out, before the selection or because it was delivered elsewhere; what precedes it is not counted.
+    pub fn pass(&mut self, pts: i64, duration: Option<i64>) {
+        let step = duration.filter(|ticks| *ticks > 0).unwrap_or(self.nominal);
+        self.last = Some((pts, pts.saturating_add(step)));
+    }
+
     /// Records the next frame in presentation order: its PTS, and its duration if known, in ticks.
     pub fn frame(&mut self, pts: i64, duration: Option<i64>) {
         let step = duration.filter(|ticks| *ticks > 0).unwrap_or(self.nominal);
         let reach = step.saturating_mul(BREAK_DISTANCE);
         self.frames += 1;
-        if let Some((before, end)) = self.last.filter(|_| step > 0) {
+        // Frames may be missing before the first one too.
+        let start = || self.breaks.iter().filter_map(|found| found.pts).min().filter(|at| *at < pts).map(|at| (at, at));
+        if let Some((before, end)) = self.last.or_else(start).filter(|_| step > 0) {
+            self.unfilled = self.unfilled.saturating_add(pts.saturating_sub(end));
             // Half a frame of tolerance, so that times rounded to milliseconds are not gaps.
             let missing = (pts.saturating_sub(end).saturating_add(step / 2) / step).min(MAX_GAP_FRAMES);
             let is_joint = self.joints.iter().any(|joint| before < *joint && *joint <= pts);
@@ -117,7 +129,9 @@ impl LossMeter {
     /// Number of missing frames so far.
     pub fn lost(&self) -> u64 {
         let is_rare = self.holes <= RARE_HOLES + self.frames / FRAMES_PER_HOLE;
-        self.lost + if is_rare { self.lost_silently } else { 0 }
+        let by_gaps = self.lost + if is_rare { self.lost_silently } else { 0 };
+        let step = self.last.map_or(0, |(pts, end)| end.saturating_sub(pts)).max(1);
+        by_gaps.min(u64::try_from(self.unfilled.saturating_add(step / 2) / step).unwrap_or(0))
     }
 }
 
@@ -145,12 +159,15 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
     let (average, real) = (av::positive(stream.avg_frame_rate), av::positive(stream.r_frame_rate));
     // FFmpeg measures the average, which damage at the start changes slightly.
     let rate = real.or(average)?;
-    let is_constant = average.is_none_or(|average| (average.as_f64() / rate.as_f64() - 1.0).abs() < RATE_TOLERANCE);
+    let is_near = |average: Rational| (average.as_f64() / rate.as_f64() - 1.0).abs() < RATE_TOLERANCE;
+    // Where times are damaged FFmpeg may find no average, and a rate that is far too high.
+    let is_constant = average.map_or(format == "nut", is_near);
     if !is_constant || is_header_only || format == "gif" {
         return None;
     }
     let context = container.get();
     let is_from_header = context.duration_estimation_method == ffi::AVDurationEstimationMethod::STREAM;
+    let is_from_index = context.duration_estimation_method == ffi::AVDurationEstimationMethod::PTS;
     let in_secs = |ticks| av::timestamp(ticks).filter(|ticks| *ticks > 0).map(|ticks| av::time_base(stream.time_base).seconds(ticks));
     let own = in_secs(stream.duration);
     let whole = || av::timestamp(context.duration).filter(|micros| *micros > 0).map(|micros| micros as f64 / 1e6);
@@ -161,6 +178,8 @@ pub(crate) fn stated_frames(container: &Container, stream: &ffi::AVStream, is_he
     let secs = match format.as_str() {
         "matroska,webm" => by_tag.or_else(|| by_container().filter(|_| is_from_header))?,
         "flv" => by_container()?,
+        // The index states when the last frame is shown, not when it ends.
+        "nut" if is_from_index => by_container()? + 1.0 / rate.as_f64(),
         _ => own.filter(|_| is_from_header)?,
     };
     let frames = (secs * rate.as_f64()).round();
@@ -193,6 +212,19 @@ mod tests {
         assert_eq!(lost(&[Some(90_000)], gap()), 0);
         assert_eq!(lost(&[Some(40)], [0, 40, 81, 120]), 0, "rounded times");
         assert_eq!(lost(&[Some(40), None], (0..70).map(|n| n * 40).chain([3200])), 0, "long ago");
+    }
+
+    #[test]
+    fn a_damaged_timestamp_is_no_missing_frame() {
+        assert_eq!(lost(&[Some(120)], [0, 40, 180, 181, 182, 200, 240]), 0);
+        assert_eq!(lost(&[Some(120)], [0, 40, 180, 181, 280, 320]), 3);
+    }
+
+    #[test]
+    fn frames_that_damage_takes_from_the_start_are_lost() {
+        assert_eq!(lost(&[Some(0)], [160, 200]), 4);
+        assert_eq!(lost(&[Some(200)], [160, 200]), 0);
+        assert_eq!(lost(&[None], [160, 200]), 0);
     }
 
     #[test]

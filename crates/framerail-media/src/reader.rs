@@ -120,7 +120,9 @@ impl MediaReader {
         last: (Option<i64>, u64),
     ) -> Result<Self, MediaError> {
         let (last_pts, next_index) = last;
-        Ok(Self { sides, info: info.clone(), last_pts, next_index, ..Self::new(input, pool)? })
+        let mut reader = Self { sides, info: info.clone(), last_pts, next_index, ..Self::new(input, pool)? };
+        last_pts.into_iter().for_each(|pts| reader.losses.pass(pts, None));
+        Ok(reader)
     }
 
     fn new(input: Input, pool: &FramePool) -> Result<Self, MediaError> {
@@ -241,8 +243,11 @@ impl MediaReader {
             self.is_past_end = true;
             return None;
         }
-        let is_delivered = self.last_pts.is_some_and(|last| frame.pts.0 <= last);
-        if is_delivered || self.input.start().is_some_and(|start| secs < start) {
+        if self.last_pts.is_some_and(|last| frame.pts.0 <= last) {
+            return None;
+        }
+        if self.input.start().is_some_and(|start| secs < start) {
+            self.losses.pass(frame.pts.0, frame.duration);
             return None;
         }
         frame.index = self.next_index;

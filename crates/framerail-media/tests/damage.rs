@@ -172,6 +172,7 @@ fn loss_that_a_demuxer_reports_quietly_is_counted() {
     let folder = folder();
     for (name, arguments) in [
         ("a.nut", "-c:v mpeg4 -g 10"),
+        ("b.nut", "-pix_fmt yuv420p -c:v libx264 -g 10"),
         ("a.wmv", "-c:v wmv2 -g 10"),
         ("a.wtv", "-c:v mpeg2video -g 10 -f wtv"),
         ("a.mxf", "-c:v mpeg2video -g 10"),
@@ -192,9 +193,31 @@ fn loss_that_a_demuxer_reports_quietly_is_counted() {
             let contents = common::read(&options(&broken));
             let is_whole = contents.frames.len() == FRAMES;
             assert!(is_whole || contents.damage.is_any(), "{name}, {tenth} tenths: {} frames and no word", contents.frames.len());
+            // The index of NUT lies behind the frames, and states their time.
+            let is_known = name.ends_with(".nut");
+            let sum = contents.frames.len() as u64 + contents.damage.frames_lost;
+            assert!(!is_known || sum == FRAMES as u64, "{name}, {tenth} tenths: {:?}", contents.damage);
             lost += usize::from(!is_whole);
         }
         assert!(lost > 0, "{name}: some of this damage costs frames");
+    }
+}
+
+#[test]
+fn a_last_frame_that_is_cut_off_is_counted_in_streams_without_a_length() {
+    let folder = folder();
+    for (name, arguments) in [
+        ("a.obu", "-frames:v 5 -s 64x48 -pix_fmt yuv420p -c:v libaom-av1 -usage realtime -cpu-used 8"),
+        ("a.dv", "-frames:v 3 -pix_fmt yuv420p -c:v dvvideo -s 720x576"),
+        ("a.y4m", "-frames:v 3 -pix_fmt yuv420p"),
+        ("a.mjpeg", "-frames:v 3"),
+    ] {
+        ffmpeg(folder.path(), &format!("{SOURCE} {arguments} {name}"));
+        assert!(!common::read(&options(&at(&folder, name))).damage.is_any(), "{name} is intact");
+        let bytes = fs::read(at(&folder, name)).expect("made");
+        let cut = at(&folder, &format!("cut-{name}"));
+        fs::write(&cut, &bytes[..bytes.len() - 60]).expect("written");
+        assert!(common::read(&options(&cut)).damage.is_any(), "{name}");
     }
 }
 
@@ -281,6 +304,12 @@ fn intact_files_of_rare_formats_are_not_called_damaged() {
         ("a.vob", "-c:v mpeg2video -bf 2 -f vob"),
         ("a.m2ts", "-pix_fmt yuv420p -c:v libx264 -f mpegts -mpegts_m2ts_mode 1"),
         ("a.mxf", "-c:v mpeg2video"),
+        ("b.mxf", "-pix_fmt yuv420p -c:v libx264 -g 10 -bf 2"),
+        ("opatom.mxf", "-pix_fmt yuv422p -c:v dnxhd -profile:v dnxhr_sq -s 256x128 -f mxf_opatom"),
+        ("a.flm", "-c:v rawvideo -pix_fmt rgba -f filmstrip"),
+        ("a.gxf", "-pix_fmt yuv420p -c:v mpeg2video -s 720x576"),
+        ("a.dv", "-pix_fmt yuv420p -c:v dvvideo -s 720x576"),
+        ("a.swf", "-c:v flv"),
         ("a.wtv", "-c:v mpeg2video -f wtv"),
         ("a.ismv", "-pix_fmt yuv420p -c:v libx264 -f ismv"),
         ("a.mpg", "-pix_fmt yuv420p -c:v libx264 -bf 2 -f mpeg"),

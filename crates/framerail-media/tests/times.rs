@@ -281,6 +281,20 @@ fn the_last_frame_is_shown_as_long_as_it_was() {
 }
 
 /// AVI stores no audio timestamps: gaps are filled with silence, also where FFmpeg starts with the first packet.
+/// FFmpeg's MXF of H.264 does not state in which order frames are shown: its demuxer gives decoding times as presentation times.
+#[test]
+fn frames_of_mxf_without_a_presentation_order_have_their_places() {
+    let folder = folder();
+    let input = "-f lavfi -i testsrc2=size=128x96:rate=25:duration=1.2 -f lavfi -i sine=duration=1.2:sample_rate=48000 -pix_fmt yuv420p";
+    for codec in ["libx264 -bf 2", "libx264 -bf 3 -x264-params b-pyramid=none", "libx264 -bf 0", "mpeg2video -bf 2"] {
+        ffmpeg(folder.path(), &format!("{input} -c:v {codec} -g 10 -c:a pcm_s16le a.mxf"));
+        let contents = read(&options(&at(&folder, "a.mxf")));
+        assert!(!contents.damage.is_any(), "{codec}: {:?}", contents.damage);
+        let secs: Vec<f64> = contents.frames.iter().map(|frame| frame.seconds()).collect();
+        assert!(secs.len() == 30 && secs.iter().zip(0..).all(|(secs, n)| (secs - f64::from(n) * 0.04).abs() < 1e-6), "{codec}: {secs:?}");
+    }
+}
+
 #[test]
 fn audio_that_begins_late_stays_late_in_avi() {
     let folder = folder();

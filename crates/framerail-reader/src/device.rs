@@ -289,6 +289,7 @@ impl DeviceReader {
             return None;
         }
         if self.is_past_end || start.is_some_and(|start| secs < start) {
+            self.losses.pass(stamp.pts, duration);
             return None;
         }
         self.damage.timestamps_repaired += u64::from(stamp.is_repaired);

@@ -96,6 +96,8 @@ fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
     let tail = size.saturating_sub(LOOK_BYTES as u64);
     Some(match container.format_name().as_str() {
         "apng" => unless(!container.bytes_at(tail, LOOK_BYTES)?.windows(4).any(|name| name == b"IEND")),
+        // FFmpeg completes a frame that is cut off with the one before.
+        "dv" => unless(progress.last_end? > size),
         "yuv4mpegpipe" => unless(container.bytes_at(progress.last_end?, 5)? == b"FRAME"),
         "ogg" => {
             let bytes = container.bytes_at(tail, LOOK_BYTES)?;
