@@ -22,6 +22,10 @@ import time
 RGB = "videoscale ! video/x-raw,width=640,height=360 ! videoconvert ! video/x-raw,format=RGB"
 X264 = "videoconvert ! x264enc speed-preset=veryfast pass=quant quantizer=23 ! mp4mux ! filesink location={out}"
 
+#: The default queue holds three frames of 1080p. Until every sink has a first buffer, the branch with `fakesink` takes one frame and waits,
+#: its queue fills, and the encoder, which holds frames back, never gives its first packet: the pipeline stands still.
+QUEUE = "queue max-size-buffers=100 max-size-bytes=0 max-size-time=0"
+
 #: Name: what framerail runs, what GStreamer runs.
 CASES = {
     "pass": ("read {clip} ! null", "filesrc location={clip} ! decodebin ! videoscale ! videoconvert ! fakesink"),
@@ -36,7 +40,7 @@ CASES = {
     "tee": (
         "read {clip} ! tee ( scale 640x360 quality=bilinear ! convert format=rgb24 ! null ) "
         "( write {out} codec=libx264 preset=veryfast crf=23 audio=no overwrite=yes )",
-        f"filesrc location={{clip}} ! decodebin ! tee name=t t. ! queue ! {RGB} ! fakesink t. ! queue ! {X264}",
+        f"filesrc location={{clip}} ! decodebin ! tee name=t t. ! {QUEUE} ! {RGB} ! fakesink t. ! queue ! {X264}",
     ),
 }
 
@@ -44,7 +48,7 @@ CASES = {
 def timed(command: list[str]) -> tuple[float, float]:
     """Seconds on the clock, and of CPU time with all children."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False, timeout=600)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")

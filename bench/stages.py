@@ -2,6 +2,8 @@
 
     python3 bench/stages.py mosaic [--secs 30] [--framerail PROGRAM]
         16 paced files of 640x360 at 30 frames/s in one picture of 1080p, encoded with x264 (veryfast): drops, lateness, CPU.
+    python3 bench/stages.py passing CLIP.mp4 [--rounds 7] [--framerail PROGRAM]
+        Decoding alone, and with five stages behind it that change nothing, interleaved: CPU time a frame and frames a second.
     python3 bench/stages.py hsv CLIP.mp4 [--rounds 3]
         A change of saturation on every frame, written again: framerail without the change, framerail with it (`frame.hsv()`), and the
         usual OpenCV loop, interleaved. Needs the Python package and opencv-python.
@@ -49,6 +51,29 @@ def mosaic(options: argparse.Namespace) -> None:
     latest = max(stream["latency_max_secs"] for stream in streams)
     print(f"{read} frames read, {dropped} dropped; {counters}")
     print(f"latency to the picture at most {1000 * latest:.0f} ms; {wall:.1f} s, {cpu / wall:.2f} cores busy")
+
+
+#: Stages that only pass the frames of a clip in yuv420p.
+PASSING = "sample every=1 ! convert format=yuv420p ! caps format=yuv420p ! scale 100% ! cropto 0,0,100%,100%"
+
+
+def passing(options: argparse.Namespace) -> None:
+    ways = {"decode": "", "decode, 5 stages": f"! {PASSING} "}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        stats = os.path.join(folder, "stats.json")
+        for _ in range(options.rounds):
+            for name, stages in ways.items():
+                before, start = cpu_secs(), time.perf_counter()
+                text = f"read '{options.clip}' {stages}! null"
+                subprocess.run([options.framerail, "run", text, "--device", "cpu", "--quiet", "--stats", stats, "--overwrite"], check=True)
+                taken[name].append((time.perf_counter() - start, cpu_secs() - before))
+        with open(stats, encoding="utf-8") as file:
+            frames = next(stage["frames_in"] for stage in json.load(file)["stages"] if stage["name"] == "null")
+    alone = statistics.median(cpu for _, cpu in taken["decode"])
+    for name, times in taken.items():
+        wall, cpu = (statistics.median(each) for each in zip(*times))
+        print(f"{name:18} {frames / wall:7.1f} frames/s {1000 * cpu / frames:6.3f} ms CPU a frame {100 * (cpu / alone - 1):+5.2f} %")
 
 
 def hsv(options: argparse.Namespace) -> None:
@@ -115,6 +140,11 @@ def main() -> None:
     walls.add_argument("--secs", type=int, default=30)
     walls.add_argument("--framerail", default="framerail")
     walls.set_defaults(run=mosaic)
+    passed = kinds.add_parser("passing")
+    passed.add_argument("clip")
+    passed.add_argument("--rounds", type=int, default=7)
+    passed.add_argument("--framerail", default="framerail")
+    passed.set_defaults(run=passing)
     colours = kinds.add_parser("hsv")
     colours.add_argument("clip")
     colours.add_argument("--rounds", type=int, default=3)

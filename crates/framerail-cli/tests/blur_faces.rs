@@ -423,3 +423,39 @@ fn mono_samples(path: &Path) -> Vec<f32> {
         ffmpeg.args(["-v", "error", "-i"]).arg(path).args(["-ac", "1", "-ar", "48000", "-f", "f32le", "-"]).output().expect("ffmpeg");
     output.stdout.chunks_exact(4).filter_map(|bytes| Some(f32::from_le_bytes(bytes.try_into().ok()?))).collect()
 }
+
+#[test]
+fn no_tag_that_names_a_person_is_left() {
+    let place = Place::new();
+    place.write("words.srt", "1\n00:00:00,000 --> 00:00:01,000\nANNA speaks\n");
+    place.write("chapters.txt", ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=ANNA enters\n");
+    let tags = ["title=ANNA at home", "artist=ANNA", "location=+48.1+11.5/", "com.apple.quicktime.model=phone of ANNA"];
+    for (name, subtitles) in [("in.mp4", "mov_text"), ("in.mov", "mov_text"), ("in.mkv", "srt")] {
+        let mut command = std::process::Command::new("ffmpeg");
+        command.current_dir(place.path(".")).args([
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=s=96x64:d=0.2",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=d=0.2",
+        ]);
+        command.args(["-i", "words.srt", "-i", "chapters.txt", "-map", "0:v", "-map", "1:a", "-map", "2:s", "-map_chapters", "3"]);
+        command.args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-c:s", subtitles, "-movflags", "use_metadata_tags"]);
+        tags.iter().for_each(|tag| drop(command.args(["-metadata", tag])));
+        assert!(command.args(["-metadata:s:v", "handler_name=ANNA cam", name]).status().expect("ffmpeg").success());
+        let out = format!("out-{name}");
+        let options = ["--strip-tags", "--no-subtitles", "--scale", "64x64", "-o", &out];
+        place.framerail().args(["blur-faces", name]).args(options).run().assert_success();
+        let bytes = fs::read(place.path(&out)).expect("written");
+        for word in ["ANNA", "+48.1", "phone"] {
+            assert!(fs::read(place.path(name)).expect("made").windows(word.len()).any(|part| part == word.as_bytes()), "{name}: {word}");
+            assert!(!bytes.windows(word.len()).any(|part| part == word.as_bytes()), "{out} holds {word}");
+        }
+        assert_eq!(stream_hashes(&place.path(&out), "a"), stream_hashes(&place.path(name), "a"), "{name}: audio is kept");
+    }
+}

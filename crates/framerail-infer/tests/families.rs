@@ -130,6 +130,22 @@ fn the_example_cards_are_valid() {
 }
 
 #[test]
+fn the_card_for_plates_reads_rows_of_image_box_class_and_score() {
+    let folder = TempDir::new().expect("temporary folder");
+    let (_, card) = common::FAMILY_CARDS.iter().find(|(name, _)| *name == "plates").expect("listed");
+    // In a frame of 768x384 the input's upper and lower quarters are padding, and an input pixel is two of the frame.
+    let rows = [0.0, 100.0, 196.0, 140.0, 206.0, 0.0, 0.9, 0.0, 10.0, 150.0, 30.0, 160.0, 0.0, 0.1];
+    let model = constant_model(&[1, 3, 384, 384], &[("output", &[2, 7], &rows)]);
+    fs::write(folder.path().join("plates.onnx"), model).expect("writable");
+    let path = folder.path().join("plates.toml");
+    fs::write(&path, card).expect("writable");
+    let found = Detector::load(&options(path.display().to_string())).expect("loads").detect(&[&rgb_frame(768, 384, &[0; 768 * 384 * 3])]);
+    let found = found.expect("runs");
+    assert_eq!(found[0].iter().map(|plate| (&*plate.label.name, plate.score)).collect::<Vec<_>>(), [("plate", 0.9)]);
+    assert_box(&found[0][0], [200.0, 200.0, 280.0, 220.0]);
+}
+
+#[test]
 fn a_score_equal_to_the_threshold_counts_where_the_card_says_so() {
     let head =
         format!("{HEAD}classes = 1\n[input]\nwidth = 32\nheight = 32\n[output.boxes]\nboxes = \"out\"\n[thresholds]\nconfidence = 0.6\n");

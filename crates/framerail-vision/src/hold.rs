@@ -2,12 +2,26 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use framerail_core::{BBox, Detection, DetectionOrigin, Point};
+use framerail_core::{BBox, Detection, DetectionOrigin, HostSurface, Point};
 
-use crate::link::{Linker, LinkerOptions, shifted};
+use crate::{
+    follow::Follower,
+    link::{Linker, LinkerOptions, shifted},
+};
 
 /// A held box grows by this fraction of its size per second since (or until) its sighting, as the object may have moved.
 pub const HELD_GROWTH_PER_SEC: f32 = 0.5;
+
+/// A followed box grows by the same per second since its last sighting, up to this factor.
+const MAX_FOLLOWED_GROWTH: f32 = 1.5;
+
+/// Sightings that an object needs before it is followed by its appearance, and the score that one of them needs: false detections
+/// are rarely steady, and would be carried far.
+const FOLLOWED_SIGHTINGS: u32 = 3;
+const FOLLOWED_SCORE: f32 = 0.5;
+
+/// Overlap with another box at which an object is no longer followed: that box covers it.
+const COVERED_IOU: f32 = 0.3;
 
 /// Options of a [`HoldBuffer`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +39,9 @@ pub struct HoldOptions {
     /// Frames that a weak detection reaches: at least [`HoldOptions::max_unanalysed_frames`], at most as many as others reach. False
     /// positives are often weak: detected once, with a low score.
     pub weak_frames: u32,
+    /// Frames for which an object that is no longer detected is followed by its appearance ([`Follower`]), if it was detected in three
+    /// frames and once with a score of 0.5 or more. Needs [`HoldBuffer::push_on`]. Default 0: not at all.
+    pub follow_frames: u32,
     /// Maximum number of consecutive frames that are not analysed (with detection on every third frame: 2). The reach is never shorter.
     pub max_unanalysed_frames: u32,
     /// Whether boxes are held across a cut. Default true: a flash looks like a cut, and a face must not show in it.
@@ -43,6 +60,7 @@ impl Default for HoldOptions {
             start_score: 0.0,
             weak_score: 0.0,
             weak_frames: 0,
+            follow_frames: 0,
             max_unanalysed_frames: 0,
             hold_across_cuts: true,
             keep_identities: false,
@@ -79,6 +97,8 @@ pub struct HoldStats {
     pub held: u64,
     /// Weak sightings, which have a shorter reach.
     pub weak: u64,
+    /// Boxes of objects that were followed by their appearance; not among `held`.
+    pub followed: u64,
     /// Detections below `start_score` that continued an object.
     pub continued: u64,
     /// Detections below `start_score` that continued no object and were dropped.
@@ -112,6 +132,25 @@ struct Followed {
     sightings: VecDeque<Sighting>,
     /// Whether any sighting reached `start_score`.
     counts: bool,
+    /// Detections so far, the highest score among them, and the frame of the last one.
+    detected: u32,
+    best_score: f32,
+    last_detected: u64,
+}
+
+impl Followed {
+    fn see(&mut self, sighting: Sighting, start_score: f32) {
+        self.counts |= sighting.detection.score >= start_score;
+        self.detected += 1;
+        self.best_score = self.best_score.max(sighting.detection.score);
+        self.last_detected = sighting.frame;
+        self.sightings.push_back(sighting);
+    }
+
+    /// Whether this is an object and no false detection.
+    fn is_certain(&self) -> bool {
+        self.counts && self.detected >= FOLLOWED_SIGHTINGS && self.best_score >= FOLLOWED_SCORE
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +158,8 @@ struct Sighting {
     frame: u64,
     scene: u64,
     detection: Detection,
+    /// Whether it was followed by its appearance, not detected.
+    is_followed: bool,
 }
 
 /// Delays frames by [`HoldOptions::delay_frames`] and fills in missing detections.
@@ -133,6 +174,7 @@ struct Sighting {
 pub struct HoldBuffer<T> {
     options: HoldOptions,
     linker: Linker,
+    follower: Follower,
     waiting: VecDeque<Waiting<T>>,
     tracks: BTreeMap<u64, Followed>,
     /// Number of the oldest waiting frame.
@@ -147,11 +189,16 @@ impl<T> HoldBuffer<T> {
         let max_gap_frames = 2 * options.delay_frames() + 1;
         let linker = Linker::new(LinkerOptions { max_gap_frames, frame_secs: options.frame_secs, ..Default::default() });
         let (waiting, tracks) = (VecDeque::new(), BTreeMap::new());
-        Self { options, linker, waiting, tracks, oldest: 0, scene: 0, stats: HoldStats::default() }
+        Self { options, linker, follower: Follower::default(), waiting, tracks, oldest: 0, scene: 0, stats: HoldStats::default() }
     }
 
     /// Adds the next frame. Returns the frames whose detections are settled, in order: at most one, [`HoldOptions::delay_frames`] late.
-    pub fn push(&mut self, payload: T, mut input: HoldInput) -> Vec<(T, Vec<Detection>)> {
+    pub fn push(&mut self, payload: T, input: HoldInput) -> Vec<(T, Vec<Detection>)> {
+        self.push_on(None, payload, input)
+    }
+
+    /// Like [`HoldBuffer::push`], with the frame's pixels, in which objects that are no longer detected are followed.
+    pub fn push_on(&mut self, surface: Option<&HostSurface>, payload: T, mut input: HoldInput) -> Vec<(T, Vec<Detection>)> {
         let frame = self.oldest + self.waiting.len() as u64;
         if input.scene_changed {
             self.scene += 1;
@@ -167,15 +214,49 @@ impl<T> HoldBuffer<T> {
                 detection.track_id = given;
             }
             if let Some(id) = linked.filter(|_| detection.bbox.is_finite()) {
-                let sighting = Sighting { frame, scene: self.scene, detection: detection.clone() };
-                let followed = self.tracks.entry(id).or_default();
-                followed.counts |= detection.score >= self.options.start_score;
-                followed.sightings.push_back(sighting);
+                let sighting = Sighting { frame, scene: self.scene, detection: detection.clone(), is_followed: false };
+                self.tracks.entry(id).or_default().see(sighting, self.options.start_score);
             }
+        }
+        if let Some(surface) = surface.filter(|_| self.options.follow_frames > 0 && input.analysed) {
+            let found = self.follow(surface, frame, &input.detections);
+            links.extend(found.iter().map(|(id, _)| Some(*id)));
+            input.detections.extend(found.into_iter().map(|(_, detection)| detection));
         }
         self.waiting.push_back(Waiting { payload, input, linked: links, scene: self.scene });
         let ready = (self.waiting.len() as u64).saturating_sub(self.options.delay_frames()) as usize;
         (0..ready).filter_map(|_| self.settle()).collect()
+    }
+
+    /// Looks for the objects that were not detected in this frame.
+    fn follow(&mut self, surface: &HostSurface, frame: u64, detections: &[Detection]) -> Vec<(u64, Detection)> {
+        let mut found: Vec<(u64, Detection)> = Vec::new();
+        self.follower.retain(|id| self.tracks.contains_key(&id));
+        for (id, followed) in self.tracks.iter_mut().filter(|(_, followed)| followed.is_certain()) {
+            let Some(last) = followed.sightings.back() else { continue };
+            if last.frame == frame {
+                self.follower.see(*id, surface, &last.detection.bbox);
+                continue;
+            }
+            if last.scene != self.scene || frame - followed.last_detected > u64::from(self.options.follow_frames) {
+                continue;
+            }
+            let frames = (frame - last.frame) as f32;
+            let speed = speed(followed.sightings.iter().rev(), self.options.delay_frames());
+            let guess = shifted(&last.detection.bbox, speed.x * frames, speed.y * frames);
+            let Some(bbox) = self.follower.follow(*id, surface, &guess) else { continue };
+            let mut others = detections.iter().chain(found.iter().map(|(_, found)| found));
+            if others.any(|other| other.bbox.iou(&bbox) > COVERED_IOU) {
+                continue;
+            }
+            let detection = Detection { origin: DetectionOrigin::Held, ..last.detection.moved_to(bbox) };
+            self.linker.place(*id, frame, &bbox);
+            let secs = (frame - followed.last_detected) as f32 * self.options.frame_secs;
+            let grown = bbox.scaled((1.0 + HELD_GROWTH_PER_SEC * secs).min(MAX_FOLLOWED_GROWTH));
+            found.push((*id, detection.moved_to(grown)));
+            followed.sightings.push_back(Sighting { frame, scene: self.scene, detection, is_followed: true });
+        }
+        found
     }
 
     /// Returns the frames that still wait, in order.
@@ -206,6 +287,7 @@ impl<T> HoldBuffer<T> {
         for sightings in self.tracks.values().filter(|followed| followed.counts).map(|followed| &followed.sightings) {
             let is_here = sightings.iter().any(|sighting| sighting.frame == frame);
             self.stats.weak += u64::from(is_here && is_weak(sightings, frame, &self.options));
+            self.stats.followed += u64::from(sightings.iter().any(|sighting| sighting.frame == frame && sighting.is_followed));
             let Some(fill) = fill(sightings, frame, scene, &self.options) else { continue };
             filled += 1;
             match fill.origin {
@@ -267,7 +349,8 @@ fn fill(sightings: &VecDeque<Sighting>, frame: u64, scene: u64, options: &HoldOp
 
 /// Whether the sighting on a frame has a low score and no other known sighting of the same object lies within reach.
 fn is_weak(sightings: &VecDeque<Sighting>, frame: u64, options: &HoldOptions) -> bool {
-    let mut near = sightings.iter().filter(|sighting| sighting.frame.abs_diff(frame) <= options.delay_frames());
+    let is_near = |sighting: &&Sighting| !sighting.is_followed && sighting.frame.abs_diff(frame) <= options.delay_frames();
+    let mut near = sightings.iter().filter(is_near);
     matches!((near.next(), near.next()), (Some(alone), None) if alone.frame == frame && alone.detection.score < options.weak_score)
 }
 
@@ -544,6 +627,53 @@ mod tests {
         for (frame, detections) in out.iter().enumerate() {
             assert!(covers(detections, 100.0 + 10.0 * frame as f32, 100.0), "frame {frame}");
         }
+    }
+
+    /// Boxes of 24 frames on which an object moves to the right, is detected on the first ones and stays visible up to frame 20.
+    fn follow(detected: usize, score: f32, follow_frames: u32) -> (Vec<Vec<Detection>>, HoldStats) {
+        use framerail_core::{ColorDescription, PixelFormat};
+        let place = |frame: usize| (60.0 + 4.0 * frame as f32, 60.0);
+        let mut buffer = HoldBuffer::new(HoldOptions { follow_frames, ..options(2) });
+        let mut out = Vec::new();
+        for frame in 0..24 {
+            let mut surface = crate::test_pictures::noisy(PixelFormat::Yuv420p, 240, 120);
+            let color = ColorDescription::default();
+            let mut canvas = crate::Canvas::new(&mut surface, &color);
+            let (x, y) = place(frame);
+            let parts = [
+                ([0.0, 0.0, 40.0, 50.0], 50),
+                ([-8.0, -8.0, 10.0, 8.0], 230),
+                ([8.0, -10.0, 8.0, 10.0], 190),
+                ([0.0, 14.0, 24.0, 6.0], 140),
+            ];
+            for ([dx, dy, width, height], level) in parts.into_iter().filter(|_| frame <= 20) {
+                canvas.fill(&BBox::from_cxcywh(x + dx, y + dy, width, height), [level; 3], 255).expect("writable");
+            }
+            let detections = if frame < detected { vec![Detection { score, ..face(x, y) }] } else { Vec::new() };
+            out.extend(buffer.push_on(Some(&surface), frame, seen(detections)));
+        }
+        out.extend(buffer.finish());
+        (out.into_iter().map(|(_, detections)| detections).collect(), buffer.stats())
+    }
+
+    #[test]
+    fn an_object_that_is_lost_is_followed_by_its_appearance() {
+        let (out, stats) = follow(4, 0.9, 100);
+        for (frame, detections) in out.iter().enumerate().take(21) {
+            assert!(covers(detections, 60.0 + 4.0 * frame as f32, 60.0) || frame < 4, "frame {frame}: {detections:?}");
+            assert_eq!(detections.len(), 1, "frame {frame}");
+        }
+        assert!(out[23].is_empty(), "gone, and out of reach");
+        assert_eq!((stats.followed, out[20][0].track_id), (17, out[0][0].track_id));
+        assert_eq!(out[20][0].origin, DetectionOrigin::Held);
+    }
+
+    #[test]
+    fn following_ends_at_its_limit_and_needs_certain_objects() {
+        let covered = |detected, score, limit| follow(detected, score, limit).0.iter().filter(|found| !found.is_empty()).count();
+        assert_eq!(covered(4, 0.9, 5), 4 + 5 + 2, "and as far as any sighting reaches");
+        assert_eq!(covered(4, 0.9, 0), 4 + 2);
+        assert_eq!((covered(2, 0.9, 100), covered(4, 0.4, 100)), (2 + 2, 4 + 2));
     }
 
     #[test]

@@ -102,6 +102,13 @@ impl Linker {
         }
     }
 
+    /// Places an object that was found in a frame by other means than a detection.
+    pub fn place(&mut self, id: u64, frame: u64, bbox: &BBox) {
+        if let Some(track) = self.tracks.iter_mut().find(|track| track.id == id && track.seen < frame) {
+            track.see(bbox, frame);
+        }
+    }
+
     /// Forgets all objects, as after a cut.
     pub fn forget(&mut self) {
         self.tracks.clear();

@@ -173,3 +173,33 @@ fn audio_without_timestamps_stays_in_step_over_twenty_connections() {
     let source = flash_and_click(&folder.path().join("clip.mkv"), 1.2, &["-c:a", "pcm_alaw"]);
     over_twenty_connections(&source, &["out.mov", "out.avi", "out-2.mkv"]);
 }
+
+/// A live stream goes through the stages that change, compose, gate and record; nothing is lost on the way without a count.
+#[test]
+fn a_live_stream_passes_through_stages_that_change_compose_and_record() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let server = Server::start(|_| false);
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let text = format!(
+        "read {} live=yes on_error=end drop=none latency=none ! tee ( scale 160x ! pad 192x192 ! rotate 90 ! text '{{stream}} {{clock}}' ! write '{}' ) \
+         ( motion area=0 hold=10s ! filter hqdn3d ! caps format=yuv420p size=64x48 ! write '{}' codec=libx264 ) \
+         ( mosaic size=320x180 fps=25 ! write '{}' ) ( record '{}' on=call ) ( clips '{}' at=1 )",
+        server.url,
+        place("changed.mkv"),
+        place("gated.mp4"),
+        place("wall.mp4"),
+        place("event.mkv"),
+        place("part-{index}.mkv")
+    );
+    let stats = framerail::run(&text).expect("ran").stats;
+    let packets = |name: &str| ffprobe_packets(&folder.path().join(name), "v:0").len();
+    assert_eq!(packets("changed.mkv"), FRAMES as usize);
+    let shape = framerail_testkit::ffprobe_stream(&folder.path().join("changed.mkv"), "v:0");
+    assert_eq!((shape.width, shape.height), (192, 192));
+    // The first frame has nothing to be compared with.
+    assert_eq!(packets("gated.mp4") as u64, u64::from(FRAMES) - stats.counter("frames_held_back"));
+    assert!(packets("gated.mp4") >= FRAMES as usize - 1);
+    assert!(packets("wall.mp4") > 0);
+    assert_eq!(packets("part-1.mkv") + packets("part-2.mkv"), FRAMES as usize);
+    assert!(!folder.path().join("event.mkv").exists(), "nothing called");
+}

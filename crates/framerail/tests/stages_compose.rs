@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail::{
-    core::HostSurface,
+    core::{BBox, Detection, HostSurface},
     pipeline::{
         Description, DetectionFormat, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, PlanError, RunOptions, RunStats, Stage,
         StageError, StagePlan, StageSpec, Work, check,
@@ -377,4 +377,91 @@ fn a_file_is_played_again_with_times_that_go_on() {
     assert_eq!(framerail::run(&endless).expect("read").stats.stage("null").expect("there").frames_in, 100);
     let problem = framerail::run("read - loop=2 ! null").expect_err("standard input").to_string();
     assert!(problem.contains("- cannot be played again"), "{problem}");
+}
+
+#[test]
+fn recorded_detections_cut_a_file_into_clips() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let clip = ClipSpec::new(Codec::H264, Container::Mkv).frames(60).frame_rate(25, 1).gop(12).make();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let read = format!("read {}", clip.path().display());
+    // Faces on every tenth frame from the tenth on: five stretches of one frame.
+    run_marked(&format!("{read} ! marks ! save {}", place("faces.jsonl")), 10).expect("recorded");
+    let text = format!("{read} ! load {} ! clips '{}' codec=ffv1 on=detection:face gap=0.1s", place("faces.jsonl"), place("{index}.mkv"));
+    let stats = framerail::run(&text).expect("cut").stats;
+    assert_eq!((stats.counter("clips_written"), stats.counter("frames_left_out")), (5, 60 - stats.counter("frames_written")));
+    let start = |name: &str| packet_hashes(&folder.path().join(name), "v:0").len();
+    assert!((1..=5).map(|number| start(&format!("{number}.mkv"))).all(|frames| (2..=4).contains(&frames)), "a frame and the gap");
+    // Records of another file do not fit.
+    let other = ClipSpec::new(Codec::H264, Container::Mkv).frames(61).frame_rate(30, 1).gop(12).make();
+    let text = format!("read {} ! load {} ! clips '{}' on=detection", other.path().display(), place("faces.jsonl"), place("x{index}.mkv"));
+    assert!(framerail::run(&text).is_err());
+}
+
+/// Moves a face across the frame: to the right in `frames` frames.
+struct Walk(u64);
+
+impl StagePlan for Walk {
+    fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
+        let detections =
+            DetectionFormat { model: "test".into(), labels: vec!["face".into()], has_identities: true, ..DetectionFormat::default() };
+        Ok(input.map(|input| EdgeFormat { detections: Some(detections), ..input.clone() }))
+    }
+
+    fn reads_pixels(&self) -> bool {
+        false
+    }
+
+    fn into_work(self: Box<Self>) -> Result<Work, StageError> {
+        Ok(Work::Stages(vec![self]))
+    }
+}
+
+impl Stage for Walk {
+    fn frame(&mut self, mut item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
+        let x = item.frame.width as f32 * item.frame.index as f32 / self.0 as f32;
+        let bbox = BBox::from_cxcywh(x, item.frame.height as f32 / 2.0, 8.0, 8.0);
+        item.detections = vec![Detection { bbox, ..face(0.9, Some(1), Default::default()) }];
+        item.analysed = true;
+        out.push(item.into())?;
+        Ok(Flow::More)
+    }
+}
+
+#[test]
+fn zones_entered_and_lines_crossed_begin_clips_of_packets() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let clip = ClipSpec::new(Codec::H264, Container::Mkv).frames(100).frame_rate(25, 1).gop(5).make();
+    let zones = folder.path().join("yard.toml");
+    // The face's middle is in the right fifth from frame 80 on, and crosses the middle at frame 50.
+    let text = "[[zone]]\nname = \"gate\"\nanchor = \"center\"\npoints = [[0.8, 0.0], [1.0, 0.0], [1.0, 1.0], [0.8, 1.0]]\n\n\
+                [[line]]\nname = \"fence\"\nanchor = \"center\"\npoints = [[0.5, 0.0], [0.5, 1.0]]\n";
+    fs::write(&zones, text).expect("written");
+    let source = packet_hashes(clip.path(), "v:0");
+    let first_frame = |on: &str, name: &str| {
+        let mut registry = framerail::registry();
+        registry.register_with(StageSpec::transform("walk", "moves a face"), |_| Ok(Box::new(Walk(100)))).expect("a new name");
+        let text = format!(
+            "read {} ! walk ! zones {} ! record '{}/{name}-{{index}}.mkv' on={on} before=0.2s after=0.2s",
+            clip.path().display(),
+            zones.display(),
+            folder.path().display()
+        );
+        let mut plan = check(&Description::parse(&text).expect("well formed"), &registry).unwrap_or_else(|problem| panic!("{problem}"));
+        plan.link().expect("linked");
+        let graph = plan.into_graph().expect("planned").graph;
+        let outcome = graph.start(RunOptions::default()).expect("started").wait();
+        assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+        let names = files(folder.path()).into_iter().filter(|file| file.starts_with(name));
+        names
+            .map(|file| {
+                let packets = packet_hashes(&folder.path().join(file), "v:0");
+                source.windows(packets.len()).position(|window| *window == packets[..]).expect("packets of the source")
+            })
+            .collect::<Vec<usize>>()
+    };
+    assert_eq!(first_frame("zone:gate", "zone"), [75], "entered at frame 80");
+    let crossed = first_frame("line:fence", "line");
+    assert!(crossed == [45] || crossed == [40], "crossed at frame 50 or 51: {crossed:?}");
+    assert_eq!(first_frame("zone,line", "any").len(), 2);
 }

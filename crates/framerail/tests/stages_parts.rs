@@ -2,6 +2,8 @@
 
 mod stages_support;
 
+use std::{path::Path, process::Command};
+
 use framerail::{
     core::{AttributeValue, BBox, Detection, DetectionOrigin, Label},
     parts::{FrameAttributes, FrameParts},
@@ -405,4 +407,81 @@ fn only_infer_may_follow_and_others_say_so() {
     assert!(error.contains("no class `dog`; it has face, plate"), "{error}");
     let error = models.refused("tiles 8x8 ! infer @spots ! collect");
     assert!(error.contains("at least 16 pixels"), "{error}");
+}
+
+/// A picture of a bright square in one colour, as a PNG.
+fn portrait(folder: &Path, name: &str, squares: &str) -> String {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    let picture = format!("color=black:s=64x48:d=0.04,format=rgb24,{squares}");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-f", "lavfi", "-i", &picture, "-frames:v", "1", "-update", "1"]).arg(&path);
+    assert!(command.status().expect("ffmpeg").success());
+    path.display().to_string()
+}
+
+const YELLOW: (u8, u8) = (40, 140);
+const CYAN: (u8, u8) = (150, 40);
+
+#[test]
+fn faces_are_named_by_reference_pictures_and_stay_visible() {
+    let models = Models::new(&[colour_embedding(), spot_detector(), colour_classifier()]);
+    let folder = models.0.path();
+    let anna = portrait(folder, "anna.png", "drawbox=20:16:8:8:0xf0f000:fill");
+    let ben = portrait(folder, "people/ben/1.png", "drawbox=20:16:8:8:0x00f0f0:fill");
+    let two = portrait(folder, "two.png", "drawbox=8:16:8:8:white:fill,drawbox=40:16:8:8:white:fill");
+    let none = portrait(folder, "none.png", "drawbox=8:16:8:8:black:fill");
+    // A square to the left in one colour, one to the right in another, each with its identity.
+    let two_faces = |index, left, right| {
+        let tracked = [([8.0, 16.0, 16.0, 24.0], 1), ([48.0, 16.0, 56.0, 24.0], 2)];
+        let item = coloured(spotted(0, index, &[(8, 16, 8), (48, 16, 8)]), left, right);
+        let mut item = FrameItem { detections: tracked.map(|(bbox, track)| thing(bbox, 0.9, "face", Some(track))).into(), ..item };
+        let mut planes = item.frame.surface.host_mut().expect("own").planes_mut().expect("own");
+        planes.plane(0).fill(200);
+        item
+    };
+    let frames = || vec![two_faces(0, YELLOW, CYAN), two_faces(1, YELLOW, RED), two_faces(2, CYAN, YELLOW)];
+    let look = "crop around=landmarks ! infer @likeness ! identify";
+    let text =
+        format!("{look} {anna} model=@likeness detector=@spots similarity=0.9 ! blur kind=solid color=#000000 except_class=anna ! collect");
+    // A word of the form `key=@NAME` is a path too.
+    let text = text
+        .replace("=@", &format!("={}/", folder.display()))
+        .replace("likeness detector", "likeness.toml detector")
+        .replace("spots similarity", "spots.toml similarity");
+    let ran = models.run(&text, one_stream(frames()));
+    let shown: Vec<[bool; 2]> = frames_of(&ran)
+        .iter()
+        .map(|item| {
+            let surface = item.frame.surface.host().expect("on the host");
+            [12, 52].map(|x| surface.row(0, 20)[x] == 200)
+        })
+        .collect();
+    assert_eq!(shown, [[true, false], [true, false], [false, true]], "the colour decides, not the track");
+    let items = frames_of(&ran);
+    assert_eq!(classes(items[0]), [Some("anna".into()), None]);
+    let is_embedding = |attribute: &framerail::core::Attribute| matches!(attribute.value, AttributeValue::Embedding(_));
+    assert!(items.iter().flat_map(|item| &item.detections).all(|found| !found.attributes.iter().any(is_embedding)), "biometric data");
+    assert_eq!((ran.counter("faces_recognised"), ran.counter("detections_left_visible"), ran.counter("faces_compared")), (3, 3, 6));
+
+    let identify = |pictures: &str, model: &str| {
+        let folder = folder.display();
+        format!("{look} {pictures} model={folder}/{model}.toml detector={folder}/spots.toml similarity=0.9 keep_embeddings=yes ! collect")
+    };
+    let ran = models.run(&identify(&format!("{anna} {folder}/people/ben", folder = folder.display()), "likeness"), one_stream(frames()));
+    assert_eq!(classes(frames_of(&ran)[0]), [Some("anna".into()), Some("ben".into())]);
+    assert!(frames_of(&ran)[0].detections[0].attributes.iter().any(is_embedding));
+    assert!(ben.ends_with("1.png"));
+    for (pictures, model, why) in [
+        (two.as_str(), "likeness", "two.png: 2 faces were found in it; crop it to the face of one person"),
+        (none.as_str(), "likeness", "none.png: no face was found in it"),
+        ("nobody.png", "likeness", "nobody.png"),
+        (anna.as_str(), "colour", "model=colour: it is a model for classification; this needs one for embedding"),
+        (anna.as_str(), "spots", "model=spots: it is a model for detection"),
+    ] {
+        let problem = try_run(&models.text(&identify(pictures, model)), one_stream(frames()), Some(1)).err().expect(why);
+        assert!(problem.contains(why), "{pictures}: {problem}");
+    }
+    let problem = try_run("crop around=landmarks margin=0.2 ! null", one_stream(Vec::new()), Some(1)).err().expect("refused");
+    assert!(problem.contains("around=landmarks takes no margin"), "{problem}");
 }

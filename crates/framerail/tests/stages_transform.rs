@@ -2,7 +2,7 @@
 
 mod stages_support;
 
-use std::sync::Arc;
+use std::{path::Path, process::Command, sync::Arc};
 
 use framerail::{
     core::{
@@ -328,5 +328,61 @@ fn filters_that_cannot_be_meant_are_refused_before_the_start() {
     ] {
         let ran = run(&format!("{text} ! collect"), clip_of(marked(PixelFormat::Yuv420p, 64, 48)));
         assert!(ran.error().contains(why), "{text}: {}", ran.error());
+    }
+}
+
+/// Raw samples of a file's first frame, as FFmpeg decodes it.
+fn samples(path: &Path, arguments: &[&str]) -> Vec<u8> {
+    let mut command = Command::new("ffmpeg");
+    let output = command.args(["-v", "error", "-i"]).arg(path).args(arguments).args(["-frames:v", "1", "-f", "rawvideo", "-"]).output();
+    output.expect("ffmpeg").stdout
+}
+
+#[test]
+fn stages_change_samples_as_the_filters_of_ffmpeg_of_that_name() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    // Odd sides, a bar at each border, other subsampling and depths.
+    for (format, size) in [
+        ("yuv420p", "66x50"),
+        ("yuv420p", "67x51"),
+        ("yuv422p10le", "66x50"),
+        ("yuv444p12le", "67x51"),
+        ("gray", "67x51"),
+        ("yuva420p", "66x50"),
+    ] {
+        let (format, clip) = (format, folder.path().join(format!("{format}-{size}.mkv")));
+        let picture = format!("testsrc2=s=128x96:d=0.04,scale={}", size.replace('x', ":"));
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-f", "lavfi", "-i", &picture, "-c:v", "ffv1", "-pix_fmt", format]).arg(&clip);
+        assert!(command.status().expect("ffmpeg").success());
+        let cases = [
+            ("rotate 90", "transpose=clock", 0.0),
+            ("rotate 270", "transpose=cclock", 0.0),
+            ("flip vertical", "vflip", 0.0),
+            ("flip horizontal", "hflip", 0.0),
+            ("cropto 10,8,32,20", "crop=32:20:10:8", 0.0),
+            // Rounding of chroma positions and of intermediate sums differ by a step or two.
+            ("scale 40x30 fit=stretch", "scale=40:30:flags=bicubic+accurate_rnd+full_chroma_int", 0.6),
+        ];
+        for (number, (stage, filter, tolerance)) in cases.into_iter().enumerate() {
+            // Rotating 4:2:2 by a quarter needs other subsampling, which is 4:4:4.
+            if format.starts_with("yuv422") && stage.starts_with("rotate") {
+                continue;
+            }
+            let out = folder.path().join(format!("{format}-{size}-{number}.mkv"));
+            framerail::run(&format!("read {} ! {stage} ! write {} codec=ffv1", clip.display(), out.display())).expect("written");
+            let (found, expected) = (samples(&out, &[]), samples(&clip, &["-vf", filter]));
+            assert_eq!(found.len(), expected.len(), "{stage} of {format} {size}");
+            assert!(!found.is_empty());
+            let difference: f64 = if format.ends_with("le") {
+                let pairs = found.chunks_exact(2).zip(expected.chunks_exact(2));
+                pairs.map(|(a, b)| f64::from(u16::from_le_bytes([a[0], a[1]]).abs_diff(u16::from_le_bytes([b[0], b[1]])))).sum::<f64>()
+                    * 2.0
+            } else {
+                found.iter().zip(&expected).map(|(a, b)| f64::from(a.abs_diff(*b))).sum()
+            };
+            let mean = difference / found.len() as f64;
+            assert!(mean <= tolerance, "{stage} of {format} {size}: differs from {filter} by {mean:.3} a sample");
+        }
     }
 }

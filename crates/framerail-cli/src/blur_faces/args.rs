@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use framerail::{
     infer::Precision,
     pipeline::parse_time,
-    presets::{Cover, CoverShape, HoldFor},
+    presets::{Cover, CoverShape, HoldFor, KeptFaces},
 };
 
 use crate::{runner::RunArgs, source_argument::source_argument};
@@ -27,6 +27,7 @@ Examples:
   framerail blur in.mp4 --model plates.toml --small
   framerail blur-faces in.mp4 --strip-tags --voice beep@12-15,1:30-1:42
   framerail blur-faces in.mp4 --also-area 0,0,30%,8% --except-area 40%,0,20%,60%
+  framerail blur-faces in.mp4 --keep-face anna.jpg --recognition-model sface.toml
   framerail blur-faces photo.jpg --contact-sheet sheet.png
   framerail blur-faces in.mp4 --device cuda     decode, detect and blur on a GPU
 
@@ -92,6 +93,9 @@ pub struct DetectionArgs {
     /// [default: 350ms]
     #[arg(long, value_name = "TIME", value_parser = hold)]
     pub hold: Option<HoldFor>,
+    /// How long a face that turns away is followed by its appearance, such as 3s; on the CPU
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub follow: Option<f64>,
     /// Name of a model, or path of its model card
     #[arg(long, value_name = "MODEL", default_value = "centerface")]
     pub model: String,
@@ -154,6 +158,15 @@ pub struct CoverArgs {
     /// Leave this area visible, with the faces whose middle lies in it
     #[arg(long, value_name = "AREA")]
     pub except_area: Vec<String>,
+    /// Leave the face in this image visible, or the person of a folder of images; can be given several times; needs --recognition-model
+    #[arg(long, value_name = "IMAGE", requires = "recognition_model")]
+    pub keep_face: Vec<PathBuf>,
+    /// Embedding model that recognises the faces of --keep-face: its name or card
+    #[arg(long, value_name = "MODEL", requires = "keep_face")]
+    pub recognition_model: Option<String>,
+    /// Minimum cosine similarity of a face that --keep-face leaves visible, 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "S", value_parser = unit, requires = "keep_face")]
+    pub recognition_score: Option<f32>,
     /// Draw scores beside the faces
     #[arg(long)]
     pub draw_scores: bool,
@@ -196,6 +209,9 @@ pub struct EncodingArgs {
     /// Drop audio and subtitles
     #[arg(long, conflicts_with = "keep_audio")]
     pub no_audio: bool,
+    /// Drop subtitles, and keep audio
+    #[arg(long)]
+    pub no_subtitles: bool,
     /// Cover voices: mute or beep, all audio or in time ranges, such as beep@10-20,1:30-1:40
     #[arg(long, value_name = "KIND[@RANGES]", conflicts_with = "no_audio")]
     pub voice: Option<String>,
@@ -277,6 +293,12 @@ pub enum Shape {
 }
 
 impl CoverArgs {
+    /// The persons whose faces stay visible.
+    pub fn kept_faces(&self) -> Option<KeptFaces> {
+        let model = self.recognition_model.clone().filter(|_| !self.keep_face.is_empty())?;
+        Some(KeptFaces { pictures: self.keep_face.clone(), model, similarity: self.recognition_score })
+    }
+
     /// The cover of a face.
     pub fn cover(&self) -> Cover {
         match self.replacewith {
@@ -308,6 +330,11 @@ fn unit(text: &str) -> Result<f32, String> {
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
         _ => Err("takes a number from 0 to 1".into()),
     }
+}
+
+/// Seconds of a time such as `3s`.
+fn time(text: &str) -> Result<f64, String> {
+    parse_time(text).map(|time| time.as_secs_f64()).map_err(|error| error.to_string())
 }
 
 /// `0.5s`, `500ms`, or a number of frames.

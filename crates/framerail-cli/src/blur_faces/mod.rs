@@ -173,8 +173,13 @@ impl BlurFacesCommand {
         ));
         let left = stats.counter("detections_left_visible");
         if left > 0 {
-            let by = if self.detection.corrections.is_some() { "--corrections" } else { "--except-area" };
-            terminal::line(&format!("  {} left visible by {by}", counted(left, tally.noun())));
+            let given = [
+                (self.detection.corrections.is_some(), "--corrections"),
+                (!self.cover.keep_face.is_empty(), "--keep-face"),
+                (!self.cover.except_area.is_empty(), "--except-area"),
+            ];
+            let by: Vec<&str> = given.into_iter().filter_map(|(is_given, option)| is_given.then_some(option)).collect();
+            terminal::line(&format!("  {} left visible by {}", counted(left, tally.noun()), by.join(" and ")));
         }
         let [added, removed] = ["detections_added", "detections_removed"].map(|name| stats.counter(name));
         if self.detection.corrections.is_some() {
@@ -227,6 +232,7 @@ impl BlurFacesCommand {
             Some(_) => HoldFor::Frames(0),
             None => HoldFor::Nothing,
         };
+        preset.follow_secs = detection.follow;
         preset.cover = self.cover.cover();
         preset.shape = self.cover.outline();
         // A mask that covers the frame is the contour; its box would hide everything.
@@ -239,6 +245,7 @@ impl BlurFacesCommand {
         preset.feather = self.cover.feather;
         preset.also_areas.clone_from(&self.cover.also_area);
         preset.except_areas.clone_from(&self.cover.except_area);
+        preset.kept_faces = self.cover.kept_faces();
         preset.draw_scores = self.cover.draw_scores;
         let record = |named: &Option<PathBuf>, extension| {
             let path = job.record(named.as_deref()?, extension);
@@ -275,6 +282,7 @@ impl BlurFacesCommand {
         options.extend(tags.map(|tags| ("keep_tags".into(), tags.into())));
         options.extend(encoding.voice.clone().map(|voice| ("voice".into(), voice)));
         options.extend(encoding.no_audio.then(|| ("audio".into(), "no".into())));
+        options.extend(encoding.no_subtitles.then(|| ("subtitles".into(), "no".into())));
         Ok(options)
     }
 

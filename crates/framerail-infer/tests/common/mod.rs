@@ -334,11 +334,12 @@ pub fn rtdetr(batch: i64) -> Vec<u8> {
 /// `models/rtdetr.toml`, compiled in for tests that run on another machine.
 pub const RTDETR_CARD: &str = include_str!("../../../../models/rtdetr.toml");
 /// The other example cards, one per family.
-pub const FAMILY_CARDS: [(&str, &str); 4] = [
+pub const FAMILY_CARDS: [(&str, &str); 5] = [
     ("scrfd", include_str!("../../../../models/scrfd.toml")),
     ("yunet", include_str!("../../../../models/yunet.toml")),
     ("retinanet", include_str!("../../../../models/retinanet.toml")),
     ("fcos", include_str!("../../../../models/fcos.toml")),
+    ("plates", include_str!("../../../../models/plates.toml")),
 ];
 /// `models/detr.toml`.
 pub const DETR_CARD: &str = include_str!("../../../../models/detr.toml");

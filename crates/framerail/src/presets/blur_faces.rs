@@ -6,6 +6,8 @@ use framerail_core::run_files::file_address;
 use framerail_infer::Precision;
 use framerail_pipeline::{Chain, Description, DeviceChoice, StageDescription};
 
+use crate::stages::identify::people::person_name;
+
 /// Margin around a face for the second model, relative to the face's size: hair, ears and chin reach beyond a detector's box.
 const CONTOUR_MARGIN: f32 = 0.25;
 
@@ -87,6 +89,17 @@ pub struct Review {
     pub detections: PathBuf,
 }
 
+/// Persons whose faces stay visible.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptFaces {
+    /// Images with one face each, or folders of images of one person.
+    pub pictures: Vec<PathBuf>,
+    /// Name or model card of the embedding model that recognises them.
+    pub model: String,
+    /// Minimum cosine similarity; the default of the stage `identify` if `None`.
+    pub similarity: Option<f32>,
+}
+
 /// A pipeline that covers faces: `read ! infer ! hold ! blur ! write`.
 ///
 /// ```
@@ -121,6 +134,8 @@ pub struct BlurFaces {
     pub thorough: bool,
     /// How far a face stays covered before and after a detection.
     pub hold: HoldFor,
+    /// How long a face that turned away is followed by its appearance; the stage's default if `None`.
+    pub follow_secs: Option<f64>,
     /// What replaces a face.
     pub cover: Cover,
     /// Strength of a blur; the stage's default if `None`.
@@ -139,6 +154,8 @@ pub struct BlurFaces {
     pub also_areas: Vec<String>,
     /// Areas that stay visible, in the same form.
     pub except_areas: Vec<String>,
+    /// Persons whose faces stay visible.
+    pub kept_faces: Option<KeptFaces>,
     /// Whether scores are drawn beside the faces.
     pub draw_scores: bool,
     /// HTML report on detections and filled-in boxes.
@@ -172,6 +189,7 @@ impl BlurFaces {
             tiles: None,
             thorough: false,
             hold: HoldFor::Usual,
+            follow_secs: None,
             cover: Cover::default(),
             strength: None,
             shape: CoverShape::default(),
@@ -180,6 +198,7 @@ impl BlurFaces {
             feather: None,
             also_areas: Vec::new(),
             except_areas: Vec::new(),
+            kept_faces: None,
             draw_scores: false,
             report: None,
             save: None,
@@ -195,6 +214,7 @@ impl BlurFaces {
         let read = with_options(StageDescription::new("read").argument(&self.input), &self.read_options);
         let mut stages = vec![self.on_device(read)];
         stages.extend(self.find());
+        stages.extend(self.recognise());
         if let Some(review) = &self.review {
             stages.push(StageDescription::new("tee").branch(vec![self.record("save", &review.detections)]));
             stages.push(self.record("review", &review.page).option("detections", file_address(&review.detections)));
@@ -229,7 +249,13 @@ impl BlurFaces {
             stages.push(self.on_device(self.infer(LARGER)));
             stages.extend([flip(), self.on_device(self.infer(1.0)), flip(), StageDescription::new("merge")]);
         }
-        let hold = self.start_score().map_or(StageDescription::new("hold"), |start| StageDescription::new("hold").option("start", start));
+        let mut hold = StageDescription::new("hold");
+        if let Some(start) = self.start_score() {
+            hold = hold.option("start", start);
+        }
+        if let Some(secs) = self.follow_secs {
+            hold = hold.option("follow", format!("{secs}s"));
+        }
         stages.extend(match self.hold {
             HoldFor::Usual => Some(hold),
             HoldFor::Secs(secs) => Some(hold.option("time", format!("{secs}s"))),
@@ -237,6 +263,22 @@ impl BlurFaces {
             HoldFor::Nothing => None,
         });
         stages
+    }
+
+    /// The stages that name the persons whose faces stay visible.
+    fn recognise(&self) -> Vec<StageDescription> {
+        let Some(kept) = &self.kept_faces else { return Vec::new() };
+        let crop = StageDescription::new("crop").option("around", "landmarks");
+        let embed = self.on_device(StageDescription::new("infer").argument(&kept.model));
+        let mut identify = kept.pictures.iter().fold(StageDescription::new("identify"), |stage, path| stage.argument(file_address(path)));
+        identify = identify.option("model", &kept.model);
+        if self.model != DEFAULT_MODEL && self.corrections.is_none() {
+            identify = identify.option("detector", &self.model);
+        }
+        if let Some(similarity) = kept.similarity {
+            identify = identify.option("similarity", similarity);
+        }
+        vec![crop, embed, identify]
     }
 
     /// The model that runs on each face for its contour.
@@ -317,6 +359,11 @@ impl BlurFaces {
                 stage = stage.option(option, areas.join(";"));
             }
         }
+        if let Some(kept) = &self.kept_faces {
+            let mut names: Vec<String> = kept.pictures.iter().map(|path| person_name(path)).collect();
+            names.dedup();
+            stage = stage.option("except_class", names.join(","));
+        }
         stage
     }
 }
@@ -377,6 +424,18 @@ mod tests {
         preset.corrections = Some("c.toml".into());
         let text = preset.description().to_string();
         assert!(text.starts_with("read in.mp4 ! load corrections=c.toml ! blur"), "{text}");
+    }
+
+    #[test]
+    fn known_faces_are_recognised_and_stay_visible() {
+        let mut preset = BlurFaces::new("in.mp4", "out.mp4");
+        let pictures = vec!["anna.jpg".into(), "people/ben, jun.".into()];
+        preset.kept_faces = Some(KeptFaces { pictures, model: "sface.toml".into(), similarity: Some(0.6) });
+        let text = preset.description().to_string();
+        let named =
+            "! crop around=landmarks ! infer sface.toml ! identify anna.jpg 'people/ben, jun.' model=sface.toml similarity=0.6 ! blur";
+        assert!(text.contains(named), "{text}");
+        assert!(text.contains("except_class='anna,ben  jun'"), "{text}");
     }
 
     #[test]

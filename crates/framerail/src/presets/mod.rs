@@ -2,4 +2,4 @@
 
 pub mod blur_faces;
 
-pub use blur_faces::{BlurFaces, Cover, CoverShape, HoldFor, Review};
+pub use blur_faces::{BlurFaces, Cover, CoverShape, HoldFor, KeptFaces, Review};

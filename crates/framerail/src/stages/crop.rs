@@ -8,14 +8,17 @@ use framerail_pipeline::{
     PartFormat, PlanError, Registry, RegistryError, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 
-use super::link::{detections_of, input_of};
+use super::{
+    face_square::face_square,
+    link::{detections_of, input_of},
+};
 use crate::parts::{FrameParts, Part, PartOf};
 
 /// Frames after which an unseen track is forgotten.
 const FORGET_AFTER: u64 = 1000;
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
-    registry.register_with(spec(), |options| Ok(Box::new(CropPlan::new(options)) as Box<dyn StagePlan>))
+    registry.register_with(spec(), |options| CropPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
 }
 
 fn spec() -> StageSpec {
@@ -31,6 +34,21 @@ fn spec() -> StageSpec {
         .option(OptionSpec::integer("min_size", 0..=32_768).default(0).unit("pixels").help("minimum width and height, before the margin"))
         .option(OptionSpec::float("margin", 0.0..=4.0).default(0).help("share of the box's size that is added on each side"))
         .option(OptionSpec::switch("square").default("no").help("extend the shorter side to the longer one"))
+        .option(
+            OptionSpec::choice(
+                "around",
+                &[
+                    ("box", "the box, with margin= and square="),
+                    (
+                        "landmarks",
+                        "the square that face recognition models expect around eyes, nose and mouth; a square around the box for detections \
+                         without these five landmarks",
+                    ),
+                ],
+            )
+            .default("box")
+            .help("what a part surrounds"),
+        )
         .option(
             OptionSpec::integer("max", 1..=10_000)
                 .default("all")
@@ -56,43 +74,59 @@ struct CropPlan {
     min_size: f32,
     margin: f32,
     square: bool,
+    /// Whether parts surround the landmarks of faces.
+    around_landmarks: bool,
     max: Option<usize>,
     every: u64,
 }
 
 impl CropPlan {
-    fn new(options: &Options) -> Self {
-        Self {
+    fn new(options: &Options) -> Result<Self, ConfigError> {
+        let around_landmarks = options.choice("around") == "landmarks";
+        if let Some(option) = ["margin", "square"].into_iter().find(|option| around_landmarks && options.is_given(option)) {
+            return Err(ConfigError::at(option, format_args!("around=landmarks takes no {option}")).help("leave one of them out"));
+        }
+        Ok(Self {
             labels: options.optional_text("labels").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect()),
             min_score: options.float("min_score") as f32,
             min_size: options.integer("min_size") as f32,
             margin: options.float("margin") as f32,
             square: options.switch("square"),
+            around_landmarks,
             max: options.optional_integer("max").and_then(|max| usize::try_from(max).ok()),
             every: options.count("every") as u64,
-        }
+        })
     }
 
     fn is_wanted(&self, found: &Detection) -> bool {
         found.score >= self.min_score && self.labels.as_ref().is_none_or(|labels| labels.iter().any(|label| **label == *found.label.name))
     }
 
-    /// The part around a box, clipped to the frame; `None` if nothing is left.
-    fn area(&self, bbox: &BBox, width: u32, height: u32) -> Option<BBox> {
-        let (frame_width, frame_height) = (width as f32, height as f32);
+    /// The part around a detection.
+    fn area(&self, found: &Detection, width: u32, height: u32) -> Option<BBox> {
+        if self.around_landmarks { clipped(face_square(found), width, height) } else { self.area_of_box(&found.bbox, width, height) }
+    }
+
+    /// The part around a box.
+    fn area_of_box(&self, bbox: &BBox, width: u32, height: u32) -> Option<BBox> {
         let mut sides = (bbox.width() * (1.0 + 2.0 * self.margin), bbox.height() * (1.0 + 2.0 * self.margin));
         if self.square {
             sides = (sides.0.max(sides.1), sides.0.max(sides.1));
         }
         let center = bbox.center();
         let area = BBox::from_cxcywh(center.x, center.y, sides.0, sides.1);
-        if !area.is_finite() || area.x2 <= 0.0 || area.y2 <= 0.0 || area.x1 >= frame_width || area.y1 >= frame_height {
-            return None;
-        }
-        let area = if self.square { shifted_inside(area, frame_width, frame_height) } else { area };
-        let area = area.clamped(width, height);
-        (area.width() >= 1.0 && area.height() >= 1.0).then_some(area)
+        let visible = clipped(area, width, height)?;
+        if self.square { clipped(shifted_inside(area, width as f32, height as f32), width, height) } else { Some(visible) }
     }
+}
+
+/// An area within the frame; `None` if nothing is left.
+fn clipped(area: BBox, width: u32, height: u32) -> Option<BBox> {
+    if !area.is_finite() || area.x2 <= 0.0 || area.y2 <= 0.0 || area.x1 >= width as f32 || area.y1 >= height as f32 {
+        return None;
+    }
+    let area = area.clamped(width, height);
+    (area.width() >= 1.0 && area.height() >= 1.0).then_some(area)
 }
 
 /// A box that fits is moved into the frame, so that it keeps its aspect ratio at the edges.
@@ -196,7 +230,7 @@ impl Crop {
         let (mut chosen, mut too_small) = (Vec::new(), 0);
         for (index, found) in item.detections.iter().enumerate().filter(|(_, found)| self.plan.is_wanted(found)) {
             let is_large = found.bbox.width() >= self.plan.min_size && found.bbox.height() >= self.plan.min_size;
-            match self.plan.area(&found.bbox, item.frame.width, item.frame.height).filter(|_| is_large) {
+            match self.plan.area(found, item.frame.width, item.frame.height).filter(|_| is_large) {
                 Some(area) => chosen.push((index, area)),
                 None => too_small += 1,
             }
@@ -262,13 +296,13 @@ mod tests {
     use super::*;
 
     fn plan(margin: f32, square: bool) -> CropPlan {
-        CropPlan { labels: None, min_score: 0.0, min_size: 0.0, margin, square, max: None, every: 1 }
+        CropPlan { labels: None, min_score: 0.0, min_size: 0.0, margin, square, around_landmarks: false, max: None, every: 1 }
     }
 
     #[test]
     fn parts_stay_in_the_frame_and_squares_stay_square() {
         let bbox = BBox::from_xyxy(10.0, 20.0, 30.0, 60.0);
-        let area = |plan: CropPlan, bbox: &BBox| plan.area(bbox, 100, 80);
+        let area = |plan: CropPlan, bbox: &BBox| plan.area_of_box(bbox, 100, 80);
         assert_eq!(area(plan(0.0, false), &bbox), Some(bbox));
         assert_eq!(area(plan(0.5, false), &bbox), Some(BBox::from_xyxy(0.0, 0.0, 40.0, 80.0)));
         assert_eq!(area(plan(0.0, true), &bbox), Some(BBox::from_xyxy(0.0, 20.0, 40.0, 60.0)));

@@ -44,7 +44,9 @@ fn spec() -> StageSpec {
              A sighting reaches a time, which is counted in frames of each stream's rate. A weak one, alone within that reach and with a \
              score below weak=, reaches a quarter of it: a detector's false finds are often seen once with a low score.\n\n\
              With start=, the model before it can run with a lower confidence: where it loses a face it often still sees it with a low score, \
-             and the box is then known rather than carried on.",
+             and the box is then known rather than carried on.\n\nWith follow=, an object that turns away is searched in the following frames \
+             by its appearance, near where it was last: as long as it changes slowly from frame to frame, stays in the frame and is not covered \
+             by something else, and at most for this time. It must have been detected in three frames, in one of them with a score of 0.5.",
         )
         .option(OptionSpec::time("time").default("350ms").help("how far a sighting reaches, forwards and backwards; at most 1000 frames"))
         .option(OptionSpec::integer("frames", 0..=1000).unit("frames").help("the same as a number of frames, in place of time"))
@@ -57,6 +59,11 @@ fn spec() -> StageSpec {
             OptionSpec::float("weak", 0.0..=1.0)
                 .default(0.3)
                 .help("score below which a sighting without another within its reach is carried a quarter as far; 0 = never"),
+        )
+        .option(
+            OptionSpec::time("follow")
+                .default("0s")
+                .help("how long an object that is no longer detected is followed by its appearance; 0s = not at all; frames on the CPU only"),
         )
         .option(
             OptionSpec::float("cut", 0.0..=1.0)
@@ -85,7 +92,7 @@ enum Reach {
 
 impl Reach {
     /// The options for a stream of this frame rate.
-    fn options(self, options: HoldOptions, rate: Option<f64>) -> HoldOptions {
+    fn options(self, options: HoldOptions, follow_secs: f64, rate: Option<f64>) -> HoldOptions {
         let rate = rate.filter(|rate| (0.1..=1000.0).contains(rate)).unwrap_or(USUAL_RATE);
         let hold_frames = match self {
             Reach::Frames(frames) => frames,
@@ -94,12 +101,14 @@ impl Reach {
             Reach::Secs(_) => 0,
         };
         let weak_frames = hold_frames.div_ceil(WEAK_SHARE);
-        HoldOptions { hold_frames, weak_frames, frame_secs: (1.0 / rate) as f32, ..options }
+        let follow_frames = (follow_secs * rate).round().min(f64::from(u32::MAX)) as u32;
+        HoldOptions { hold_frames, weak_frames, follow_frames, frame_secs: (1.0 / rate) as f32, ..options }
     }
 }
 
 struct HoldPlan {
     reach: Reach,
+    follow_secs: f64,
     options: HoldOptions,
     cut: f64,
     /// The device of the frames; known after linking.
@@ -121,7 +130,8 @@ impl HoldPlan {
             hold_across_cuts: options.switch("across_cuts"),
             ..HoldOptions::default()
         };
-        Ok(Self { reach, options: hold, cut: options.float("cut"), device: Device::Cpu })
+        let follow_secs = options.time("follow").as_secs_f64();
+        Ok(Self { reach, follow_secs, options: hold, cut: options.float("cut"), device: Device::Cpu })
     }
 }
 
@@ -157,7 +167,7 @@ impl StagePlan for HoldPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        Ok(Work::Stages(vec![Box::new(Hold::new(self.reach, self.options, self.cut))]))
+        Ok(Work::Stages(vec![Box::new(Hold::new(self.reach, self.follow_secs, self.options, self.cut))]))
     }
 }
 
@@ -172,6 +182,7 @@ struct Counters {
     interpolated: Counter,
     held: Counter,
     weak: Counter,
+    followed: Counter,
     continued: Counter,
     dropped: Counter,
     unseen: Counter,
@@ -188,6 +199,7 @@ struct UnderWay {
 
 struct Hold {
     reach: Reach,
+    follow_secs: f64,
     options: HoldOptions,
     /// Frame rates of streams that state one.
     rates: BTreeMap<StreamId, f64>,
@@ -201,6 +213,8 @@ struct Hold {
     ended: HoldStats,
     /// Frames without pixels, which could not be checked for cuts.
     frames_unseen: u64,
+    /// Whether a notice said that frames on a GPU are not followed.
+    is_follow_noticed: bool,
     counters: Option<Counters>,
 }
 
@@ -213,6 +227,7 @@ impl Stage for Hold {
             interpolated: context.counter("boxes_interpolated"),
             held: context.counter("boxes_held"),
             weak: context.counter("sightings_weak"),
+            followed: context.counter("boxes_followed"),
             continued: context.counter("detections_continuing"),
             dropped: context.counter("detections_below_start"),
             unseen: context.counter("frames_not_checked_for_cuts"),
@@ -278,9 +293,10 @@ impl Stage for Hold {
 }
 
 impl Hold {
-    fn new(reach: Reach, options: HoldOptions, cut: f64) -> Self {
+    fn new(reach: Reach, follow_secs: f64, options: HoldOptions, cut: f64) -> Self {
         Self {
             reach,
+            follow_secs,
             options,
             rates: BTreeMap::new(),
             cut,
@@ -290,13 +306,14 @@ impl Hold {
             under_way: VecDeque::new(),
             ended: HoldStats::default(),
             frames_unseen: 0,
+            is_follow_noticed: false,
             counters: None,
         }
     }
 
     /// Accepts a frame, counted if it is on a GPU, and returns the frames that are settled.
     fn hold(&mut self, mut item: FrameItem, histogram: Option<&Histogram>, cut: f64, out: &mut dyn Emitter) -> Result<(), StageError> {
-        let options = self.reach.options(self.options, self.rates.get(&item.frame.stream).copied());
+        let options = self.reach.options(self.options, self.follow_secs, self.rates.get(&item.frame.stream).copied());
         let stream = self
             .streams
             .entry(item.frame.stream)
@@ -311,7 +328,15 @@ impl Hold {
             }
         };
         let input = HoldInput { detections: std::mem::take(&mut item.detections), analysed: item.analysed, scene_changed };
-        let settled = stream.buffer.push(item, input);
+        // A surface is a handle: the clone shares the pixels.
+        let surface = item.frame.surface.host().ok().filter(|_| options.follow_frames > 0).cloned();
+        if surface.is_none() && options.follow_frames > 0 && !self.is_follow_noticed {
+            self.is_follow_noticed = true;
+            if let Some(counters) = &self.counters {
+                counters.context.notice("follow= needs frames on the CPU: nothing is followed; put `download` before `hold`");
+            }
+        }
+        let settled = stream.buffer.push_on(surface.as_ref(), item, input);
         give(settled, out)?;
         self.count();
         Ok(())
@@ -342,6 +367,7 @@ impl Hold {
         counters.interpolated.set(stats.interpolated);
         counters.held.set(stats.held);
         counters.weak.set(stats.weak);
+        counters.followed.set(stats.followed);
         counters.continued.set(stats.continued);
         counters.dropped.set(stats.dropped);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
@@ -370,6 +396,7 @@ fn sum(a: HoldStats, b: HoldStats) -> HoldStats {
         interpolated: a.interpolated + b.interpolated,
         held: a.held + b.held,
         weak: a.weak + b.weak,
+        followed: a.followed + b.followed,
         continued: a.continued + b.continued,
         dropped: a.dropped + b.dropped,
     }

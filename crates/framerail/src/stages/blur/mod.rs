@@ -5,7 +5,7 @@ mod settings;
 
 use std::path::{Path, PathBuf};
 
-use framerail_core::{Detection, FramePool};
+use framerail_core::{Attribute, AttributeValue, Detection, FramePool};
 use framerail_cuda::kernels::{ObscureJob, obscure_batch};
 use framerail_pipeline::{
     ConfigError, CopyKind, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError,
@@ -94,6 +94,10 @@ fn spec() -> StageSpec {
         )
         .option(OptionSpec::float("feather", 0.0..=1.0).default(0.05).help("width of the soft edge relative to the face's larger side"))
         .option(OptionSpec::text("only").help("labels to hide, separated by commas; default: all detections"))
+        .option(
+            OptionSpec::text("except_class")
+                .help("classes, separated by commas: detections that a later model or `identify` gave one of these stay visible"),
+        )
         .workers(1);
     areas::with_options(spec)
         .example("read in.mp4 ! infer centerface ! hold ! blur ! write out.mp4", "blur faces")
@@ -112,6 +116,7 @@ struct BlurPlan {
     /// Whether GPUs support it too.
     runs_on_cards: bool,
     only: Option<Vec<String>>,
+    except_class: Vec<String>,
     /// The image that covers.
     image: Option<PathBuf>,
     areas: BlurAreas,
@@ -129,10 +134,12 @@ impl BlurPlan {
             Ok::<_, ConfigError>((cover, obscurer))
         };
         let cover = obscure.map(made).transpose()?;
-        let only = options.optional_text("only").map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
+        let listed =
+            |option: &str| options.optional_text(option).map(|labels| labels.split(',').map(|label| label.trim().to_owned()).collect());
+        let (only, except_class) = (listed("only"), listed("except_class").unwrap_or_default());
         let image = options.optional_path("image").map(Path::to_owned);
         let areas = BlurAreas::new(options)?;
-        Ok(Self { cover, runs_on_cards, only, image, areas, workers: options.workers() })
+        Ok(Self { cover, runs_on_cards, only, except_class, image, areas, workers: options.workers() })
     }
 }
 
@@ -221,9 +228,10 @@ impl StagePlan for BlurPlan {
         let pool = FramePool::new(KEPT_BUFFERS);
         let worker = |_| {
             let (cover, obscurer) = self.cover.clone().unzip();
-            let (only, pool) = (self.only.clone(), pool.clone());
+            let (only, except_class, pool) = (self.only.clone(), self.except_class.clone(), pool.clone());
             let areas = FrameAreas::new(&self.areas);
-            let blur = Blur { obscurer, cover, settings: None, only, areas, pool, cards: CardCanvases::default(), counters: None };
+            let blur =
+                Blur { obscurer, cover, settings: None, only, except_class, areas, pool, cards: CardCanvases::default(), counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
         // Only one worker gets the start of a stream.
@@ -240,7 +248,7 @@ struct Counters {
     frames: Counter,
     areas: Counter,
     areas_outside: Counter,
-    /// Detections that areas leave visible.
+    /// Detections that areas or classes leave visible.
     left: Counter,
     /// Counters of contour masks.
     contours_missing: Counter,
@@ -272,6 +280,8 @@ struct Blur {
     cover: Option<Cover>,
     settings: Option<BlurSettings>,
     only: Option<Vec<String>>,
+    /// Classes by later models that leave a detection visible.
+    except_class: Vec<String>,
     areas: Option<FrameAreas>,
     pool: FramePool,
     /// For frames on a GPU.
@@ -322,6 +332,18 @@ impl Stage for Blur {
 }
 
 impl Blur {
+    /// Whether a later model's best class leaves the detection visible. One with a non-finite box is never excepted, so that it is
+    /// counted as invalid.
+    fn is_excepted(&self, found: &Detection) -> bool {
+        let is_listed = |attribute: &Attribute| match &attribute.value {
+            AttributeValue::Classes(classes) => {
+                classes.first().is_some_and(|best| self.except_class.iter().any(|class| **class == *best.label.name))
+            }
+            _ => false,
+        };
+        found.bbox.is_finite() && !self.except_class.is_empty() && found.attributes.iter().any(is_listed)
+    }
+
     fn hide(&mut self, item: &mut FrameItem) -> Result<(), StageError> {
         if let Some(settings) = &mut self.settings
             && let Some(obscurer) = settings.take_changes().map_err(vision_error)?
@@ -331,8 +353,12 @@ impl Blur {
         let Some(obscurer) = &self.obscurer else { return Ok(()) };
         let areas = self.areas.as_mut().map(|areas| areas.of(&item.frame)).unwrap_or_default();
         let is_meant = |found: &Detection| self.only.as_ref().is_none_or(|only| only.iter().any(|label| **label == *found.label.name));
-        let (chosen, left): (Vec<Detection>, Vec<Detection>) =
-            item.detections.iter().filter(|found| is_meant(found)).cloned().partition(|found| areas.hides(found));
+        let (chosen, left): (Vec<Detection>, Vec<Detection>) = item
+            .detections
+            .iter()
+            .filter(|found| is_meant(found))
+            .cloned()
+            .partition(|found| areas.hides(found) && !self.is_excepted(found));
         if let Some(counters) = &self.counters {
             counters.left.add(left.len() as u64);
             counters.areas.add(areas.hidden.len() as u64);

@@ -36,7 +36,7 @@ fn clip(place: impl Fn(framerail_core::HostSurface) -> Surface) -> Vec<Item> {
 /// The output, in calls of up to this many items; checks the order.
 fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hold) {
     let options = HoldOptions::default();
-    let (mut hold, mut out) = (Hold::new(Reach::Frames(5), options, cut), Vec::new());
+    let (mut hold, mut out) = (Hold::new(Reach::Frames(5), 0.0, options, cut), Vec::new());
     for items in items.chunks(together) {
         hold.batch(items.to_vec(), &mut out).expect("a working card");
     }
