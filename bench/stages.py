@@ -1,7 +1,7 @@
 """What stages that put things together cost.
 
-    python3 bench/stages.py mosaic [--secs 30] [--framerail PROGRAM]
-        16 paced files of 640x360 at 30 frames/s in one picture of 1080p, encoded with x264 (veryfast): drops, lateness, CPU.
+    python3 bench/stages.py mosaic [--secs 30] [--preset veryfast|none] [--framerail PROGRAM]
+        16 paced files of 640x360 at 30 frames/s in one picture of 1080p, encoded with x264, or not at all: drops, lateness, CPU.
     python3 bench/stages.py passing CLIP.mp4 [--rounds 7] [--framerail PROGRAM]
         Decoding alone, and with five stages behind it that change nothing, interleaved: CPU time a frame and frames a second.
     python3 bench/stages.py hsv CLIP.mp4 [--rounds 3]
@@ -39,7 +39,8 @@ def mosaic(options: argparse.Namespace) -> None:
         for cam in cams:
             os.link(clip, cam)
         stats, out = os.path.join(folder, "stats.json"), os.path.join(folder, "wall.mp4")
-        text = f"read {' '.join(cams)} realtime=yes ! mosaic fps=30 ! write {out} codec=libx264 preset=veryfast"
+        text = f"read {' '.join(cams)} realtime=yes ! mosaic fps=30 ! "
+        text += "null" if options.preset == "none" else f"write {out} codec=libx264 preset={options.preset}"
         before, start = cpu_secs(), time.perf_counter()
         subprocess.run([options.framerail, "run", text, "--device", "cpu", "--quiet", "--stats", stats], check=True)
         wall, cpu = time.perf_counter() - start, cpu_secs() - before
@@ -138,6 +139,7 @@ def main() -> None:
     kinds = parser.add_subparsers(required=True)
     walls = kinds.add_parser("mosaic")
     walls.add_argument("--secs", type=int, default=30)
+    walls.add_argument("--preset", default="veryfast")
     walls.add_argument("--framerail", default="framerail")
     walls.set_defaults(run=mosaic)
     passed = kinds.add_parser("passing")

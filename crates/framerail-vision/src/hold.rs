@@ -17,8 +17,8 @@ const MAX_FOLLOWED_GROWTH: f32 = 1.5;
 
 /// Sightings that an object needs before it is followed by its appearance, and the score that one of them needs: false detections
 /// are rarely steady, and would be carried far.
-const FOLLOWED_SIGHTINGS: u32 = 3;
-const FOLLOWED_SCORE: f32 = 0.5;
+const FOLLOWED_SIGHTINGS: u32 = 5;
+const FOLLOWED_SCORE: f32 = 0.3;
 
 /// Overlap with another box at which an object is no longer followed: that box covers it.
 const COVERED_IOU: f32 = 0.3;
@@ -39,8 +39,8 @@ pub struct HoldOptions {
     /// Frames that a weak detection reaches: at least [`HoldOptions::max_unanalysed_frames`], at most as many as others reach. False
     /// positives are often weak: detected once, with a low score.
     pub weak_frames: u32,
-    /// Frames for which an object that is no longer detected is followed by its appearance ([`Follower`]), if it was detected in three
-    /// frames and once with a score of 0.5 or more. Needs [`HoldBuffer::push_on`]. Default 0: not at all.
+    /// Frames for which an object that is no longer detected is followed by its appearance ([`Follower`]), if it was detected in five
+    /// frames and once with a score of 0.3 or more. Needs [`HoldBuffer::push_on`]. Default 0: not at all.
     pub follow_frames: u32,
     /// Maximum number of consecutive frames that are not analysed (with detection on every third frame: 2). The reach is never shorter.
     pub max_unanalysed_frames: u32,
@@ -658,22 +658,22 @@ mod tests {
 
     #[test]
     fn an_object_that_is_lost_is_followed_by_its_appearance() {
-        let (out, stats) = follow(4, 0.9, 100);
+        let (out, stats) = follow(6, 0.9, 100);
         for (frame, detections) in out.iter().enumerate().take(21) {
-            assert!(covers(detections, 60.0 + 4.0 * frame as f32, 60.0) || frame < 4, "frame {frame}: {detections:?}");
+            assert!(covers(detections, 60.0 + 4.0 * frame as f32, 60.0) || frame < 6, "frame {frame}: {detections:?}");
             assert_eq!(detections.len(), 1, "frame {frame}");
         }
         assert!(out[23].is_empty(), "gone, and out of reach");
-        assert_eq!((stats.followed, out[20][0].track_id), (17, out[0][0].track_id));
+        assert_eq!((stats.followed, out[20][0].track_id), (15, out[0][0].track_id));
         assert_eq!(out[20][0].origin, DetectionOrigin::Held);
     }
 
     #[test]
     fn following_ends_at_its_limit_and_needs_certain_objects() {
         let covered = |detected, score, limit| follow(detected, score, limit).0.iter().filter(|found| !found.is_empty()).count();
-        assert_eq!(covered(4, 0.9, 5), 4 + 5 + 2, "and as far as any sighting reaches");
-        assert_eq!(covered(4, 0.9, 0), 4 + 2);
-        assert_eq!((covered(2, 0.9, 100), covered(4, 0.4, 100)), (2 + 2, 4 + 2));
+        assert_eq!(covered(6, 0.9, 5), 6 + 5 + 2, "and as far as any sighting reaches");
+        assert_eq!(covered(6, 0.9, 0), 6 + 2);
+        assert_eq!((covered(4, 0.9, 100), covered(6, 0.25, 100)), (4 + 2, 6 + 2));
     }
 
     #[test]

@@ -435,7 +435,7 @@ fn zones_entered_and_lines_crossed_begin_clips_of_packets() {
     let zones = folder.path().join("yard.toml");
     // The face's middle is in the right fifth from frame 80 on, and crosses the middle at frame 50.
     let text = "[[zone]]\nname = \"gate\"\nanchor = \"center\"\npoints = [[0.8, 0.0], [1.0, 0.0], [1.0, 1.0], [0.8, 1.0]]\n\n\
-                [[line]]\nname = \"fence\"\nanchor = \"center\"\npoints = [[0.5, 0.0], [0.5, 1.0]]\n";
+                [[line]]\nname = \"fence\"\nanchor = \"center\"\nfrom = [0.5, 0.0]\nto = [0.5, 1.0]\n";
     fs::write(&zones, text).expect("written");
     let source = packet_hashes(clip.path(), "v:0");
     let first_frame = |on: &str, name: &str| {

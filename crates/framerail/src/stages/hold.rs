@@ -46,7 +46,7 @@ fn spec() -> StageSpec {
              With start=, the model before it can run with a lower confidence: where it loses a face it often still sees it with a low score, \
              and the box is then known rather than carried on.\n\nWith follow=, an object that turns away is searched in the following frames \
              by its appearance, near where it was last: as long as it changes slowly from frame to frame, stays in the frame and is not covered \
-             by something else, and at most for this time. It must have been detected in three frames, in one of them with a score of 0.5.",
+             by something else, and at most for this time. It must have been detected in five frames, in one of them with a score of 0.3.",
         )
         .option(OptionSpec::time("time").default("350ms").help("how far a sighting reaches, forwards and backwards; at most 1000 frames"))
         .option(OptionSpec::integer("frames", 0..=1000).unit("frames").help("the same as a number of frames, in place of time"))

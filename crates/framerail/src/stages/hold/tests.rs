@@ -54,12 +54,12 @@ fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hol
 
 #[test]
 fn reach_is_a_time_at_every_rate() {
-    let frames = |secs, rate| Reach::Secs(secs).options(HoldOptions::default(), rate).hold_frames;
+    let frames = |secs, rate| Reach::Secs(secs).options(HoldOptions::default(), 0.0, rate).hold_frames;
     let rates = [Some(10.0), Some(24.0), Some(25.0), Some(30_000.0 / 1001.0), Some(60.0), None, Some(0.0), Some(1.0)];
     assert_eq!(rates.map(|rate| frames(0.35, rate)), [3, 8, 8, 10, 21, 8, 8, 1]);
     assert_eq!((frames(0.0, None), frames(1e9, Some(60.0))), (0, 1000));
-    assert_eq!(Reach::Frames(12).options(HoldOptions::default(), Some(10.0)).hold_frames, 12);
-    assert_eq!(Reach::Secs(0.35).options(HoldOptions::default(), Some(10.0)).weak_frames, 1);
+    assert_eq!(Reach::Frames(12).options(HoldOptions::default(), 0.0, Some(10.0)).hold_frames, 12);
+    assert_eq!(Reach::Secs(0.35).options(HoldOptions::default(), 0.0, Some(10.0)).weak_frames, 1);
 }
 
 fn interpolated(found: &[Vec<Detection>]) -> usize {

@@ -126,8 +126,7 @@ impl Layout {
                 Ok(Self { canvas, at, ..keep })
             }
             Placing::Cut(area) => {
-                let bbox =
-                    area.in_frame(width, height).ok_or_else(|| format!("`{}` lies outside of a frame of {width}x{height}", area.name))?;
+                let bbox = area.in_frame(width, height).ok_or_else(|| format!("the area lies outside of a frame of {width}x{height}"))?;
                 Ok(keep.cut(picture, &bbox))
             }
             Placing::CutTo(shape) => Ok(keep.cut(picture, &picture.middle(*shape))),
