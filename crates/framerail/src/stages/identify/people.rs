@@ -32,7 +32,7 @@ impl Person {
     pub(super) fn similarity(&self, vector: &[f32]) -> f32 {
         let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
         let dot = |known: &Vec<f32>| known.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
-        let best = self.vectors.iter().map(dot).fold(-1.0, f32::max);
+        let best = self.vectors.iter().map(dot).fold(f32::NEG_INFINITY, f32::max);
         // A vector of zeros resembles nothing.
         if norm > 0.0 && best.is_finite() { best.max(-norm) / norm } else { -1.0 }
     }
