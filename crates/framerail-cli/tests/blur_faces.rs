@@ -446,7 +446,9 @@ fn no_tag_that_names_a_person_is_left() {
         ]);
         command.args(["-i", "words.srt", "-i", "chapters.txt", "-map", "0:v", "-map", "1:a", "-map", "2:s", "-map_chapters", "3"]);
         command.args(["-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-c:s", subtitles, "-movflags", "use_metadata_tags"]);
-        tags.iter().for_each(|tag| drop(command.args(["-metadata", tag])));
+        for tag in tags {
+            command.args(["-metadata", tag]);
+        }
         assert!(command.args(["-metadata:s:v", "handler_name=ANNA cam", name]).status().expect("ffmpeg").success());
         let out = format!("out-{name}");
         let options = ["--strip-tags", "--no-subtitles", "--scale", "64x64", "-o", &out];
