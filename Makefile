@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export FRAMERAIL_HOME ?= $(CURDIR)/.framerail
 export V ?= 0
 
-.PHONY: help setup build static wheel wheel-gpl test test-torch test-scale test-ecosystem demo lint types words docs fuzz first-hour changelog sbom package \
+.PHONY: help setup build static wheel wheel-gpl test test-torch test-scale test-ecosystem test-models demo lint types words docs fuzz first-hour changelog sbom package \
     bench-setup bench bench-readers gpu-pack clean
 
 help: ## list the targets
@@ -39,6 +39,10 @@ test-torch: setup ## run the Python tests with PyTorch, which it installs: sever
 test-ecosystem: setup ## test with transformers, datasets, qwen-vl-utils, LeRobot, vLLM, Kornia, Lightning, which it installs: several GB
 	@scripts/setup.sh readers
 	@scripts/test_ecosystem.sh
+
+test-models: setup ## compare model families with their references in torchvision and transformers, which it installs: several GB
+	@scripts/setup.sh readers
+	@scripts/test_ecosystem.sh models
 
 test-scale: setup ## test on a Ray cluster of two nodes, with Daft and an S3 server, which it installs
 	@scripts/test_scale.sh

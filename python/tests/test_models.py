@@ -50,12 +50,20 @@ def export(model, example, path, outputs, inputs=("image",)):
 
 def run_card(image, card):
     """Boxes [N, 4], scores and class numbers by framerail, best first."""
+    return table_of(run_items(image, card))
+
+
+def run_items(image, card):
     found = []
     pipeline = fr.Pipeline(f"read '{image}' ! infer '{card}' ! null", device="cpu")
     pipeline.on("infer", lambda items: found.extend(items[0].detections))
     pipeline.run()
-    boxes = torch.tensor([list(one.bbox_xyxy) for one in found], dtype=torch.float64).reshape(-1, 4)
-    return boxes, torch.tensor([one.score for one in found], dtype=torch.float64), torch.tensor([one.label_id for one in found])
+    return found
+
+
+def table_of(detections):
+    boxes = torch.tensor([list(one.bbox_xyxy) for one in detections], dtype=torch.float64).reshape(-1, 4)
+    return boxes, torch.tensor([one.score for one in detections], dtype=torch.float64), torch.tensor([one.label_id for one in detections])
 
 
 def best(found, most=60):
@@ -226,7 +234,7 @@ def test_faster_rcnn_of_torchvision(image, tmp_path):
     compare("boxes", "torchvision Faster R-CNN", found, wanted, pixels=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["Detr"])
+@pytest.mark.parametrize("kind", ["Detr", "RTDetr", "DFine"])
 def test_transformers_queries(kind, image, tmp_path):
     """Queries before any decoding, by the card of models/, beside the image processor's own post-processing."""
     transformers = pytest.importorskip("transformers")
@@ -243,7 +251,9 @@ def test_transformers_queries(kind, image, tmp_path):
         spread(model.class_labels_classifier, 0.3, 0.0)
     else:
         config_of = getattr(transformers, f"{kind}Config")
-        config = config_of(num_labels=80, num_queries=100, decoder_layers=2, encoder_layers=1)
+        # As many queries as there are cells in three levels: which are chosen would depend on rounding, as their scores nearly agree.
+        queries = sum((SIDE // stride) ** 2 for stride in (8, 16, 32))
+        config = config_of(num_labels=80, num_queries=queries, decoder_layers=2, encoder_layers=1)
         model = getattr(transformers, f"{kind}ForObjectDetection")(config).eval()
         mix(model)
         for layer in model.class_embed if hasattr(model, "class_embed") else model.model.decoder.class_embed:
@@ -280,3 +290,130 @@ def test_transformers_queries(kind, image, tmp_path):
     text = text.replace("confidence = 0.7", f"confidence = {confidence:.9f}")
     found = run_card(path, card(tmp_path, kind, text))
     compare("boxes", f"transformers {kind}", found, wanted, score=1e-4)
+
+
+class Answers(torch.nn.Module):
+    """Gives the same outputs for every image."""
+
+    def __init__(self, *values):
+        super().__init__()
+        for number, value in enumerate(values):
+            self.register_buffer(f"value{number}", torch.as_tensor(value, dtype=torch.float32))
+
+    def forward(self, image):
+        return tuple(value + 0 * image.mean() for value in self.buffers())
+
+
+def yolo_head(rng, classes, extra, count=400, size=(256, 192)):
+    """Columns of centre, size, class scores and further values, as Ultralytics exports them: scores of all heights."""
+    head = np.zeros((4 + classes + extra, count), np.float32)
+    head[:2] = rng.uniform(0, 1, (2, count)) * np.array(size)[:, None]
+    head[2:4] = rng.uniform(8, 60, (2, count))
+    head[4 : 4 + classes] = rng.uniform(0, 1, (classes, count)) ** 3
+    return head
+
+
+YOLO = (
+    'name = "yolo"\nfile = "m.onnx"\nlicence = "none"\n%s\n[input]\nwidth = 256\nheight = 192\nfit = "letterbox"\n'
+    'scale = 0.00392156862745098\n[output.anchor_free]\noutput = "output0"\norder = "values-first"\n%s[thresholds]\nconfidence = 0.5\niou = 0.45\n'
+)
+#: Ultralytics' letterbox of a 256x256 image in 256x192: three quarters of the size, 32 columns at the left and the right.
+GAIN, PAD = 0.75, np.array([32.0, 0.0])
+
+
+def test_yolo_boxes_and_key_points(image, tmp_path):
+    rng = np.random.default_rng(5)
+    head = yolo_head(rng, 1, 51)
+    head[5:] = rng.uniform(0, 192, head[5:].shape)
+    export(Answers(head[None]), torch.zeros(1, 3, 192, 256), tmp_path / "m.onnx", ("output0",))
+    points = ", ".join(f'"{number}"' for number in range(17))
+    text = YOLO % (f'labels = ["person"]\nlandmarks = [{points}]', "landmark_values = 3\n")
+    detections = run_items(image[0], card(tmp_path, "yolo", text))
+    scores, boxes = head[4], head[:4].T
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
+    chosen = np.flatnonzero(scores > 0.5)
+    kept = chosen[torchvision.ops.nms(torch.from_numpy(corners[chosen]), torch.from_numpy(scores[chosen]), 0.45).numpy()]
+    wanted = ((corners[kept].reshape(-1, 2, 2) - PAD) / GAIN).reshape(-1, 4)
+    theirs = torch.from_numpy(wanted), torch.from_numpy(scores[kept]).double(), torch.zeros(len(kept), dtype=torch.int64)
+    compare("anchor_free", "Ultralytics' head with key points", table_of(detections), theirs)
+    by_score = {round(one.score, 6): one.landmarks for one in detections}
+    for place in kept:
+        theirs = (head[5:, place].reshape(17, 3)[:, :2] - PAD) / GAIN
+        assert np.abs(np.array(by_score[round(float(scores[place]), 6)]) - theirs).max() < 1e-3
+
+
+def probabilistic_iou(one, others):
+    """As J. Llerena et al. (2021) define it; rows of centre, size, radians."""
+
+    def covariance(boxes):
+        a, b, angle = boxes[..., 2] ** 2 / 12, boxes[..., 3] ** 2 / 12, boxes[..., 4]
+        cos, sin = np.cos(angle), np.sin(angle)
+        return a * cos**2 + b * sin**2, a * sin**2 + b * cos**2, (a - b) * cos * sin
+
+    (a, b, c), (d, e, f) = covariance(one), covariance(others)
+    a, b, c, own = a + d, b + e, c + f, (a * b - c**2) * (d * e - f**2)
+    dx, dy = one[..., 0] - others[..., 0], one[..., 1] - others[..., 1]
+    determinant = a * b - c**2
+    distance = 0.25 * (a * dy**2 + b * dx**2) / determinant - 0.5 * c * dx * dy / determinant + 0.5 * np.log(determinant / (4 * np.sqrt(own)))
+    return 1 - np.sqrt(1 - np.exp(-np.clip(distance, 1e-7, 100)))
+
+
+def test_rotated_boxes_as_ultralytics_exports_them(image, tmp_path):
+    rng = np.random.default_rng(6)
+    head = yolo_head(rng, 3, 1)
+    head[-1] = rng.uniform(-np.pi / 4, 3 * np.pi / 4, head.shape[1])
+    export(Answers(head[None]), torch.zeros(1, 3, 192, 256), tmp_path / "m.onnx", ("output0",))
+    detections = run_items(image[0], card(tmp_path, "yolo", YOLO % ("classes = 3", "angle = true\n")))
+    values = head.T.astype(np.float64)
+    scores, labels = values[:, 4:7].max(1), values[:, 4:7].argmax(1)
+    order = np.argsort(-scores, kind="stable")
+    order = order[scores[order] > 0.5]
+    boxes = np.concatenate([values[:, :4], values[:, 7:]], 1)[order]
+    overlaps = probabilistic_iou(boxes[:, None], boxes[None]) * (labels[order][:, None] == labels[order][None])
+    kept = ~(np.triu(overlaps, 1) >= 0.45).any(0)
+    boxes, order = boxes[kept], order[kept]
+    # The angle is from 0 up to a quarter turn.
+    swapped = boxes[:, 4] % np.pi >= np.pi / 2
+    boxes[swapped, 2], boxes[swapped, 3] = boxes[swapped, 3], boxes[swapped, 2].copy()
+    boxes[:, 4] %= np.pi / 2
+    boxes[:, :2] = (boxes[:, :2] - PAD) / GAIN
+    boxes[:, 2:4] /= GAIN
+    assert 20 < len(boxes) < 300 and len(detections) == len(boxes)
+    ours = np.array([one.oriented for one in detections])
+    off, score_off = np.abs(ours - boxes).max(), np.abs(np.array([one.score for one in detections]) - scores[order]).max()
+    assert [one.label_id for one in detections] == labels[order].tolist()
+    rows.append(("anchor_free", "rotated boxes as Ultralytics exports them (NumPy)", len(boxes), off, score_off))
+    assert off < 1e-3 and score_off < 1e-5
+    for one in detections:
+        x, y, width, height, angle = one.oriented
+        half = abs(width * np.cos(angle)) + abs(height * np.sin(angle)), abs(width * np.sin(angle)) + abs(height * np.cos(angle))
+        hull = (x - half[0] / 2, y - half[1] / 2, x + half[0] / 2, y + half[1] / 2)
+        assert np.abs(np.array(one.bbox_xyxy) - hull).max() < 1e-3
+
+
+def test_yunet_beside_opencv(image, tmp_path):
+    """OpenCV's own detector on the same file: its decoding, threshold and suppression."""
+    cv2 = pytest.importorskip("cv2")
+    rng = np.random.default_rng(7)
+    names = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
+    values = []
+    for name in names:
+        cells = (SIDE // int(name.split("_")[1])) ** 2
+        width = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}[name.split("_")[0]]
+        value = rng.uniform(0, 1, (1, cells, width)) if width == 1 else rng.normal(0, 0.4, (1, cells, width))
+        values.append((value**0.3 if width == 1 else value).astype(np.float32))
+    export(Answers(*values), torch.zeros(1, 3, SIDE, SIDE), tmp_path / "yunet.onnx", names, ("input",))
+    try:
+        detector = cv2.FaceDetectorYN.create(str(tmp_path / "yunet.onnx"), "", (SIDE, SIDE), 0.93, 0.3, 5000)
+        _, theirs = detector.detect(image[1].permute(1, 2, 0).numpy()[..., ::-1].copy())
+    except cv2.error as error:
+        pytest.skip(f"this OpenCV does not run the file: {error}")
+    text = example_card("yunet")
+    changes = {"width = 640": f"width = {SIDE}", "height = 640": f"height = {SIDE}", "confidence = 0.9": "confidence = 0.93"}
+    changes = {old: new for old, new in changes.items() if old in text}
+    lines = ['file = "yunet.onnx"' if line.startswith("file =") else line for line in text.splitlines() if not line.startswith("sha256")]
+    detections = run_items(image[0], card(tmp_path, "yunet", "\n".join(lines) + "\n", **changes))
+    boxes = np.concatenate([theirs[:, :2], theirs[:, :2] + theirs[:, 2:4]], 1)
+    wanted = (torch.from_numpy(boxes).double(), torch.from_numpy(theirs[:, 14]).double(), torch.zeros(len(boxes), dtype=torch.int64))
+    assert len(boxes) > 10
+    compare("strides", "OpenCV's YuNet (FaceDetectorYN)", table_of(detections), wanted)
