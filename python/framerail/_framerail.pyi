@@ -239,6 +239,8 @@ class Detection:
         "detected" by the model, "interpolated" or "held" between sightings.
     attributes : list of Attribute
         Outputs of further models, in the order in which they ran.
+    oriented : tuple of float or None
+        Centre x, centre y, width, height and clockwise rotation in radians of a rotated box; `bbox_xyxy` is the upright box around it.
     """
 
     bbox_xyxy: Tuple[float, float, float, float]
@@ -249,6 +251,7 @@ class Detection:
     track_id: Optional[int]
     origin: str
     attributes: List[Attribute]
+    oriented: Optional[Tuple[float, float, float, float, float]]
     def __init__(
         self,
         bbox_xyxy: Union[Sequence[float], npt.NDArray[np.generic]],
@@ -260,6 +263,7 @@ class Detection:
         track_id: Optional[int] = None,
         origin: str = "detected",
         attributes: Optional[List[Attribute]] = None,
+        oriented: Optional[Tuple[float, float, float, float, float]] = None,
     ) -> None: ...
 
 class FrameItem:

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attribute, Rotation};
+use crate::{Attribute, OrientedBox, Rotation};
 
 /// A point in frame pixels; (0, 0) is the top left corner of the top left pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -124,6 +124,8 @@ pub enum DetectionOrigin {
 pub struct Detection {
     /// The box in frame pixels; may extend beyond the frame.
     pub bbox: BBox,
+    /// The rotated box, from detectors of oriented boxes; `bbox` is the upright one around it.
+    pub oriented: Option<OrientedBox>,
     /// Confidence, 0 to 1.
     pub score: f32,
     /// The class.
@@ -141,10 +143,19 @@ pub struct Detection {
 impl Detection {
     /// Creates a detection without landmarks or track.
     pub fn new(bbox: BBox, score: f32, label: Label) -> Self {
-        Self { bbox, score, label, landmarks: Vec::new(), track_id: None, origin: DetectionOrigin::Detected, attributes: Vec::new() }
+        Self {
+            bbox,
+            oriented: None,
+            score,
+            label,
+            landmarks: Vec::new(),
+            track_id: None,
+            origin: DetectionOrigin::Detected,
+            attributes: Vec::new(),
+        }
     }
 
-    /// Moves the detection to another box; landmarks and attributes are moved and scaled with it.
+    /// Moves the detection to another box; its rotated box, landmarks and attributes are moved and scaled with it.
     pub fn moved_to(&self, bbox: BBox) -> Self {
         let from = self.bbox;
         let ratio = |to: f32, from: f32| if from > 0.0 { to / from } else { 1.0 };
@@ -159,7 +170,14 @@ impl Detection {
     pub(crate) fn placed(&self, place: &dyn Fn(Point) -> Point, rotation: Rotation) -> Self {
         let landmarks = self.landmarks.iter().map(|point| place(*point)).collect();
         let attributes = self.attributes.iter().map(|attribute| attribute.placed(place, rotation)).collect();
-        Self { bbox: self.bbox.placed(place), landmarks, attributes, ..self.clone() }
+        let oriented = self.oriented.map(|oriented| oriented.placed(place));
+        Self {
+            bbox: oriented.map_or_else(|| self.bbox.placed(place), |oriented| oriented.bbox()),
+            oriented,
+            landmarks,
+            attributes,
+            ..self.clone()
+        }
     }
 }
 

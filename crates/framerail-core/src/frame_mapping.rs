@@ -90,7 +90,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::{Attribute, AttributeValue, InstanceMask, Label};
+    use crate::{Attribute, AttributeValue, InstanceMask, Label, OrientedBox};
 
     #[test]
     fn corners_go_where_pixels_go() {
@@ -122,6 +122,24 @@ mod tests {
             assert_eq!(first.then(second).point(point), second.point(first.point(point)), "{a:?} {b:?}");
         }
         assert_eq!(FrameMapping::scaled(2.0, 3.0).then(FrameMapping::moved(1.0, 1.0)).point(point), Point { x: 7.0, y: 16.0 });
+    }
+
+    #[test]
+    fn rotated_boxes_are_turned_mirrored_and_scaled_with_their_frame() {
+        let oriented = OrientedBox { center: Point { x: 12.0, y: 14.0 }, width: 10.0, height: 4.0, angle: 0.4 };
+        let mut found = Detection::new(oriented.bbox(), 0.9, Label { id: 0, name: "ship".into() });
+        found.oriented = Some(oriented);
+        for rotation in Rotation::ALL {
+            let mapping = FrameMapping::turned(rotation, 40, 30).then(FrameMapping::scaled(2.0, 2.0));
+            let mapped = mapping.detection(&found);
+            let turned = mapped.oriented.expect("still rotated");
+            assert!((turned.width - 20.0).abs() < 1e-3 && (turned.height - 8.0).abs() < 1e-3, "{rotation:?}: {turned:?}");
+            for corner in oriented.corners().map(|corner| mapping.point(corner)) {
+                let near = |other: &Point| (other.x - corner.x).hypot(other.y - corner.y) < 1e-3;
+                assert!(turned.corners().iter().any(near), "{rotation:?}: {corner:?} in {turned:?}");
+            }
+            assert!(mapped.bbox.iou(&mapping.bbox(&found.bbox)) > 0.999, "{rotation:?}");
+        }
     }
 
     #[test]

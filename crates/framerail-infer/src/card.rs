@@ -11,7 +11,7 @@ use std::{
 
 mod more;
 
-use framerail_core::{Label, TensorLayout};
+use framerail_core::{Label, Skeleton, TensorLayout};
 use framerail_vision::{ChannelOrder, Fit, Resize, ResizeFilter, Sampling};
 use serde::{Deserialize, de};
 
@@ -81,6 +81,9 @@ pub struct ModelCard {
     /// Names of the landmarks, in the order of the model's output.
     #[serde(default)]
     pub landmarks: Vec<String>,
+    /// Pairs of landmarks that are joined by a line where poses are drawn, by name; COCO's skeleton.
+    #[serde(default)]
+    pub skeleton: Vec<[String; 2]>,
     /// How frames become the model's input.
     pub input: InputCard,
     /// How the model's outputs become detections.
@@ -413,6 +416,13 @@ impl ModelCard {
         }
     }
 
+    /// The bones between landmarks; `None` for a card without them.
+    pub fn bones(&self) -> Option<Skeleton> {
+        let place = |name: &String| self.landmarks.iter().position(|known| known == name);
+        let bones: Vec<[usize; 2]> = self.skeleton.iter().filter_map(|[from, to]| Some([place(from)?, place(to)?])).collect();
+        (!bones.is_empty()).then_some(Skeleton { points: self.landmarks.len(), bones })
+    }
+
     fn check(&self) -> Result<(), BadValue> {
         let ensure = |good: bool, table, key, expected: &str| {
             if good { Ok(()) } else { Err(BadValue { table, key, expected: expected.to_owned() }) }
@@ -431,6 +441,8 @@ impl ModelCard {
             _ => ensure((names > 0) != counted, "", "labels", "a list of names, or replaced by 'classes' with their number")?,
         }
         ensure(self.classes.is_none_or(|count| (1..=MAX_CLASSES).contains(&count)), "", "classes", "1 to 100000")?;
+        let is_known = |name: &String| self.landmarks.contains(name);
+        ensure(self.skeleton.iter().flatten().all(is_known), "", "skeleton", "pairs of names in 'landmarks'")?;
         let input = &self.input;
         let side = |side: Option<u32>| side.is_none_or(|side| (1..=32_768).contains(&side));
         ensure(side(input.width), "input", "width", "1 to 32768")?;

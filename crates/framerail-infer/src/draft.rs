@@ -24,6 +24,13 @@ pub struct CardDraft {
 const COCO_POINTS: &str = "[\"nose\", \"left_eye\", \"right_eye\", \"left_ear\", \"right_ear\", \"left_shoulder\", \"right_shoulder\", \"left_elbow\", \
 \"right_elbow\", \"left_wrist\", \"right_wrist\", \"left_hip\", \"right_hip\", \"left_knee\", \"right_knee\", \"left_ankle\", \"right_ankle\"]";
 
+/// COCO's skeleton of these points.
+const COCO_SKELETON: &str = "[[\"left_ankle\", \"left_knee\"], [\"left_knee\", \"left_hip\"], [\"right_ankle\", \"right_knee\"], \
+[\"right_knee\", \"right_hip\"], [\"left_hip\", \"right_hip\"], [\"left_shoulder\", \"left_hip\"], [\"right_shoulder\", \"right_hip\"], \
+[\"left_shoulder\", \"right_shoulder\"], [\"left_shoulder\", \"left_elbow\"], [\"right_shoulder\", \"right_elbow\"], [\"left_elbow\", \"left_wrist\"], \
+[\"right_elbow\", \"right_wrist\"], [\"left_eye\", \"right_eye\"], [\"nose\", \"left_eye\"], [\"nose\", \"right_eye\"], [\"left_eye\", \"left_ear\"], \
+[\"right_eye\", \"right_ear\"], [\"left_ear\", \"left_shoulder\"], [\"right_ear\", \"right_shoulder\"]]";
+
 /// Landmarks of faces as their detectors order them.
 const FACE_POINTS: &str = "[\"left_eye\", \"right_eye\", \"nose\", \"left_mouth\", \"right_mouth\"]";
 
@@ -336,7 +343,7 @@ fn one_output(file: &OnnxFile, output: &Declared) -> Option<Guess> {
         [_, _, _] => boxes_of_one(file, output, 0),
         [_, Some(17), _, _] => Some(Guess {
             family: "landmarks: a heatmap for each of COCO's 17 points".into(),
-            head: format!("labels = [\"person\"]\nlandmarks = {COCO_POINTS}\n"),
+            head: format!("labels = [\"person\"]\nlandmarks = {COCO_POINTS}\nskeleton = {COCO_SKELETON}\n"),
             output: format!("[output.landmarks]\noutput = {name}\nform = \"heatmaps\"\n"),
             ..Guess::default()
         }),
@@ -385,19 +392,21 @@ fn boxes_of_one(file: &OnnxFile, output: &Declared, coefficients: i64) -> Option
     let task = file.metadata("task").unwrap_or_default();
     let points = 51;
     let is_pose = task == "pose" || (task.is_empty() && values == 5 + points);
-    if task == "obb" {
-        return None;
-    }
+    let is_rotated = task == "obb";
     // YOLOv5 and similar models have rows, with an objectness score before the class scores.
     let objectness =
         i64::from(order == "boxes-first" && names.as_ref().is_none_or(|names| values != 4 + coefficients + names.len() as i64));
-    let count = values - 4 - objectness - coefficients - if is_pose { points } else { 0 };
+    let count = values - 4 - objectness - coefficients - if is_pose { points } else { 0 } - i64::from(is_rotated);
     if !(1..=100_000).contains(&count) {
         return None;
     }
     found.family =
         format!("anchor_free: one {} for each box, as YOLO exports them", if order == "values-first" { "column" } else { "row" });
-    found.head = if is_pose { format!("labels = [\"person\"]\nlandmarks = {COCO_POINTS}\n") } else { classes(file, count) };
+    found.head = if is_pose {
+        format!("labels = [\"person\"]\nlandmarks = {COCO_POINTS}\nskeleton = {COCO_SKELETON}\n")
+    } else {
+        classes(file, count)
+    };
     found.output = format!("[output.anchor_free]\noutput = {}\norder = \"{order}\"\n", quoted(&output.name));
     if objectness == 1 {
         found.output.push_str("objectness = true\n");
@@ -405,6 +414,10 @@ fn boxes_of_one(file: &OnnxFile, output: &Declared, coefficients: i64) -> Option
     }
     if is_pose {
         found.output.push_str("landmark_values = 3\n");
+    }
+    if is_rotated {
+        found.family.push_str(", with the angle of rotated boxes");
+        found.output.push_str("angle = true\n");
     }
     Some(found)
 }

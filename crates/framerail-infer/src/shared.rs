@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use framerail_core::{Attribute, AttributeValue, BBox, DType, Detection, Device, Frame};
-use framerail_vision::{ModelMapping, Preprocess, Preprocessor, VisionError, nms::nms_by};
+use framerail_vision::{
+    ModelMapping, Preprocess, Preprocessor, VisionError,
+    nms::{nms_by, nms_oriented_by},
+};
 
 use crate::{
     CudaOptions, Description, DetectorStats, InferError, Precision, Prediction, SearchPath, SizeRequest, View,
@@ -228,10 +231,15 @@ impl Shared {
         let mapping = decoder.mapping(seen);
         let place = |found: Candidate| {
             let (bbox, row) = (found.bbox, found.row);
-            self.detection(found, &mapping).map(|detection| (detection, bbox, row))
+            let mut detection = self.detection(found, &mapping)?;
+            let oriented = decoder.oriented(tensors, item, row);
+            detection.oriented = oriented.map(|oriented| oriented.placed(&|point| mapping.point_frame_from_model(point)));
+            Some((detection, bbox, row))
         };
         let mut found: Vec<(Detection, BBox, usize)> = candidates.finish().into_iter().filter_map(place).collect();
-        if self.model.card.output.needs_suppression() {
+        if found.iter().any(|(detection, ..)| detection.oriented.is_some()) {
+            nms_oriented_by(&mut found, |(detection, ..)| detection, thresholds.iou, thresholds.class_agnostic);
+        } else if self.model.card.output.needs_suppression() {
             nms_by(&mut found, |(detection, ..)| detection, thresholds.iou, thresholds.class_agnostic);
         }
         found.sort_by(|(a, ..), (b, ..)| b.score.total_cmp(&a.score));

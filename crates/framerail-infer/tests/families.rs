@@ -45,6 +45,35 @@ fn anchor_free_boxes_leave_the_letterbox_and_overlaps_are_suppressed() {
 }
 
 #[test]
+fn rotated_boxes_leave_the_letterbox_and_suppress_by_their_own_overlap() {
+    let card = format!(
+        "{HEAD}labels = [\"plane\", \"ship\"]\n[input]\nwidth = 64\nheight = 64\nfit = \"letterbox\"\n[output.anchor_free]\noutput = \"out\"\norder = \"values-first\"\nangle = true\n[thresholds]\nconfidence = 0.5\niou = 0.5\n"
+    );
+    // Two that overlap, one across the first of them, whose upright box overlaps the first one's, and one below the threshold.
+    let (along, across) = (std::f32::consts::FRAC_PI_4, 3.0 * std::f32::consts::FRAC_PI_4);
+    let columns = [
+        [32.0, 32.0, 20.0, 4.0, 0.9, 0.1, along],
+        [32.5, 32.5, 20.0, 4.0, 0.8, 0.1, along],
+        [32.0, 32.0, 20.0, 4.0, 0.7, 0.1, across],
+        [10.0, 32.0, 20.0, 4.0, 0.4, 0.1, along],
+    ];
+    let data: Vec<f32> = (0..7).flat_map(|value| columns.iter().map(move |column| column[value])).collect();
+    let model = constant_model(&[1, 3, 64, 64], &[("out", &[1, 7, 4], &data)]);
+    // 128x64 into 64x64: half the size, 16 rows of padding above.
+    let found = detect(&model, &card, (128, 64));
+    assert_eq!(found.iter().map(|d| d.score).collect::<Vec<_>>(), [0.9, 0.7]);
+    let rotated = found[0].oriented.expect("an angle");
+    let numbers = [rotated.center.x, rotated.center.y, rotated.width, rotated.height, rotated.angle];
+    for (number, wanted) in numbers.into_iter().zip([64.0, 32.0, 40.0, 8.0, along]) {
+        assert!((number - wanted).abs() < 1e-3, "{rotated:?}");
+    }
+    let half = (40.0 + 8.0) / 8f32.sqrt();
+    assert_box(&found[0], [64.0 - half, 32.0 - half, 64.0 + half, 32.0 + half]);
+    let crossing = found[1].oriented.expect("an angle");
+    assert!((crossing.width - 8.0).abs() < 1e-3 && (crossing.height - 40.0).abs() < 1e-3, "{crossing:?}: from 0 up to a quarter turn");
+}
+
+#[test]
 fn anchors_with_landmarks_decode_to_frame_pixels() {
     let card = format!(
         "{HEAD}labels = [\"face\"]\nlandmarks = [\"nose\"]\n[input]\nmultiple_of = 32\n[output.anchors]\nboxes = \"loc\"\nscores = \"conf\"\nlandmarks = \"landm\"\nactivation = \"softmax\"\nbackground = 0\nlevels = [{{ step = 32.0, sizes = [16.0] }}]\n"

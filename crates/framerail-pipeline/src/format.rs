@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use framerail_core::{Device, PixelAspect, PixelFormat, Rational};
+use framerail_core::{Device, PixelAspect, PixelFormat, Rational, Skeleton};
 
 /// Format of the detections attached to frames on an edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,10 +13,16 @@ pub struct DetectionFormat {
     pub labels: Vec<String>,
     /// Landmarks per detection.
     pub landmarks: usize,
+    /// Their names, where a model card has them.
+    pub landmark_names: Vec<String>,
+    /// Bones between landmarks of detections, or of their attributes.
+    pub skeletons: Vec<Skeleton>,
     /// Maximum number of consecutive frames on which no model runs: 0 for every frame, 2 for `infer every=3`.
     pub max_unanalysed_frames: u32,
     /// Whether a stage has assigned persistent identities (`track_id`).
     pub has_identities: bool,
+    /// Whether a model has attached embeddings to detections.
+    pub has_embeddings: bool,
 }
 
 /// The parts of each frame on which the next model runs instead of the whole frame.
@@ -135,7 +141,7 @@ mod tests {
                 labels: vec!["face".into()],
                 landmarks: 5,
                 max_unanalysed_frames: 0,
-                has_identities: false,
+                ..DetectionFormat::default()
             }),
             ..EdgeFormat::default()
         };

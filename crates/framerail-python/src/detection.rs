@@ -1,6 +1,6 @@
 //! Detections for Python.
 
-use framerail::core::{Attribute as CoreAttribute, BBox, Detection as CoreDetection, DetectionOrigin, Label, Point};
+use framerail::core::{Attribute as CoreAttribute, BBox, Detection as CoreDetection, DetectionOrigin, Label, OrientedBox, Point};
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
@@ -29,6 +29,8 @@ use crate::attribute::{Attribute, Edges, edges, edges_of};
 ///     "detected" by the model, "interpolated" or "held" between sightings.
 /// attributes : list of Attribute
 ///     Results of further models, in the order in which they ran.
+/// oriented : tuple of float or None
+///     Centre x, centre y, width, height and clockwise rotation in radians of a rotated box; `bbox_xyxy` is the upright box around it.
 #[pyclass(module = "framerail", get_all, set_all)]
 pub struct Detection {
     bbox_xyxy: Edges,
@@ -39,12 +41,16 @@ pub struct Detection {
     track_id: Option<u64>,
     origin: String,
     attributes: Py<PyAny>,
+    oriented: Option<Rotated>,
 }
+
+/// Centre x, centre y, width, height, radians clockwise.
+type Rotated = (f32, f32, f32, f32, f32);
 
 #[pymethods]
 impl Detection {
     #[new]
-    #[pyo3(signature = (bbox_xyxy, score=1.0, label=String::from("object"), *, label_id=0, landmarks=Vec::new(), track_id=None, origin=String::from("detected"), attributes=None))]
+    #[pyo3(signature = (bbox_xyxy, score=1.0, label=String::from("object"), *, label_id=0, landmarks=Vec::new(), track_id=None, origin=String::from("detected"), attributes=None, oriented=None))]
     #[expect(clippy::too_many_arguments, reason = "Python gives them by name")]
     fn new(
         py: Python<'_>,
@@ -56,9 +62,10 @@ impl Detection {
         track_id: Option<u64>,
         origin: String,
         attributes: Option<Py<PyAny>>,
+        oriented: Option<Rotated>,
     ) -> PyResult<Self> {
         let attributes = attributes.unwrap_or_else(|| PyList::empty(py).into_any().unbind());
-        let detection = Self { bbox_xyxy, score, label, label_id, landmarks, track_id, origin, attributes };
+        let detection = Self { bbox_xyxy, score, label, label_id, landmarks, track_id, origin, attributes, oriented };
         detection.to_core(py).map(|_| detection)
     }
 
@@ -78,6 +85,7 @@ impl Detection {
         named.set_item("track_id", self.track_id)?;
         named.set_item("origin", &self.origin)?;
         named.set_item("attributes", &self.attributes)?;
+        named.set_item("oriented", self.oriented)?;
         Ok(((self.bbox_xyxy, self.score, self.label.clone()), named))
     }
 
@@ -104,6 +112,7 @@ impl Detection {
             track_id: found.track_id,
             origin: origin.to_owned(),
             attributes: attribute_list(py, &found.attributes)?,
+            oriented: found.oriented.map(|it| (it.center.x, it.center.y, it.width, it.height, it.angle)),
         })
     }
 
@@ -114,7 +123,8 @@ impl Detection {
     pub fn to_core(&self, py: Python<'_>) -> PyResult<CoreDetection> {
         let (x1, y1, x2, y2) = self.bbox_xyxy;
         let bbox = BBox::from_xyxy(x1, y1, x2, y2);
-        if !bbox.is_finite() || !self.score.is_finite() {
+        let oriented = self.oriented.map(|(x, y, width, height, angle)| OrientedBox { center: Point { x, y }, width, height, angle });
+        if !bbox.is_finite() || oriented.is_some_and(|oriented| !oriented.is_finite()) || !self.score.is_finite() {
             return Err(PyValueError::new_err(format!("a detection's box and score must be finite, not {}", self.__repr__())));
         }
         let origin = match self.origin.as_str() {
@@ -126,7 +136,7 @@ impl Detection {
         let label = Label { id: self.label_id, name: self.label.as_str().into() };
         let landmarks = self.landmarks.iter().map(|(x, y)| Point { x: *x, y: *y }).collect();
         let attributes = core_attributes(self.attributes.bind(py))?;
-        Ok(CoreDetection { bbox, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes })
+        Ok(CoreDetection { bbox, oriented, score: self.score, label, landmarks, track_id: self.track_id, origin, attributes })
     }
 }
 

@@ -112,9 +112,8 @@ impl StagePlan for ModelPlan {
         let detections = DetectionFormat {
             model: self.name.clone(),
             labels,
-            landmarks: 0,
             max_unanalysed_frames: u32::try_from(self.every - 1).unwrap_or(u32::MAX),
-            has_identities: false,
+            ..DetectionFormat::default()
         };
         // Results for parts around detections belong to these.
         let is_of_detections = matches!(input.parts, Some(PartFormat::Detections { .. }));

@@ -1,19 +1,24 @@
 //! How attributes of detections and frames are drawn: classes as text, landmarks as points.
 
-use framerail_core::{Attribute, AttributeValue, Detection, Point};
+use framerail_core::{Attribute, AttributeValue, Detection, Point, Skeleton};
 
-use crate::{DrawOptions, Sketch};
+use crate::{DrawOptions, Sketch, sketch::color_of};
 
 /// Colour of frame attributes when the options set none.
 const FRAME_RGB: [u8; 3] = [240, 240, 240];
 
 /// Landmarks of a detection: its own, and those from further models.
 pub(crate) fn landmarks_of(detection: &Detection) -> impl Iterator<Item = Point> {
-    let further = detection.attributes.iter().flat_map(|attribute| match &attribute.value {
+    poses_of(detection).flatten().copied().filter(|point| point.x.is_finite() && point.y.is_finite())
+}
+
+/// The same, model by model.
+fn poses_of(detection: &Detection) -> impl Iterator<Item = &[Point]> {
+    let further = detection.attributes.iter().map(|attribute| match &attribute.value {
         AttributeValue::Landmarks(points) => points.as_slice(),
         _ => &[],
     });
-    detection.landmarks.iter().chain(further).copied().filter(|point| point.x.is_finite() && point.y.is_finite())
+    std::iter::once(detection.landmarks.as_slice()).chain(further)
 }
 
 /// Detections that lie inside a detection.
@@ -35,6 +40,26 @@ pub(crate) fn classes_of(attributes: &[Attribute], options: &DrawOptions) -> Vec
 }
 
 impl Sketch {
+    /// Draws the bones of poses: those of the first skeleton with as many points as the pose.
+    pub fn skeletons(&mut self, detections: &[Detection], skeletons: &[Skeleton], options: &DrawOptions) {
+        if skeletons.is_empty() || !options.landmarks {
+            return;
+        }
+        let width = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1) as f32;
+        for detection in detections {
+            let rgb = options.rgb.unwrap_or_else(|| color_of(detection, options.color_by));
+            for pose in poses_of(detection) {
+                let bones = skeletons.iter().find(|skeleton| skeleton.points == pose.len()).map(|skeleton| &skeleton.bones);
+                for [from, to] in bones.into_iter().flatten() {
+                    if let (Some(from), Some(to)) = (pose.get(*from), pose.get(*to)) {
+                        self.line(*from, *to, rgb, width);
+                    }
+                }
+            }
+            parts_of(detection).for_each(|parts| self.skeletons(parts, skeletons, options));
+        }
+    }
+
     /// Draws the best class that each model returns for the whole frame, one below the other in the top left corner.
     pub fn frame_attributes(&mut self, attributes: &[Attribute], options: &DrawOptions) {
         let scale = options.line_width.unwrap_or_else(|| self.default_line_width()).max(1);

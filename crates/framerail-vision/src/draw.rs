@@ -122,6 +122,31 @@ mod tests {
     }
 
     #[test]
+    fn poses_have_bones_and_rotated_boxes_their_own_sides() {
+        let mut surface = flat(PixelFormat::Rgb24, 100, 80, [0.0; 3]);
+        let mut person = face(10.0, 10.0, 90.0, 70.0);
+        person.landmarks = vec![Point { x: 20.0, y: 20.0 }, Point { x: 80.0, y: 20.0 }, Point { x: f32::NAN, y: 0.0 }];
+        let oriented = framerail_core::OrientedBox { center: Point { x: 50.0, y: 40.0 }, width: 60.0, height: 20.0, angle: 0.5 };
+        person.oriented = Some(oriented);
+        let skeleton = framerail_core::Skeleton { points: 3, bones: vec![[0, 1], [1, 2], [0, 9]] };
+        let options = DrawOptions { labels: false, scores: false, rgb: Some([255; 3]), line_width: Some(2), ..Default::default() };
+        let mut canvas = Canvas::new(&mut surface, &ColorDescription::default());
+        canvas
+            .draw(|sketch| {
+                sketch.skeletons(std::slice::from_ref(&person), &[skeleton], &options);
+                sketch.detections(&[person.clone()], &options);
+            })
+            .expect("writable");
+        let lit = |x: f32, y: f32| rgb_at(&surface, &ColorDescription::default(), x as usize, y as usize)[1] > 100.0;
+        assert!(lit(50.0, 20.0), "the bone");
+        let corners = oriented.corners();
+        for (from, to) in corners.iter().zip(corners.iter().cycle().skip(1)) {
+            assert!(lit((from.x + to.x) / 2.0, (from.y + to.y) / 2.0), "a side of the rotated box");
+        }
+        assert!(!lit(50.0, 10.0) && !lit(10.0, 40.0), "no upright box");
+    }
+
+    #[test]
     fn outlines_have_their_colour_and_place_in_every_format() {
         for &format in PixelFormat::ALL {
             let color = ColorDescription::default();

@@ -368,7 +368,8 @@ fn interpolated(before: &Sighting, after: &Sighting, frame: u64) -> Detection {
     let (near, far) = if t <= 0.5 { (from, to) } else { (to, from) };
     let described = if near.attributes.is_empty() { far } else { near };
     let attributes = described.moved_to(bbox).attributes;
-    Detection { bbox, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, attributes, ..from.clone() }
+    let oriented = near.moved_to(bbox).oriented;
+    Detection { bbox, oriented, score, landmarks, track_id, origin: DetectionOrigin::Interpolated, attributes, ..from.clone() }
 }
 
 /// Carries a sighting over to another frame.
@@ -378,7 +379,8 @@ fn held(sighting: &Sighting, speed: Point, frame: u64, growth: f32) -> Detection
     let (dx, dy) = (speed.x * frames, speed.y * frames);
     let moved = shifted(&bbox, dx.clamp(-bbox.width(), bbox.width()), dy.clamp(-bbox.height(), bbox.height()));
     let grown = joined(&bbox, &moved).scaled(1.0 + growth * frames.abs());
-    Detection { origin: DetectionOrigin::Held, ..sighting.detection.moved_to(grown) }
+    // Upright: a rotated box inside a grown one would leave its corners uncovered.
+    Detection { origin: DetectionOrigin::Held, oriented: None, ..sighting.detection.moved_to(grown) }
 }
 
 /// Mean speed of the centre, in pixels per frame, over the sightings within reach of the first one.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use framerail_core::{BBox, Detection, MaskCover, MaskPlan, Outline, Region};
+use framerail_core::{BBox, Detection, MaskCover, MaskPlan, OrientedBox, Outline, Region};
 
 use crate::{
     VisionError,
-    contour::{Contour, NoContour},
+    contour::{Contour, NoContour, Raster},
+    hull::ConvexHull,
 };
 
 /// Minimum mask scale of the ellipse that replaces a contour: a box is narrower than its face.
@@ -15,9 +16,9 @@ const LEAST_STAND_IN_SCALE: f32 = 1.3;
 /// The shape of a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaskShape {
-    /// The box.
+    /// The box, rotated where the detector returned a rotated one.
     Rectangle,
-    /// An ellipse that fills the box, rotated by the line between the eyes where the model returns landmarks.
+    /// An ellipse that fills the box, rotated with it, or by the line between the eyes where the model returns landmarks.
     #[default]
     Ellipse,
     /// The detection's contour: the last mask among its attributes, where it is at least half covered; else the convex hull of the last
@@ -98,6 +99,12 @@ pub(crate) fn mask_plan(
     if !detection.bbox.is_finite() {
         return None;
     }
+    if options.shape == MaskShape::Rectangle
+        && let Some(raster) = detection.oriented.and_then(|oriented| rotated_raster(options, &oriented, (frame_width, frame_height)))
+    {
+        let plan = MaskPlan { region: raster.region, bounds: raster.bounds, cover: MaskCover::Raster(raster.coverage) };
+        return Some((plan, MaskSource::Box));
+    }
     if options.shape != MaskShape::Contour {
         return Some((box_plan(options, detection, frame_width, frame_height)?, MaskSource::Box));
     }
@@ -120,6 +127,15 @@ pub(crate) fn mask_plan(
 /// Width of the soft edge in pixels.
 fn feather(options: &MaskOptions, bbox: &BBox) -> f64 {
     f64::from(options.feather * bbox.width().max(bbox.height()))
+}
+
+/// Returns the pixels of a rotated box; `None` for a box that is not finite or has no area, and outside the frame.
+fn rotated_raster(options: &MaskOptions, oriented: &OrientedBox, frame: (u32, u32)) -> Option<Raster> {
+    let factor = 2.0 * options.mask_scale - 1.0;
+    let scaled = OrientedBox { width: oriented.width * factor, height: oriented.height * factor, ..*oriented };
+    let feather = f64::from(options.feather * oriented.width.max(oriented.height));
+    let hull = ConvexHull::of(&scaled.corners()).filter(|_| scaled.is_finite())?;
+    Contour::Hull(hull).raster(0.0, feather, frame)
 }
 
 /// Returns the mask of a finite box.
@@ -221,6 +237,12 @@ fn outline(shape: MaskShape, detection: &Detection, center: (f64, f64), half: (f
         // Widened to whole pixels, as boxes are drawn.
         let widen = |center: f64, half: f64| (center + half).ceil().max(-(center - half).floor() + 2.0 * center) - center;
         return Outline::Rectangle { half_width: widen(center.0, half.0) - 0.5, half_height: widen(center.1, half.1) - 0.5 };
+    }
+    if let Some(oriented) = detection.oriented.filter(OrientedBox::is_finite) {
+        let factor = half.0 * 2.0 / f64::from(detection.bbox.width()).max(1e-3);
+        let axis = |side: f32| (f64::from(side) * factor / 2.0).max(0.5);
+        let (sin, cos) = f64::from(oriented.angle).sin_cos();
+        return Outline::Ellipse { across: axis(oriented.width), along: axis(oriented.height), cos, sin };
     }
     let angle = eye_angle(detection);
     let (across, along) = turned_axes(half, angle);
@@ -325,6 +347,36 @@ mod tests {
         tilted.landmarks = vec![Point { x: 70.0, y: 70.0 }, Point { x: 90.0, y: 90.0 }];
         let mask = Mask::new(&options(MaskShape::Ellipse, 1.0, 0.0), &tilted, 200, 200).expect("inside");
         assert_eq!((mask.at(103, 56), mask.at(104, 104)), (255, 0));
+    }
+
+    #[test]
+    fn rotated_boxes_have_rotated_masks() {
+        let oriented = OrientedBox { center: Point { x: 100.0, y: 80.0 }, width: 80.0, height: 20.0, angle: 30f32.to_radians() };
+        let bbox = oriented.bbox();
+        let mut detection = face(bbox.x1, bbox.y1, bbox.x2, bbox.y2);
+        detection.oriented = Some(oriented);
+        for shape in [MaskShape::Rectangle, MaskShape::Ellipse] {
+            let mask = Mask::new(&options(shape, 1.0, 0.0), &detection, 200, 160).expect("inside");
+            let along = |distance: f32| (100.0 + distance * 30f32.to_radians().cos(), 80.0 + distance * 30f32.to_radians().sin());
+            for distance in [-38.0, -20.0, 0.0, 20.0, 38.0] {
+                let (x, y) = along(distance);
+                assert_eq!(mask.at(x as u32, y as u32), 255, "{shape:?}: {distance}");
+            }
+            assert_eq!([mask.at(66, 104), mask.at(134, 56)], [0; 2], "{shape:?}: corners of the upright box");
+        }
+        let mask = Mask::new(&options(MaskShape::Rectangle, 1.0, 0.0), &detection, 200, 160).expect("inside");
+        let inside = |x: u32, y: u32| {
+            let (dx, dy) = (x as f32 + 0.5 - 100.0, y as f32 + 0.5 - 80.0);
+            let (sin, cos) = oriented.angle.sin_cos();
+            ((dx * cos + dy * sin).abs(), (dy * cos - dx * sin).abs())
+        };
+        for y in 0..160 {
+            for x in 0..200 {
+                let (across, down) = inside(x, y);
+                assert!(mask.at(x, y) == 255 || across > 40.0 || down > 10.0, "{x},{y} is inside");
+                assert!(mask.at(x, y) == 0 || (across < 42.0 && down < 12.0), "{x},{y} is outside");
+            }
+        }
     }
 
     #[test]

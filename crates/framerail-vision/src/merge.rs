@@ -90,6 +90,8 @@ pub fn merge(detections: &mut Vec<Detection>, options: &MergeOptions) -> usize {
 /// Grows a detection over another of lower score.
 fn grown(mut best: Detection, other: &Detection) -> Detection {
     let (a, b) = (best.bbox, other.bbox);
+    // The upright box around all parts.
+    best.oriented = None;
     best.bbox = BBox::from_xyxy(a.x1.min(b.x1), a.y1.min(b.y1), a.x2.max(b.x2), a.y2.max(b.y2));
     for attribute in &mut best.attributes {
         if let (AttributeValue::Mask(mask), Some(of_other)) = (&attribute.value, mask_of(other, &attribute.model))

@@ -1,6 +1,6 @@
 //! Non-maximum suppression: of boxes that overlap, only the one with the highest score is kept.
 
-use framerail_core::{BBox, Detection};
+use framerail_core::{BBox, Detection, OrientedBox};
 
 /// Sorts detections by descending score (equal scores keep their order) and removes those whose intersection over union with a
 /// better one exceeds `iou_threshold` (0 to 1), across all classes or within each. Also removes malformed detections, whose box or
@@ -26,6 +26,37 @@ pub fn nms_by<T>(things: &mut Vec<T>, detection_of: impl Fn(&T) -> &Detection, i
         !suppressed
     });
     malformed
+}
+
+/// Non-maximum suppression of rotated boxes, by probabilistic IoU, as YOLO's oriented detectors have it: a box is suppressed by every
+/// better one that overlaps it by at least `iou_threshold`, even if that one is suppressed itself. Upright boxes have an angle of 0.
+pub fn nms_oriented_by<T>(things: &mut Vec<T>, detection_of: impl Fn(&T) -> &Detection, iou_threshold: f32, class_agnostic: bool) {
+    things.sort_by(|a, b| detection_of(b).score.total_cmp(&detection_of(a).score));
+    let box_of = |thing: &T| {
+        let detection = detection_of(thing);
+        let (center, width, height) = (detection.bbox.center(), detection.bbox.width(), detection.bbox.height());
+        let upright = OrientedBox { center, width, height, angle: 0.0 };
+        (detection.bbox, detection.oriented.unwrap_or(upright), if class_agnostic { 0 } else { detection.label.id })
+    };
+    let boxes: Vec<(BBox, OrientedBox, u32)> = things.iter().map(box_of).collect();
+    let mut place = 0;
+    things.retain(|_| {
+        let (bbox, oriented, class) = &boxes[place];
+        let is_better = |(other, other_oriented, other_class): &(BBox, OrientedBox, u32)| {
+            // The distributions reach a little beyond the boxes.
+            other_class == class && near(bbox, other) && oriented.probabilistic_iou(other_oriented) >= iou_threshold
+        };
+        let is_kept = !boxes[..place].iter().any(is_better);
+        place += 1;
+        is_kept
+    });
+}
+
+/// Whether two boxes, each grown by its own size on every side, meet: beyond that, the probabilistic IoU is below 0.01.
+fn near(a: &BBox, b: &BBox) -> bool {
+    let apart =
+        |from: f32, to: f32, other_from: f32, other_to: f32| (other_from - to).max(from - other_to) > (to - from) + (other_to - other_from);
+    !apart(a.x1, a.x2, b.x1, b.x2) && !apart(a.y1, a.y2, b.y1, b.y2)
 }
 
 #[derive(Clone, Copy)]
@@ -110,6 +141,37 @@ mod tests {
                 assert_eq!(nms(&mut found, 0.3, class_agnostic), 0);
                 assert_eq!(found, reference(boxes.clone(), 0.3, class_agnostic), "round {round}");
             }
+        }
+    }
+
+    #[test]
+    fn rotated_boxes_suppress_by_their_probabilistic_overlap() {
+        let mut state = 11u32;
+        let mut next = |most: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 8) % most) as f32
+        };
+        let boxes: Vec<Detection> = (0..300)
+            .map(|_| {
+                let mut found = detection(0.0, 0.0, 1.0, next(10_000) / 10_000.0, next(2) as u32);
+                let center = framerail_core::Point { x: next(500), y: next(300) };
+                let rotated = OrientedBox { center, width: 10.0 + next(90), height: 10.0 + next(40), angle: next(157) / 100.0 };
+                (found.bbox, found.oriented) = (rotated.bbox(), Some(rotated));
+                found
+            })
+            .collect();
+        for class_agnostic in [false, true] {
+            let mut sorted = boxes.clone();
+            sorted.sort_by(|a, b| b.score.total_cmp(&a.score));
+            let overlap = |a: &Detection, b: &Detection| a.oriented.expect("rotated").probabilistic_iou(&b.oriented.expect("rotated"));
+            let is_kept = |at: usize| {
+                let same = |other: &&Detection| class_agnostic || other.label.id == sorted[at].label.id;
+                !sorted[..at].iter().filter(same).any(|other| overlap(other, &sorted[at]) >= 0.3)
+            };
+            let wanted: Vec<Detection> = (0..sorted.len()).filter(|at| is_kept(*at)).map(|at| sorted[at].clone()).collect();
+            let mut found = boxes.clone();
+            nms_oriented_by(&mut found, |found| found, 0.3, class_agnostic);
+            assert!(found.len() < boxes.len() && found == wanted);
         }
     }
 

@@ -164,6 +164,13 @@ impl Sketch {
         self.stroke(&bounds, rgb, StrokeShape::Line { from, to, width });
     }
 
+    /// Draws antialiased lines from each point to the next, and from the last to the first.
+    pub fn polygon(&mut self, points: &[Point], rgb: [u8; 3], width: f32) {
+        for (from, to) in points.iter().zip(points.iter().cycle().skip(1)) {
+            self.line(*from, *to, rgb, width);
+        }
+    }
+
     /// Draws an antialiased filled circle.
     pub fn dot(&mut self, center: Point, rgb: [u8; 3], diameter: f32) {
         self.line(center, center, rgb, diameter);
@@ -225,8 +232,10 @@ impl Sketch {
             {
                 self.contour(&contour, rgb, width);
             }
-            if options.boxes {
-                self.outline(&detection.bbox, rgb, width);
+            match detection.oriented.filter(|_| options.boxes) {
+                Some(oriented) => self.polygon(&oriented.corners(), rgb, width as f32),
+                None if options.boxes => self.outline(&detection.bbox, rgb, width),
+                None => {}
             }
             if options.landmarks {
                 for landmark in landmarks_of(detection) {
@@ -262,7 +271,7 @@ fn line_pixels(scale: u32) -> u32 {
     (scale * 9).max(13)
 }
 
-fn color_of(detection: &Detection, by: ColorBy) -> [u8; 3] {
+pub(crate) fn color_of(detection: &Detection, by: ColorBy) -> [u8; 3] {
     let track = detection.track_id.filter(|_| by == ColorBy::Track);
     // Identities count from 1, classes from 0.
     label_rgb(track.map_or(detection.label.id, |id| (id.saturating_sub(1) % u64::from(u32::MAX)) as u32))

@@ -16,7 +16,7 @@ use arrow_array::{
     types::{Float32Type, TimestampMicrosecondType, UInt32Type, UInt64Type},
 };
 use framerail::{
-    core::{BBox, DetectionOrigin, Label},
+    core::{BBox, DetectionOrigin, Label, OrientedBox, Point},
     pipeline::{Arrival, Item},
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -70,10 +70,10 @@ fn csv_has_a_row_for_each_detection() {
     let ran = run(&format!("save {}", path.display()), clip());
     assert_eq!(ran.error(), "none");
     let expected = "\
-stream,stream_id,frame,pts,time_base,seconds,wall_time,analysed,label,label_id,score,x1,y1,x2,y2,landmarks,track_id,origin,zones,attributes
-clip,0,0,0,1/1000,0,,true,face,0,0.912346,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",7,interpolated,,
-clip,0,0,0,1/1000,0,,true,\"plate, \"\"old\"\"\",1,0.5,10.125,12,30.5,36.25,[],,detected,,
-clip,0,2,80,1/1000,0.08,2026-11-21T09:30:00.250000Z,true,face,0,0.25,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",8,held,,
+stream,stream_id,frame,pts,time_base,seconds,wall_time,analysed,label,label_id,score,x1,y1,x2,y2,landmarks,track_id,origin,zones,attributes,oriented
+clip,0,0,0,1/1000,0,,true,face,0,0.912346,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",7,interpolated,,,
+clip,0,0,0,1/1000,0,,true,\"plate, \"\"old\"\"\",1,0.5,10.125,12,30.5,36.25,[],,detected,,,
+clip,0,2,80,1/1000,0.08,2026-11-21T09:30:00.250000Z,true,face,0,0.25,10.125,12,30.5,36.25,\"[[15.0,20.0],[25.0,20.1235]]\",8,held,,,
 ";
     assert_eq!(text(&path), expected);
     let counted = ["frames_recorded", "detections_recorded", "boxes_not_finite", "files_written"].map(|name| ran.counter(name));
@@ -133,6 +133,7 @@ fn parquet_has_typed_columns() {
         "origin Utf8",
         "zones List(non-null Utf8)",
         "attributes Utf8",
+        "oriented FixedSizeList(5 x non-null Float32)",
     ];
     assert_eq!(types, expected);
     let column = |name: &str| rows[name].as_primitive::<Float32Type>().values().to_vec();
@@ -146,6 +147,36 @@ fn parquet_has_typed_columns() {
     let first = landmarks.value(0);
     assert_eq!(first.as_fixed_size_list().values().as_primitive::<Float32Type>().values().to_vec(), [15.0, 20.0, 25.0, 20.1235]);
     assert!(landmarks.value(1).is_empty() && rows["zones"].is_null(0));
+}
+
+#[test]
+fn rotated_boxes_are_in_every_format() {
+    let oriented = OrientedBox { center: Point { x: 50.0, y: 40.0 }, width: 30.0, height: 10.0, angle: 0.5 };
+    let mut plane = face(0.5, None, DetectionOrigin::Detected);
+    (plane.bbox, plane.oriented) = (oriented.bbox(), Some(oriented));
+    plane.landmarks.clear();
+    let items =
+        vec![Item::StreamStart(stream(0, "clip")), seen(0, 0, vec![plane, face(0.4, None, DetectionOrigin::Detected)]).into(), end(0)];
+    let folder = folder();
+    let saved = |name: &str| {
+        let path = folder.path().join(name);
+        assert_eq!(run(&format!("save {}", path.display()), items.clone()).error(), "none");
+        path
+    };
+    let numbers = json!([50.0, 40.0, 30.0, 10.0, 0.5]);
+    let line: Value = serde_json::from_str(&text(&saved("boxes.jsonl"))).expect("JSON");
+    assert_eq!((&line["detections"][0]["oriented"], line["detections"][1].get("oriented")), (&numbers, None));
+    let csv = text(&saved("boxes.csv"));
+    let ends: Vec<bool> = csv.lines().skip(1).map(|row| row.ends_with(",\"[50.0,40.0,30.0,10.0,0.5]\"")).collect();
+    assert_eq!(ends, [true, false], "{csv}");
+    let (rows, _) = rows(&saved("boxes.parquet"));
+    let column = rows["oriented"].as_fixed_size_list();
+    assert_eq!((column.is_null(0), column.is_null(1)), (false, true));
+    assert_eq!(column.value(0).as_primitive::<Float32Type>().values().to_vec(), [50.0, 40.0, 30.0, 10.0, 0.5]);
+    let coco: Value = serde_json::from_str(&text(&saved("boxes.json"))).expect("JSON");
+    let (plane, upright) = (&coco["annotations"][0], &coco["annotations"][1]);
+    assert_eq!((plane["segmentation"][0].as_array().map(Vec::len), &plane["area"]), (Some(8), &json!(300.0)));
+    assert!(upright.get("segmentation").is_none());
 }
 
 #[test]
@@ -182,7 +213,7 @@ fn without_a_detection_there_are_columns_all_the_same() {
     let path = folder.path().join("none.parquet");
     assert_eq!(run(&format!("save {}", path.display()), whole(0, "a", 3)).error(), "none");
     let (rows, groups) = rows(&path);
-    assert_eq!((rows.num_rows(), rows.num_columns(), groups), (0, 20, 0));
+    assert_eq!((rows.num_rows(), rows.num_columns(), groups), (0, 21, 0));
     assert_eq!(files(folder.path()), ["none.parquet"]);
 }
 

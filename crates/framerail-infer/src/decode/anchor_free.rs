@@ -3,7 +3,7 @@
 //! Source: the documented export format of these models: `4 + classes (+ landmarks)` values for each box, YOLOv5 with an
 //! objectness score after the first four.
 
-use framerail_core::{BBox, InstanceMask, Point};
+use framerail_core::{BBox, InstanceMask, OrientedBox, Point};
 use serde::Deserialize;
 
 use super::{
@@ -35,6 +35,9 @@ pub struct AnchorFreeCard {
     /// Values per landmark after the scores: 2 (x, y) or 3 (x, y, visibility); 0 without landmarks.
     #[serde(default)]
     pub landmark_values: usize,
+    /// Whether the last value is the rotation of the box, in radians, clockwise; overlaps are then those of rotated boxes.
+    #[serde(default)]
+    pub angle: bool,
     /// Mask coefficients at the end of each box, for models with prototypes.
     pub masks: Option<PrototypesCard>,
 }
@@ -57,6 +60,8 @@ impl AnchorFreeCard {
     pub(crate) fn check(&self, card: &ModelCard) -> Result<(), KeyError> {
         let fitting: &[usize] = if card.landmarks.is_empty() { &[0] } else { &[2, 3] };
         ensure(fitting.contains(&self.landmark_values), "landmark_values", "2 or 3 if the card names landmarks, else 0")?;
+        let fits = !self.angle || (self.masks.is_none() && self.form == BoxForm::Cxcywh);
+        ensure(fits, "angle", "false for boxes with masks, or of another form than cxcywh")?;
         self.masks.as_ref().map_or(Ok(()), PrototypesCard::check)
     }
 
@@ -78,7 +83,11 @@ impl AnchorFreeCard {
     /// Values of one box.
     fn values(&self, card: &ModelCard) -> usize {
         let coefficients = self.masks.as_ref().map_or(0, |masks| masks.coefficients);
-        4 + usize::from(self.objectness) + card.class_count() + self.landmark_values * card.landmarks.len() + coefficients
+        4 + usize::from(self.objectness)
+            + card.class_count()
+            + self.landmark_values * card.landmarks.len()
+            + coefficients
+            + usize::from(self.angle)
     }
 }
 
@@ -144,6 +153,18 @@ impl AnchorFree {
         Ok((boxes, row))
     }
 
+    /// The rotated box of a row, in model pixels.
+    fn rotated(&self, row: &Row<'_>) -> Option<OrientedBox> {
+        let (across, down) = if self.card.normalized { (self.input.width as f32, self.input.height as f32) } else { (1.0, 1.0) };
+        let rotated = OrientedBox {
+            center: Point { x: row.value(0) * across, y: row.value(1) * down },
+            width: row.value(2) * across,
+            height: row.value(3) * down,
+            angle: row.value(self.values - 1),
+        };
+        self.card.angle.then_some(rotated)
+    }
+
     fn candidate(&self, row: &Row<'_>, index: usize, class: usize, score: f32) -> Candidate {
         let bbox = self.card.form.bbox([row.value(0), row.value(1), row.value(2), row.value(3)]);
         let first = 4 + usize::from(self.card.objectness) + self.classes;
@@ -152,7 +173,11 @@ impl AnchorFree {
             let at = first + landmark * self.card.landmark_values;
             Point { x: row.value(at) * across, y: row.value(at + 1) * down }
         };
-        let bbox = if self.card.normalized { to_pixels(bbox, self.input) } else { bbox };
+        let bbox = match self.rotated(row) {
+            Some(rotated) => rotated.bbox(),
+            None if self.card.normalized => to_pixels(bbox, self.input),
+            None => bbox,
+        };
         Candidate { bbox, score, class, landmarks: (0..self.landmarks).map(point).collect(), row: index }
     }
 }
@@ -169,6 +194,11 @@ impl Decode for AnchorFree {
             }
         }
         Ok(())
+    }
+
+    fn oriented(&self, tensors: &Tensors<'_>, item: usize, index: usize) -> Option<OrientedBox> {
+        let (_, row_of) = self.rows(tensors, item).ok()?;
+        self.rotated(&row_of(index)).map(OrientedBox::regular)
     }
 
     fn mask(&self, tensors: &Tensors<'_>, item: usize, index: usize, bbox: &BBox, seen: &Seen) -> Result<Option<InstanceMask>, String> {
@@ -209,6 +239,26 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].class, found[0].score), (7, 0.8));
         assert_eq!(found[0].bbox, BBox::from_xyxy(80.0, 170.0, 120.0, 230.0));
+    }
+
+    #[test]
+    fn rotated_boxes_have_their_angle_last_and_an_upright_box_around_them() {
+        let text = YOLOV8.split("\nlabels").next().expect("text before the labels").to_owned()
+            + "\nlabels = [\"plane\", \"ship\"]\n[input]\nwidth = 640\nheight = 640\n[output.anchor_free]\noutput = \"output0\"\n"
+            + "order = \"values-first\"\nangle = true\n";
+        let card = ModelCard::parse(&text, "obb.toml".as_ref()).expect("card of the test");
+        let quarter = std::f32::consts::FRAC_PI_2;
+        let columns = [[100.0, 200.0, 40.0, 20.0, 0.1, 0.9, quarter], [300.0, 200.0, 40.0, 20.0, 0.1, 0.2, 0.0]];
+        let data: Vec<f32> = (0..7).flat_map(|value| columns.map(|column| column[value])).collect();
+        let found = decode(&card, [7, 2], &data);
+        assert_eq!((found.len(), found[0].class, found[0].row), (1, 1, 0));
+        let bbox = found[0].bbox;
+        assert!((bbox.width() - 20.0).abs() < 1e-3 && (bbox.height() - 40.0).abs() < 1e-3, "{bbox:?}");
+        let tensor = Tensor { name: "output0", dims: vec![1, 7, 2], data: TensorData::F32(&data) };
+        let decoder = card.output.decoder(&card, InputSize { width: 640, height: 640 }).boxes();
+        let rotated = decoder.oriented(&Tensors::new(vec![tensor]), 0, 0).expect("an angle");
+        assert_eq!((rotated.width, rotated.height, rotated.angle), (20.0, 40.0, 0.0), "from 0 up to a quarter turn");
+        assert!(ModelCard::parse(&text.replace("values-first\"\n", "values-first\"\nform = \"xyxy\"\n"), "obb.toml".as_ref()).is_err());
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) use expect::Expected;
 pub(crate) use framerail_core::model_output::sigmoid;
 pub(crate) use seen::Seen;
 
-use framerail_core::{BBox, InstanceMask};
+use framerail_core::{BBox, InstanceMask, OrientedBox};
 use framerail_vision::ModelMapping;
 
 use crate::{card::ModelCard, size::InputSize};
@@ -55,6 +55,11 @@ pub(crate) trait Decode: Send {
     /// The map from frame pixels to the pixels of boxes; by default model pixels.
     fn mapping(&self, seen: &Seen) -> ModelMapping {
         seen.mapping
+    }
+
+    /// The rotated box of a row that [`Decode::decode`] returned, in model pixels. `None` for models without rotated boxes.
+    fn oriented(&self, _tensors: &Tensors<'_>, _item: usize, _row: usize) -> Option<OrientedBox> {
+        None
     }
 
     /// The mask of a box that [`Decode::decode`] returned, by its row; `bbox` is in model pixels. `None` for models without masks.

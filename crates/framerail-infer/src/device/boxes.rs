@@ -43,6 +43,7 @@ pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), 
         OutputCard::Boxes(_) => return Err("its boxes are final".into()),
         OutputCard::Strides(_) => return Err("its boxes come in a grid for each stride".into()),
         OutputCard::AnchorFree(free) if free.masks.is_some() => return Err("its boxes have masks".into()),
+        OutputCard::AnchorFree(free) if free.angle => return Err("its boxes are rotated".into()),
         OutputCard::Heatmap(_) | OutputCard::Anchors(_) | OutputCard::AnchorFree(_) => {}
         other => return Err(format!("it is a model for {}", other.task())),
     }

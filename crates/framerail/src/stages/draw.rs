@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use framerail_core::{Detection, FramePool};
+use framerail_core::{Detection, FramePool, Skeleton};
 use framerail_pipeline::{
     ConfigError, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
     Stage, StageContext, StageError, StagePlan, StageSpec, Work,
@@ -96,6 +96,7 @@ struct DrawPlan {
     only: Option<Vec<String>>,
     font: Option<PathBuf>,
     face: Option<Typeface>,
+    skeletons: Vec<Skeleton>,
     workers: usize,
 }
 
@@ -115,14 +116,16 @@ impl DrawPlan {
         let only = options.optional_text("only").map(|list| list.split(',').map(|label| label.trim().to_owned()).collect());
         let drawn = Drawn { options: draw, zones: options.switch("zones") };
         let font = options.optional_path("font").map(PathBuf::from);
-        Self { drawn, only, font, face: None, workers: options.workers() }
+        Self { drawn, only, font, face: None, skeletons: Vec::new(), workers: options.workers() }
     }
 }
 
 impl StagePlan for DrawPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
-        let known = models_of(input)?.map(|found| found.labels.clone()).unwrap_or_default();
+        let models = models_of(input)?;
+        self.skeletons = models.map(|found| found.skeletons.clone()).unwrap_or_default();
+        let known = models.map(|found| found.labels.clone()).unwrap_or_default();
         if let Some(stray) = self.only.iter().flatten().find(|label| !known.contains(label)) {
             let error = ConfigError::at("only", format_args!("the model has no class `{stray}`; it has {}", known.join(", ")));
             return Err(StageError::new(ErrorKind::Usage, error).into());
@@ -145,7 +148,8 @@ impl StagePlan for DrawPlan {
         let face = self.face.ok_or_else(|| StageError::new(ErrorKind::Internal, "the stage was not linked"))?;
         let draw = |_| {
             let (only, face, canvas) = (self.only.clone(), face.clone(), FrameCanvas::new(&pool));
-            let stage = Draw { drawn: self.drawn, settings: None, only, face, canvas };
+            let skeletons = self.skeletons.clone();
+            let stage = Draw { drawn: self.drawn, settings: None, only, face, skeletons, canvas };
             Box::new(stage) as Box<dyn Stage>
         };
         Ok(Work::Stages((0..self.workers).map(draw).collect()))
@@ -157,6 +161,7 @@ struct Draw {
     settings: Option<OptionSettings<Drawn>>,
     only: Option<Vec<String>>,
     face: Typeface,
+    skeletons: Vec<Skeleton>,
     canvas: FrameCanvas,
 }
 
@@ -199,6 +204,7 @@ impl Draw {
             let mut sketch = sketch.with_letters(&letters);
             zones.into_iter().for_each(|zones| sketch.zones(zones, options.line_width));
             attributes.into_iter().for_each(|attributes| sketch.frame_attributes(&attributes.0, &options));
+            sketch.skeletons(detections, &self.skeletons, &options);
             sketch.detections(detections, &options);
             sketch
         };

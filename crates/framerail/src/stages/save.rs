@@ -155,7 +155,7 @@ impl StagePlan for SavePlan {
         let found = if self.format == RecordFormat::JsonLines { models_of(input)? } else { Some(detections_of(input)?) };
         if let Some(detections) = found {
             self.check_identities(detections)?;
-            (self.coco.labels, self.coco.landmarks) = (detections.labels.clone(), detections.landmarks);
+            self.coco.of_detections(detections);
         }
         if !self.is_shared() {
             OneStreamGuard::check_count(&self.template, input.streams)?;

@@ -7,6 +7,7 @@ mod kept_models;
 mod lanes;
 mod model;
 mod output;
+mod same_boxes;
 mod stage;
 mod swap;
 

@@ -56,7 +56,13 @@ pub(super) fn output(
                 "leave finds= out, or put `crop` before it",
             ));
         }
-        (Some(PartFormat::Detections { .. }), _) => return Ok((output, answers)),
+        (Some(PartFormat::Detections { .. }), task) => {
+            if let Some(detections) = &mut output.detections {
+                detections.has_embeddings |= task == Task::Embedding;
+                detections.skeletons.extend(card.bones());
+            }
+            return Ok((output, answers));
+        }
         (Some(PartFormat::Tiles), task) if task != Task::Detection => {
             let needs = format!("frames, regions or parts around detections for {}, which is a model for {task}", card.name);
             return Err(mismatch(needs, "use `regions` or `crop` in place of `tiles`, or a detector"));
@@ -79,7 +85,9 @@ pub(super) fn output(
     output.detections = Some(match output.detections.take() {
         None => {
             let model = card.name.clone();
-            DetectionFormat { model, labels, landmarks, max_unanalysed_frames: unanalysed, ..DetectionFormat::default() }
+            let (landmark_names, skeletons) = (card.landmarks.clone(), card.bones().into_iter().collect());
+            let max_unanalysed_frames = unanalysed;
+            DetectionFormat { model, labels, landmarks, landmark_names, skeletons, max_unanalysed_frames, ..DetectionFormat::default() }
         }
         Some(earlier) if earlier.max_unanalysed_frames != unanalysed && !looks_at_detections => {
             let needed = format!("detections on the same frames as its own; {} has them on others", earlier.model);
@@ -88,7 +96,10 @@ pub(super) fn output(
         Some(mut earlier) => {
             earlier.model = format!("{} + {}", earlier.model, card.name);
             earlier.labels.extend(labels);
-            earlier.landmarks = earlier.landmarks.max(landmarks);
+            if landmarks > earlier.landmarks {
+                (earlier.landmarks, earlier.landmark_names) = (landmarks, card.landmarks.clone());
+            }
+            earlier.skeletons.extend(card.bones());
             earlier
         }
     });

@@ -6,7 +6,7 @@ use std::{
 };
 
 use framerail_core::{Device, Frame, StreamId};
-use framerail_infer::{InferError, Predictor, Task, View};
+use framerail_infer::{InferError, Prediction, Predictor, Task, View};
 use framerail_pipeline::{Emitter, ErrorKind, Flow, FrameItem, Item, Replace, Setting, SettingSpec, Stage, StageContext, StageError};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     counters::Counters,
     kept::KeptAttributes,
     lanes::{Due, Lanes, Viewed},
+    same_boxes::SameBoxes,
     swap::Followed,
 };
 use crate::{convert::model_error, parts::FrameParts};
@@ -43,6 +44,7 @@ pub(super) struct Infer {
     lanes: Lanes,
     answers: Answers,
     kept: KeptAttributes,
+    same_boxes: SameBoxes,
     looks_at_parts: bool,
     every: u64,
     /// Number of frames of each stream so far; only used when frames are skipped.
@@ -74,6 +76,7 @@ impl Infer {
             ready: HashMap::new(),
             answers,
             kept,
+            same_boxes: SameBoxes::default(),
             looks_at_parts: false,
             every,
             seen: HashMap::new(),
@@ -294,6 +297,15 @@ impl Infer {
     fn put(&mut self, item: &mut FrameItem, answers: Vec<Answer>) {
         let parts = answers.iter().filter(|(part, _)| part.is_some()).count();
         let was_looked_at = !answers.is_empty();
+        if let [(None, Prediction::Detections(found))] = answers.as_slice()
+            && self.same_boxes.is_stuck(&item.frame, found)
+            && let Some(counters) = &self.counters
+        {
+            counters.context.notice(format_args!(
+                "{} returns the same boxes for different frames: check name, layout and scale of the input in its model card",
+                self.model
+            ));
+        }
         item.analysed |= was_looked_at && self.answers.marks_analysed;
         let put = self.answers.put(item, answers, &mut self.kept);
         if let Some(counters) = &self.counters {

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use framerail_core::{BBox, Detection, DetectionOrigin, Frame, Label, Point};
+use framerail_core::{BBox, Detection, DetectionOrigin, Frame, Label, OrientedBox, Point};
 use framerail_pipeline::{ErrorKind, StageError};
 use serde::Deserialize;
 
@@ -32,6 +32,8 @@ struct Found {
     score: f32,
     #[serde(rename = "box")]
     bbox: [f32; 4],
+    /// Centre x, centre y, width, height, radians clockwise.
+    oriented: Option<[f32; 5]>,
     #[serde(default)]
     landmarks: Vec<[f32; 2]>,
     track_id: Option<u64>,
@@ -79,7 +81,14 @@ impl Records {
             }
             let record: Line = serde_json::from_str(&line)
                 .map_err(|error| wrong(&place, &format_args!("not a record of `save` in JSON lines ({error})")))?;
-            let is_finite = |found: &Found| found.bbox.iter().chain(found.landmarks.iter().flatten()).all(|value| value.is_finite());
+            let is_finite = |found: &Found| {
+                found
+                    .bbox
+                    .iter()
+                    .chain(found.oriented.iter().flatten())
+                    .chain(found.landmarks.iter().flatten())
+                    .all(|value| value.is_finite())
+            };
             if !record.seconds.is_finite() || !record.detections.iter().all(is_finite) {
                 return Err(wrong(&place, &"a number is not finite"));
             }
@@ -112,6 +121,8 @@ impl Records {
         let detection = |found: &Found| {
             let [x1, y1, x2, y2] = found.bbox;
             let mut detection = Detection::new(BBox::from_xyxy(x1, y1, x2, y2), found.score, label(found));
+            detection.oriented =
+                found.oriented.map(|[x, y, width, height, angle]| OrientedBox { center: Point { x, y }, width, height, angle });
             detection.landmarks = found.landmarks.iter().map(|[x, y]| Point { x: *x, y: *y }).collect();
             (detection.track_id, detection.origin) = (found.track_id, found.origin);
             detection

@@ -9,7 +9,7 @@ use std::{
 
 use framerail_core::StreamInfo;
 use framerail_media::{Committed, Ending};
-use framerail_pipeline::StageError;
+use framerail_pipeline::{DetectionFormat, StageError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -25,10 +25,25 @@ use crate::outputs::{OutputFile, indexed_path, is_standard_output, write_error};
 pub(super) struct CocoFacts {
     /// Class names, in order of their numbers.
     pub(super) labels: Vec<String>,
-    /// Number of landmarks of a detection.
-    pub(super) landmarks: usize,
+    /// Names of the landmarks of a detection, in order.
+    pub(super) landmarks: Vec<String>,
+    /// Pairs of landmarks joined by a line, by their numbers from 1.
+    pub(super) skeleton: Vec<[usize; 2]>,
     /// File names of the images, as those of the stage `frames`.
     pub(super) image_name: PathBuf,
+}
+
+impl CocoFacts {
+    /// Takes classes, landmarks and skeleton from the format of detections.
+    pub(super) fn of_detections(&mut self, detections: &DetectionFormat) {
+        let count = detections.landmarks;
+        let numbered = || (1..=count).map(|number| number.to_string()).collect();
+        let names = Some(&detections.landmark_names).filter(|names| names.len() == count);
+        let bones = detections.skeletons.iter().find(|skeleton| skeleton.points == count).map(|skeleton| &skeleton.bones);
+        self.labels.clone_from(&detections.labels);
+        self.landmarks = names.cloned().unwrap_or_else(numbered);
+        self.skeleton = bones.into_iter().flatten().map(|bone| bone.map(|place| place + 1)).collect();
+    }
 }
 
 /// An annotation.
@@ -39,6 +54,9 @@ struct Annotation<'a> {
     category_id: u64,
     /// `[left, top, width, height]` in frame pixels.
     bbox: [f64; 4],
+    /// The corners of a rotated box.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segmentation: Option<[Vec<f64>; 1]>,
     area: f64,
     iscrowd: u8,
     score: f64,
@@ -109,12 +127,14 @@ impl CocoFile {
     fn annotation(&mut self, image_id: u64, found: &DetectionRecord<'_>) -> Result<(), StageError> {
         let bbox = found.bbox_ltwh();
         let [_, _, width, height] = bbox;
+        let area = found.oriented.map_or(width * height, |[_, _, width, height, _]| width * height);
         let annotation = Annotation {
             id: self.last_annotation + 1,
             image_id,
             category_id: self.categories.id_of(found.label_id, found.label),
             bbox,
-            area: (width * height * 1e4).round() / 1e4,
+            segmentation: found.corners.map(|corners| [corners.concat()]),
+            area: (area * 1e4).round() / 1e4,
             iscrowd: 0,
             score: found.score,
             keypoints: found.landmarks.iter().flat_map(|[x, y]| [*x, *y, 2.0]).collect(),
@@ -129,12 +149,12 @@ impl CocoFile {
     }
 
     fn categories(&self) -> Value {
-        let keypoints: Vec<String> = (1..=self.facts.landmarks).map(|number| number.to_string()).collect();
+        let keypoints = &self.facts.landmarks;
         let category = |(id, name): (u64, &str)| {
             let mut category = json!({ "id": id, "name": name, "supercategory": "" });
             if let Some(category) = category.as_object_mut().filter(|_| !keypoints.is_empty()) {
                 category.insert("keypoints".into(), json!(keypoints));
-                category.insert("skeleton".into(), json!([]));
+                category.insert("skeleton".into(), json!(self.facts.skeleton));
             }
             category
         };

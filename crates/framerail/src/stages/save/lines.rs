@@ -81,7 +81,7 @@ fn json(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageErr
 }
 
 /// Names of the columns of CSV, in order.
-const CSV_NAMES: [&str; 20] = [
+const CSV_NAMES: [&str; 21] = [
     "stream",
     "stream_id",
     "frame",
@@ -102,6 +102,7 @@ const CSV_NAMES: [&str; 20] = [
     "origin",
     "zones",
     "attributes",
+    "oriented",
 ];
 
 /// Rows as RFC 4180 has them, but for line ends, which are single line feeds. Lists are JSON.
@@ -117,8 +118,10 @@ fn csv(record: &FrameRecord<'_>, text: &mut String) -> Result<Written, StageErro
         let attributes =
             if found.attributes.is_empty() { String::new() } else { serde_json::to_string(&found.attributes).map_err(internal)? };
         let (origin, zones, attributes) = (found.origin(), quoted(&zones), quoted(&attributes));
+        let oriented = found.oriented.as_ref().map(serde_json::to_string).transpose().map_err(internal)?.unwrap_or_default();
+        let oriented = quoted(&oriented);
         write!(text, "{stream},{stream_id},{frame},{pts},{time_base},{seconds},{wall_time},{analysed},").map_err(internal)?;
-        writeln!(text, "{label},{label_id},{score},{x1},{y1},{x2},{y2},{landmarks},{track_id},{origin},{zones},{attributes}")
+        writeln!(text, "{label},{label_id},{score},{x1},{y1},{x2},{y2},{landmarks},{track_id},{origin},{zones},{attributes},{oriented}")
             .map_err(internal)?;
     }
     Ok(Written { detections: record.detections.len() as u64, ..Written::default() })

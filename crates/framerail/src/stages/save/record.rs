@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use framerail_core::{Detection, DetectionOrigin};
+use framerail_core::{Detection, DetectionOrigin, OrientedBox};
 use framerail_pipeline::FrameItem;
 use framerail_vision::FrameZones;
 use serde::{Serialize, Serializer};
@@ -45,6 +45,12 @@ pub(in crate::stages) struct DetectionRecord<'a> {
     /// `[x1, y1, x2, y2]`
     #[serde(rename = "box")]
     pub(super) bbox: [f64; 4],
+    /// `[center x, center y, width, height, radians clockwise]`; for rotated boxes only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) oriented: Option<[f64; 5]>,
+    /// Corners of the rotated box, `[x, y]` each.
+    #[serde(skip)]
+    pub(super) corners: Option<[[f64; 2]; 4]>,
     pub(super) landmarks: Vec<[f64; 2]>,
     pub(super) track_id: Option<u64>,
     pub(super) origin: DetectionOrigin,
@@ -98,11 +104,17 @@ impl<'a> DetectionRecord<'a> {
         let ([x1, y1], [x2, y2]) = (point(found.bbox.x1, found.bbox.y1), point(found.bbox.x2, found.bbox.y2));
         let landmarks: Vec<[f64; 2]> = found.landmarks.iter().map(|landmark| point(landmark.x, landmark.y)).collect();
         let finite = found.bbox.is_finite() && found.score.is_finite() && landmarks.iter().flatten().all(|value| value.is_finite());
+        let oriented = found.oriented.filter(OrientedBox::is_finite);
         finite.then(|| Self {
             label: &found.label.name,
             label_id: found.label.id,
             score: rounded(found.score.into(), 6),
             bbox: [x1, y1, x2, y2],
+            oriented: oriented.map(|it| {
+                let ([x, y], [width, height]) = (point(it.center.x, it.center.y), point(it.width, it.height));
+                [x, y, width, height, rounded(it.angle.into(), 6)]
+            }),
+            corners: oriented.map(|it| it.corners().map(|corner| point(corner.x, corner.y))),
             landmarks,
             track_id: found.track_id,
             origin: found.origin,

@@ -38,6 +38,7 @@ pub(super) struct Columns {
     origin: StringBuilder,
     zones: ListBuilder<StringBuilder>,
     attributes: StringBuilder,
+    oriented: FixedSizeListBuilder<Float32Builder>,
 }
 
 /// An element of a list, which is never null.
@@ -47,6 +48,11 @@ fn item(data_type: DataType) -> FieldRef {
 
 fn point() -> DataType {
     DataType::FixedSizeList(item(DataType::Float32), 2)
+}
+
+/// Centre x, centre y, width, height, radians clockwise.
+fn oriented() -> DataType {
+    DataType::FixedSizeList(item(DataType::Float32), 5)
 }
 
 fn wall_time() -> DataType {
@@ -78,6 +84,7 @@ pub(super) fn schema() -> SchemaRef {
         column("origin", DataType::Utf8),
         nullable("zones", DataType::List(item(DataType::Utf8))),
         nullable("attributes", DataType::Utf8),
+        nullable("oriented", oriented()),
     ]))
 }
 
@@ -103,6 +110,7 @@ impl Columns {
             origin: StringBuilder::new(),
             zones: ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8)),
             attributes: StringBuilder::new(),
+            oriented: FixedSizeListBuilder::new(Float32Builder::new(), 5).with_field(item(DataType::Float32)),
         }
     }
 
@@ -143,6 +151,9 @@ impl Columns {
             self.zones.values().append_value(name);
         }
         self.zones.append(found.zones.is_some());
+        // A fixed-size list has values even where it is null.
+        found.oriented.unwrap_or_default().iter().for_each(|value| self.oriented.values().append_value(*value as f32));
+        self.oriented.append(found.oriented.is_some());
         Ok(())
     }
 
@@ -171,6 +182,7 @@ impl Columns {
             Arc::new(self.origin.finish()),
             Arc::new(self.zones.finish()),
             Arc::new(self.attributes.finish()),
+            Arc::new(self.oriented.finish()),
         ];
         RecordBatch::try_new(schema(), columns)
     }
