@@ -7,6 +7,7 @@
 
 pub mod augment;
 mod blur;
+pub mod camera_motion;
 mod channel_rows;
 mod color;
 pub mod compare;
@@ -53,6 +54,7 @@ mod windows;
 pub mod zones;
 
 pub use augment::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
+pub use camera_motion::CameraMotionEstimator;
 pub use compare::{Comparison, Difference, compare};
 pub use draw::Canvas;
 pub use error::VisionError;
@@ -78,5 +80,5 @@ pub use sheet::{SheetPicture, contact_sheet};
 pub use sketch::{ColorBy, DrawOptions, Sketch};
 pub use tensor::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 pub use to_yuv::{PixelArray, ToYuv};
-pub use track::{ByteTrackOptions, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
+pub use track::{ByteTrackOptions, CameraMotion, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
 pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

@@ -1,5 +1,8 @@
 //! Trackers and measures compared with published programs, on scenes with known identities: see `tracking/make_reference.py`.
 
+#[path = "tracking/appearance.rs"]
+mod appearance;
+
 use std::{collections::HashMap, fs, path::Path};
 
 use framerail_core::BBox;
@@ -47,12 +50,12 @@ fn scene(name: &str) -> Vec<Vec<Row>> {
     frames
 }
 
-fn observations(rows: &[Row]) -> Vec<Observation> {
-    rows.iter().filter_map(|row| Some(Observation { bbox: row.found?, score: row.score, class: 0 })).collect()
+fn observations(rows: &[Row]) -> Vec<Observation<'_>> {
+    rows.iter().filter_map(|row| Some(Observation { bbox: row.found?, score: row.score, class: 0, embedding: None })).collect()
 }
 
 /// Identities of every detection, frame by frame.
-fn tracked(frames: &[Vec<Row>], mut update: impl FnMut(&[Observation]) -> Vec<Option<u64>>) -> Vec<Vec<Option<u64>>> {
+fn tracked(frames: &[Vec<Row>], mut update: impl FnMut(&[Observation<'_>]) -> Vec<Option<u64>>) -> Vec<Vec<Option<u64>>> {
     frames.iter().map(|rows| update(&observations(rows))).collect()
 }
 

@@ -179,6 +179,33 @@ fn what_is_found_in_detections_may_be_of_the_frame() {
 }
 
 #[test]
+fn objects_that_were_gone_are_found_again_by_their_appearance() {
+    let models = Models::new(&[colour_embedding()]);
+    // A red and a blue face leave and come back on each other's side.
+    let at = |index: u64| {
+        let mut item = match index {
+            0..10 => coloured(frame(0, index), RED, BLUE),
+            10..60 => frame(0, index),
+            _ => coloured(frame(0, index), BLUE, RED),
+        };
+        if !(10..60).contains(&index) {
+            item.detections = vec![thing([2.0, 2.0, 28.0, 40.0], 0.9, "face", None), thing([36.0, 2.0, 62.0, 40.0], 0.9, "face", None)];
+        }
+        item.analysed = true;
+        item
+    };
+    for (options, last) in [("", [2, 1]), (" algorithm=ocsort", [2, 1]), (" appearance=no", [3, 4]), (" reidentify=20", [3, 4])] {
+        let ran = models.run(&format!("crop ! infer @likeness ! track{options} ! collect"), one_stream((0..70).map(at).collect()));
+        let ids = |item: &FrameItem| item.detections.iter().map(|found| found.track_id).collect::<Vec<_>>();
+        let frames = frames_of(&ran);
+        assert_eq!((ids(frames[9]), ids(frames[69])), (vec![Some(1), Some(2)], last.map(Some).to_vec()), "{options}");
+        assert_eq!(ran.counter("tracks_reidentified"), u64::from(last == [2, 1]) * 2, "{options}");
+    }
+    let error = models.refused("track appearance=yes ! collect");
+    assert!(error.contains("embeddings") && error.contains("put `crop ! infer EMBEDDING` before it"), "{error}");
+}
+
+#[test]
 fn tracks_are_processed_in_turn_and_results_are_kept() {
     let models = Models::new(&[colour_classifier()]);
     let at = |index: u64| {
@@ -356,7 +383,7 @@ fn results_are_recorded_and_drawn() {
     assert!(lines[0]["detections"][0].get("zones").is_none());
     let rows = std::fs::read_to_string(&csv).expect("written");
     let row = rows.lines().nth(1).expect("a row for the face");
-    assert!(row.ends_with("}]}]\"") && row.contains("\"\"model\"\":\"\"colour\"\""), "{row}");
+    assert!(row.ends_with("}]}]\",") && row.contains("\"\"model\"\":\"\"colour\"\""), "{row}");
     let drawn = frames_of(&ran);
     let plain = frames_of(&models.run(&format!("{look} ! collect"), items()))[1].frame.surface.host().expect("host").clone();
     let first_row = |surface: &framerail::core::HostSurface| surface.row(0, 4)[..40].to_vec();

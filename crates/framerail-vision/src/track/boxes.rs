@@ -2,18 +2,26 @@
 
 use framerail_core::BBox;
 
+use super::appearance::Appearance;
+
 /// A detection as input to a tracker.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Observation {
+pub struct Observation<'a> {
     /// The box, in frame pixels.
     pub bbox: BBox,
     /// Confidence, 0 to 1.
     pub score: f32,
     /// The class. Objects of different classes are never matched. Use the same number for all to ignore classes.
     pub class: u32,
+    /// The embedding of its appearance, if known; of any length above 0.
+    pub embedding: Option<&'a [f32]>,
 }
 
-impl Observation {
+impl Observation<'_> {
+    pub(crate) fn appearance(&self) -> Option<Appearance> {
+        self.embedding.and_then(Appearance::new)
+    }
+
     /// Whether it can be tracked: a finite score, and a finite box with an area.
     pub fn is_sound(&self) -> bool {
         self.bbox.is_finite() && self.score.is_finite() && self.bbox.width() > 0.0 && self.bbox.height() > 0.0

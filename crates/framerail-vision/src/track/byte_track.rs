@@ -1,8 +1,10 @@
 //! ByteTrack: matches detections of low score too, to existing tracks.
 
 use super::{
+    appearance::{self, Appearance},
     assignment::Costs,
     boxes::{Corners, Observation},
+    camera::CameraMotion,
     kalman::Kalman,
 };
 
@@ -19,11 +21,23 @@ pub struct ByteTrackOptions {
     pub match_thresh: f32,
     /// How long an unseen track can be found again, in frames at 30 frames/s. Default 30.
     pub track_buffer: u32,
+    /// Maximum distance of embeddings, half of 1 - cosine, at which appearance counts. Default 0.25, as in BoT-SORT.
+    pub appearance_thresh: f32,
+    /// Maximum `1 - IoU` at which appearance counts. Default 0.5, as in BoT-SORT.
+    pub proximity_thresh: f32,
 }
 
 impl Default for ByteTrackOptions {
     fn default() -> Self {
-        Self { track_thresh: 0.6, low_thresh: 0.1, new_thresh: 0.7, match_thresh: 0.8, track_buffer: 30 }
+        Self {
+            track_thresh: 0.6,
+            low_thresh: 0.1,
+            new_thresh: 0.7,
+            match_thresh: 0.8,
+            track_buffer: 30,
+            appearance_thresh: 0.25,
+            proximity_thresh: 0.5,
+        }
     }
 }
 
@@ -32,6 +46,9 @@ const SECOND_MATCH_COST: f64 = 0.5;
 
 /// Maximum cost of a match with a track that was seen once.
 const UNCONFIRMED_MATCH_COST: f64 = 0.7;
+
+/// Share of its embedding that a track keeps when it is seen.
+const KEPT_APPEARANCE: f64 = 0.9;
 
 /// Tracks that overlap by more than this are duplicates.
 const DUPLICATE_IOU: f64 = 0.85;
@@ -59,10 +76,26 @@ struct Track {
     seen: u64,
     /// Frames since it was seen.
     unseen_frames: f64,
+    appearance: Option<Appearance>,
+}
+
+/// A detection as it is matched.
+struct Found<'a> {
+    observation: &'a Observation<'a>,
+    appearance: Option<Appearance>,
+}
+
+/// How a round of matching compares tracks with detections.
+#[derive(Clone, Copy)]
+struct Round {
+    /// Maximum cost of a match.
+    limit: f64,
+    /// Whether scores and appearance count.
+    is_high: bool,
 }
 
 /// Centre, width / height, and height of a box.
-fn measured(observation: &Observation) -> [f64; 4] {
+fn measured(observation: &Observation<'_>) -> [f64; 4] {
     let corners = Corners::from(&observation.bbox);
     let (x, y) = corners.center();
     [x, y, corners.width() / corners.height(), corners.height()]
@@ -79,12 +112,14 @@ fn overlap(a: &Corners, b: &Corners) -> f64 {
 }
 
 impl Track {
-    fn new(id: u64, observation: &Observation, step: u64, state: State) -> Self {
+    fn new(id: u64, found: &Found<'_>, step: u64, state: State) -> Self {
+        let observation = found.observation;
         let measured = measured(observation);
         let (place, speed) = (2.0 * PLACE_DEVIATION * measured[3], 10.0 * SPEED_DEVIATION * measured[3]);
         let deviations = [place, place, 1e-2, place, speed, speed, 1e-5, speed];
         let filter = Kalman::new(measured, deviations.map(|deviation| deviation * deviation));
-        Self { id, class: observation.class, state, filter, began: step, seen: step, unseen_frames: 0.0 }
+        let appearance = found.appearance.clone();
+        Self { id, class: observation.class, state, filter, began: step, seen: step, unseen_frames: 0.0, appearance }
     }
 
     fn corners(&self) -> Corners {
@@ -101,14 +136,18 @@ impl Track {
         self.filter.predict(frames, &deviations.map(|deviation| deviation * deviation));
     }
 
-    fn see(&mut self, observation: &Observation, step: u64) {
+    fn see(&mut self, found: &Found<'_>, step: u64, is_high: bool) {
         let place = PLACE_DEVIATION * self.filter.mean[3];
         let deviations = [place, place, 1e-1, place];
-        self.filter.update(&measured(observation), &deviations.map(|deviation| deviation * deviation));
+        self.filter.update(&measured(found.observation), &deviations.map(|deviation| deviation * deviation));
         (self.state, self.seen, self.unseen_frames) = (State::Tracked, step, 0.0);
+        // A low score means that the object is hidden in part: its embedding is that of something else.
+        if is_high {
+            appearance::follow(&mut self.appearance, found.appearance.as_ref(), KEPT_APPEARANCE);
+        }
     }
 
-    fn iou(&self, observation: &Observation) -> f64 {
+    fn iou(&self, observation: &Observation<'_>) -> f64 {
         if self.class == observation.class { overlap(&self.corners(), &Corners::from(&observation.bbox)) } else { 0.0 }
     }
 }
@@ -120,7 +159,9 @@ fn patience(options: &ByteTrackOptions, frames_per_second: f64) -> f64 {
 /// ByteTrack for one stream.
 ///
 /// Source: Y. Zhang et al., ByteTrack: Multi-Object Tracking by Associating Every Detection Box, ECCV 2022, and its published program.
-/// Each step, cost and constant is the same, except that classes are kept apart.
+/// Each step, cost and constant is the same, except that classes are kept apart. Detections with embeddings are matched as in
+/// N. Aharon et al., BoT-SORT: Robust Associations Multi-Pedestrian Tracking, 2022: the cost of a first match is the smaller one of
+/// overlap and appearance, where both are near enough.
 #[derive(Clone, Debug)]
 pub struct ByteTrack {
     options: ByteTrackOptions,
@@ -143,7 +184,7 @@ impl ByteTrack {
     }
 
     /// Takes the detections of the next frame, `frames` after the previous one. Returns the identity of each, `None` if it has none yet.
-    pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
+    pub fn update(&mut self, observations: &[Observation<'_>], frames: f64) -> Vec<Option<u64>> {
         self.step += 1;
         let mut ids = vec![None; observations.len()];
         for track in &mut self.tracks {
@@ -152,6 +193,8 @@ impl ByteTrack {
                 track.predict(frames);
             }
         }
+        let found: Vec<Found<'_>> =
+            observations.iter().map(|observation| Found { observation, appearance: observation.appearance() }).collect();
         let sound = |index: &usize| observations[*index].is_sound();
         let (track_thresh, low_thresh) = (self.options.track_thresh, self.options.low_thresh);
         let (high, low): (Vec<usize>, Vec<usize>) =
@@ -159,15 +202,15 @@ impl ByteTrack {
         let low: Vec<usize> = low.into_iter().filter(|&index| observations[index].score > low_thresh).collect();
 
         let pool = self.places(|track| track.state != State::Unconfirmed);
-        let limit = f64::from(self.options.match_thresh);
-        let (pool, high) = self.matched(&pool, &high, observations, limit, true, &mut ids);
+        let first = Round { limit: f64::from(self.options.match_thresh), is_high: true };
+        let (pool, high) = self.matched(&pool, &high, &found, first, &mut ids);
         let seen_before: Vec<usize> = pool.into_iter().filter(|&place| self.tracks[place].state == State::Tracked).collect();
-        let (gone, _) = self.matched(&seen_before, &low, observations, SECOND_MATCH_COST, false, &mut ids);
+        let (gone, _) = self.matched(&seen_before, &low, &found, Round { limit: SECOND_MATCH_COST, is_high: false }, &mut ids);
         for place in gone {
             self.tracks[place].state = State::Lost;
         }
         let unconfirmed = self.places(|track| track.state == State::Unconfirmed);
-        let (_, high) = self.matched(&unconfirmed, &high, observations, UNCONFIRMED_MATCH_COST, true, &mut ids);
+        let (_, high) = self.matched(&unconfirmed, &high, &found, Round { limit: UNCONFIRMED_MATCH_COST, is_high: true }, &mut ids);
 
         let (step, patience) = (self.step, self.patience_frames);
         self.tracks.retain(|track| match track.state {
@@ -180,42 +223,67 @@ impl ByteTrack {
             // On the first frame there is nothing to confirm.
             let state = if step == 1 { State::Tracked } else { State::Unconfirmed };
             ids[index] = (state == State::Tracked).then_some(self.next_id);
-            self.tracks.push(Track::new(self.next_id, &observations[index], step, state));
+            self.tracks.push(Track::new(self.next_id, &found[index], step, state));
             self.next_id += 1;
         }
         self.drop_duplicates(&mut ids);
         ids
     }
 
+    /// Changes to the coordinates of the next frame of a camera that moves.
+    pub(super) fn move_camera(&mut self, motion: &CameraMotion) {
+        for track in &mut self.tracks {
+            track.filter.move_camera(motion, [1.0, motion.scale()]);
+        }
+    }
+
+    /// Drops a track, whose object continues as another one.
+    pub(super) fn drop_track(&mut self, id: u64) {
+        self.tracks.retain(|track| track.id != id);
+    }
+
+    fn cost(&self, track: &Track, found: &Found<'_>, round: Round) -> f64 {
+        let iou = track.iou(found.observation);
+        if !round.is_high {
+            return 1.0 - iou;
+        }
+        let by_place = 1.0 - iou * f64::from(found.observation.score);
+        let distance = appearance::similarity(track.appearance.as_ref(), found.appearance.as_ref()).map(|cosine| (1.0 - cosine) / 2.0);
+        match distance {
+            Some(distance)
+                if distance <= f64::from(self.options.appearance_thresh) && 1.0 - iou <= f64::from(self.options.proximity_thresh) =>
+            {
+                by_place.min(distance)
+            }
+            _ => by_place,
+        }
+    }
+
     fn places(&self, wanted: impl Fn(&Track) -> bool) -> Vec<usize> {
         (0..self.tracks.len()).filter(|&place| wanted(&self.tracks[place])).collect()
     }
 
-    /// Matches tracks with observations, both given by index, and returns those that are left.
+    /// Matches tracks with detections, both given by index, and returns those that are left.
     fn matched(
         &mut self,
         tracks: &[usize],
-        found: &[usize],
-        observations: &[Observation],
-        limit: f64,
-        by_score: bool,
+        places: &[usize],
+        found: &[Found<'_>],
+        round: Round,
         ids: &mut [Option<u64>],
     ) -> (Vec<usize>, Vec<usize>) {
-        let costs = Costs::new(tracks.len(), found.len(), |row, column| {
-            let observation = &observations[found[column]];
-            let weight = if by_score { f64::from(observation.score) } else { 1.0 };
-            1.0 - self.tracks[tracks[row]].iou(observation) * weight
-        });
-        let (mut tracks_left, mut found_left) = (vec![true; tracks.len()], vec![true; found.len()]);
-        for (row, column) in costs.assign_below(limit) {
+        let costs =
+            Costs::new(tracks.len(), places.len(), |row, column| self.cost(&self.tracks[tracks[row]], &found[places[column]], round));
+        let (mut tracks_left, mut found_left) = (vec![true; tracks.len()], vec![true; places.len()]);
+        for (row, column) in costs.assign_below(round.limit) {
             (tracks_left[row], found_left[column]) = (false, false);
             let track = &mut self.tracks[tracks[row]];
-            track.see(&observations[found[column]], self.step);
-            ids[found[column]] = Some(track.id);
+            track.see(&found[places[column]], self.step, round.is_high);
+            ids[places[column]] = Some(track.id);
         }
         let left =
             |places: &[usize], is_left: Vec<bool>| places.iter().zip(is_left).filter_map(|(place, left)| left.then_some(*place)).collect();
-        (left(tracks, tracks_left), left(found, found_left))
+        (left(tracks, tracks_left), left(places, found_left))
     }
 
     /// Of a seen and a lost track in the same place, keeps the one that was followed longer.
@@ -242,7 +310,8 @@ impl ByteTrack {
             if track.state == State::Lost {
                 ahead[3] = track.filter.mean[3];
             }
-            super::KnownTrack { id: track.id, corners: corners(ahead), is_seen: track.seen == self.step }
+            let (is_seen, age) = (track.seen == self.step, self.step - track.began);
+            super::KnownTrack { id: track.id, corners: corners(ahead), is_seen, age }
         })
     }
 }

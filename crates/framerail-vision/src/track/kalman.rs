@@ -1,5 +1,7 @@
 //! A Kalman filter for boxes: four measured quantities, of which the first few have a speed.
 
+use super::camera::CameraMotion;
+
 /// Mean and covariance of a state of `N` numbers: the four measured ones, then the speeds per frame of the first `N - 4` of them.
 ///
 /// Source: R. E. Kalman, A New Approach to Linear Filtering and Prediction Problems, 1960. The covariance is updated in Joseph form.
@@ -50,6 +52,26 @@ impl<const N: usize> Kalman<N> {
         for (index, variance) in noise.iter().enumerate() {
             p[index][index] += frames * variance;
         }
+    }
+
+    /// Maps the state to the next frame's coordinates: the first two quantities are a position, the others are multiplied by `factors`.
+    pub(crate) fn move_camera(&mut self, motion: &CameraMotion, factors: [f64; 2]) {
+        let turned = |from: &[f64; N]| {
+            let mut to = *from;
+            for part in to.chunks_mut(MEASURED) {
+                if let [x, y, others @ ..] = part {
+                    (*x, *y) = motion.vector((*x, *y));
+                    others.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+                }
+            }
+            to
+        };
+        self.mean = turned(&self.mean);
+        self.mean[0] += motion.shift_x;
+        self.mean[1] += motion.shift_y;
+        // J P J', where P is symmetric.
+        let half = self.covariance.map(|row| turned(&row));
+        self.covariance = std::array::from_fn(|row| turned(&std::array::from_fn(|column| half[column][row])));
     }
 
     /// Updates the state with a measurement of these variances.
@@ -119,6 +141,17 @@ mod tests {
         assert!((filter.mean[4] - 3.0).abs() < 1e-3 && (filter.mean[5] + 1.0).abs() < 1e-3, "{:?}", filter.mean);
         let [x, y, area, ratio] = filter.ahead(10.0);
         assert!((x - 147.0).abs() < 0.05 && (y + 39.0).abs() < 0.05 && (area - 400.0).abs() < 0.5 && (ratio - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_moved_camera_moves_position_speed_and_their_covariance() {
+        let motion = CameraMotion { cos: 0.0, sin: 2.0, shift_x: 5.0, shift_y: -3.0 };
+        let mut filter = Kalman::<7>::new([10.0, 20.0, 400.0, 0.5], [1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0]);
+        filter.mean[4..].copy_from_slice(&[1.0, 2.0, 3.0]);
+        filter.move_camera(&motion, [4.0, 1.0]);
+        assert_eq!(filter.mean, [-35.0, 17.0, 1600.0, 0.5, -4.0, 2.0, 12.0]);
+        let variances: Vec<f64> = (0..7).map(|index| filter.covariance[index][index]).collect();
+        assert_eq!(variances, [16.0, 4.0, 144.0, 16.0, 144.0, 100.0, 784.0]);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Tracks objects across frames: ByteTrack and OC-SORT, as published.
 //!
 //! [`Tracker`] works on the detections of one stream, including frames that were not analysed, gaps in time, and cuts. It runs one of
-//! two algorithms, [`ByteTrack`] and [`OcSort`], on plain boxes. [`evaluate`] measures identities where the true ones are known.
+//! two algorithms, [`ByteTrack`] and [`OcSort`], on boxes and, where a model gave them, embeddings of their appearance. Objects that were
+//! hidden are found again by appearance. [`CameraMotion`] moves tracks with the camera's image. [`evaluate`] measures identities where the true ones are known.
 
+mod appearance;
 mod assignment;
 mod boxes;
 mod byte_track;
+mod camera;
 pub mod evaluate;
+mod gallery;
 mod kalman;
 mod oc_sort;
 #[cfg(test)]
@@ -14,11 +18,16 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use framerail_core::{Detection, DetectionOrigin};
+use framerail_core::{AttributeValue, Detection, DetectionOrigin};
 
+use self::{
+    appearance::Appearance,
+    gallery::{Gallery, Newcomer},
+};
 pub use self::{
     boxes::Observation,
     byte_track::{ByteTrack, ByteTrackOptions},
+    camera::CameraMotion,
     evaluate::{Evaluation, Evaluator, IdentifiedBox},
     oc_sort::{OcSort, OcSortOptions},
 };
@@ -29,6 +38,8 @@ struct KnownTrack {
     corners: boxes::Corners,
     /// Whether the last update saw it.
     is_seen: bool,
+    /// Updates since the one that began it.
+    age: u64,
 }
 
 /// The algorithm with its settings.
@@ -38,6 +49,16 @@ pub enum TrackAlgorithm {
     ByteTrack(ByteTrackOptions),
     /// Uses the direction of movement, and corrects the track after a gap. For objects that turn and hide.
     OcSort(OcSortOptions),
+}
+
+impl TrackAlgorithm {
+    /// Detections above this score are taken to show the object itself, not what hides it.
+    fn trusted_score(&self) -> f32 {
+        match self {
+            TrackAlgorithm::ByteTrack(options) => options.track_thresh,
+            TrackAlgorithm::OcSort(options) => options.det_thresh,
+        }
+    }
 }
 
 /// Options of a [`Tracker`].
@@ -51,8 +72,16 @@ pub struct TrackerOptions {
     pub filtered_boxes: bool,
     /// Number of frames for which a track that the model no longer finds continues with predicted boxes. Default 0.
     pub coast_frames: u32,
-    /// Frames per second of the stream; ByteTrack scales its `track_buffer` by it. Default 30.
+    /// Frames per second of the stream; ByteTrack's `track_buffer` and `reidentify_frames` are scaled by it. Default 30.
     pub frames_per_second: f64,
+    /// Whether the first embedding among the attributes of a detection counts as its appearance. Default false.
+    pub appearance: bool,
+    /// How long an object that is not seen keeps its identity for a new track of the same appearance, in frames at 30 frames/s; 0 for not
+    /// at all. With `appearance`. Default 150.
+    pub reidentify_frames: u32,
+    /// Minimum cosine of two embeddings of the same object, for `reidentify_frames`. Default 0.8, as in N. Wojke et al., Simple Online and
+    /// Realtime Tracking with a Deep Association Metric, 2017.
+    pub reidentify_similarity: f32,
 }
 
 impl Default for TrackerOptions {
@@ -63,6 +92,9 @@ impl Default for TrackerOptions {
             filtered_boxes: false,
             coast_frames: 0,
             frames_per_second: 30.0,
+            appearance: false,
+            reidentify_frames: 150,
+            reidentify_similarity: 0.8,
         }
     }
 }
@@ -80,6 +112,8 @@ pub struct TrackerStats {
     pub detections_untracked: u64,
     /// Predicted boxes.
     pub boxes_predicted: u64,
+    /// Tracks that got their earlier identity back by their appearance.
+    pub reidentified: u64,
 }
 
 impl std::ops::AddAssign for TrackerStats {
@@ -89,6 +123,7 @@ impl std::ops::AddAssign for TrackerStats {
         self.detections_tracked += other.detections_tracked;
         self.detections_untracked += other.detections_untracked;
         self.boxes_predicted += other.boxes_predicted;
+        self.reidentified += other.reidentified;
     }
 }
 
@@ -106,10 +141,24 @@ impl Running {
         }
     }
 
-    fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
+    fn update(&mut self, observations: &[Observation<'_>], frames: f64) -> Vec<Option<u64>> {
         match self {
             Running::ByteTrack(tracker) => tracker.update(observations, frames),
             Running::OcSort(tracker) => tracker.update(observations, frames),
+        }
+    }
+
+    fn move_camera(&mut self, motion: &CameraMotion) {
+        match self {
+            Running::ByteTrack(tracker) => tracker.move_camera(motion),
+            Running::OcSort(tracker) => tracker.move_camera(motion),
+        }
+    }
+
+    fn drop_track(&mut self, id: u64) {
+        match self {
+            Running::ByteTrack(tracker) => tracker.drop_track(id),
+            Running::OcSort(tracker) => tracker.drop_track(id),
         }
     }
 
@@ -128,7 +177,14 @@ struct Thing {
     last: Detection,
     /// Frames since then.
     unseen_frames: f64,
+    /// Updates since then.
+    unseen_updates: u64,
+    /// Smoothed over its detections.
+    appearance: Option<Appearance>,
 }
+
+/// Share of its embedding that an object keeps when it is seen.
+const KEPT_APPEARANCE: f64 = 0.9;
 
 /// Assigns identities to the detections of one stream, and predicts boxes for frames that were not analysed.
 #[derive(Clone, Debug)]
@@ -137,6 +193,8 @@ pub struct Tracker {
     running: Running,
     /// By the algorithm's track number.
     things: BTreeMap<u64, Thing>,
+    /// Objects whose tracks have ended.
+    gallery: Gallery,
     /// Frames since the algorithm's last update.
     waited_frames: f64,
     next_id: u64,
@@ -147,7 +205,8 @@ impl Tracker {
     /// Creates a tracker without tracks.
     pub fn new(options: TrackerOptions) -> Self {
         let running = Running::new(&options);
-        Self { options, running, things: BTreeMap::new(), waited_frames: 0.0, next_id: 1, stats: TrackerStats::default() }
+        let (things, gallery) = (BTreeMap::new(), Gallery::default());
+        Self { options, running, things, gallery, waited_frames: 0.0, next_id: 1, stats: TrackerStats::default() }
     }
 
     /// Changes the algorithm's settings from the next frame on; tracks are kept. A different algorithm is ignored.
@@ -167,12 +226,15 @@ impl Tracker {
     /// added (`Held`).
     pub fn track(&mut self, detections: &mut Vec<Detection>, frames: f64) {
         let frames = sound_frames(frames);
-        let observations: Vec<Observation> = detections.iter().map(|detection| self.observation(detection)).collect();
+        let observations: Vec<Observation<'_>> = detections.iter().map(|detection| self.observation(detection)).collect();
         let ids = self.running.update(&observations, self.waited_frames + frames);
         self.waited_frames = 0.0;
-        let known = self.running.known(0.0);
-        self.end_all_but(known.iter().map(|track| track.id).collect());
-        self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+        self.wait(frames);
+        self.things.values_mut().for_each(|thing| thing.unseen_updates += 1);
+        self.gallery.update();
+        let mut known = self.running.known(0.0);
+        self.end_all_but(&known.iter().map(|track| track.id).collect());
+        self.find_again(detections, &ids, &mut known);
         for (detection, id) in detections.iter_mut().zip(ids) {
             detection.track_id = id.map(|id| self.see(id, detection));
             match detection.track_id {
@@ -191,7 +253,13 @@ impl Tracker {
     pub fn skip(&mut self, frames: f64) {
         let frames = sound_frames(frames);
         self.waited_frames += frames;
-        self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+        self.wait(frames);
+    }
+
+    /// Moves all tracks to the coordinates of the next frame, as estimated from the image ([`crate::CameraMotionEstimator`]). Called before
+    /// that frame's [`Tracker::track`], [`Tracker::skip`] or [`Tracker::predict`].
+    pub fn move_camera(&mut self, motion: &CameraMotion) {
+        self.running.move_camera(motion);
     }
 
     /// Like [`Tracker::skip`], and returns predicted boxes (`Held`) for that frame: of every object that was seen on the last analysed
@@ -204,7 +272,8 @@ impl Tracker {
 
     /// Ends every track, as after a cut or at the end of a stream.
     pub fn forget(&mut self) {
-        self.end_all_but(BTreeSet::new());
+        self.end_all_but(&BTreeSet::new());
+        self.stats.tracks_ended += self.gallery.clear();
         self.running = Running::new(&self.options);
         self.waited_frames = 0.0;
     }
@@ -214,9 +283,67 @@ impl Tracker {
         self.stats
     }
 
-    fn observation(&self, detection: &Detection) -> Observation {
+    fn observation<'a>(&self, detection: &'a Detection) -> Observation<'a> {
         let class = if self.options.across_classes { 0 } else { detection.label.id };
-        Observation { bbox: detection.bbox, score: detection.score, class }
+        Observation { bbox: detection.bbox, score: detection.score, class, embedding: self.embedding(detection) }
+    }
+
+    fn embedding<'a>(&self, detection: &'a Detection) -> Option<&'a [f32]> {
+        let embedding = |value: &'a AttributeValue| match value {
+            AttributeValue::Embedding(embedding) => Some(&embedding[..]),
+            _ => None,
+        };
+        detection.attributes.iter().filter(|_| self.options.appearance).find_map(|attribute| embedding(&attribute.value))
+    }
+
+    /// Lets time pass for objects that are not seen.
+    fn wait(&mut self, frames: f64) {
+        self.things.values_mut().for_each(|thing| thing.unseen_frames += frames);
+        let limit = self.reidentify_frames();
+        self.stats.tracks_ended += self.gallery.wait(frames, limit);
+    }
+
+    /// Frames for which an identity can be given again.
+    fn reidentify_frames(&self) -> f64 {
+        let frames = if self.options.appearance { f64::from(self.options.reidentify_frames) } else { 0.0 };
+        frames * self.options.frames_per_second / 30.0
+    }
+
+    /// Gives new tracks the identities of objects of the same appearance that are not seen now.
+    fn find_again(&mut self, detections: &[Detection], ids: &[Option<u64>], known: &mut Vec<KnownTrack>) {
+        let limit = self.reidentify_frames();
+        let ages: BTreeMap<u64, u64> = known.iter().map(|track| (track.id, track.age)).collect();
+        let newcomer = |(detection, id): (&Detection, &Option<u64>)| {
+            let id = id.filter(|id| limit > 0.0 && !self.things.contains_key(id))?;
+            let appearance = Some(self.embedding(detection).and_then(Appearance::new)?);
+            let thing = Thing { last: detection.clone(), unseen_frames: 0.0, unseen_updates: 0, appearance };
+            Some(Newcomer { id, thing, age: *ages.get(&id)? })
+        };
+        let newcomers: Vec<Newcomer> = detections.iter().zip(ids).filter_map(newcomer).collect();
+        if newcomers.is_empty() {
+            return;
+        }
+        // Some that are seen have no identity on this frame.
+        let seen: BTreeSet<u64> = known.iter().filter(|track| track.is_seen).map(|track| track.id).collect();
+        let lost = self.things.iter().filter(|(id, thing)| !seen.contains(id) && thing.unseen_frames <= limit).map(|(_, thing)| thing);
+        let candidates: Vec<&Thing> = lost.chain(self.gallery.things()).collect();
+        let pairs = gallery::pairs(&newcomers, &candidates, self.options.reidentify_similarity.into(), self.options.across_classes);
+        let found: Vec<(u64, Option<u64>)> =
+            pairs.into_iter().map(|(row, column)| (newcomers[row].id, candidates[column].last.track_id)).collect();
+        for (id, track_id) in found {
+            let Some(thing) = track_id.and_then(|track_id| self.take_unseen(track_id, known)) else { continue };
+            self.things.insert(id, thing);
+            self.stats.reidentified += 1;
+        }
+    }
+
+    /// Takes an object that is not seen from the tracks or the gallery.
+    fn take_unseen(&mut self, track_id: u64, known: &mut Vec<KnownTrack>) -> Option<Thing> {
+        let lost = self.things.iter().find(|(_, thing)| thing.last.track_id == Some(track_id)).map(|(id, _)| *id);
+        let Some(id) = lost else { return self.gallery.take(track_id) };
+        self.running.drop_track(id);
+        known.retain(|track| track.id != id);
+        self.things.remove(&id)
     }
 
     /// Remembers a detection of a track. Returns its public identity; these count from 1.
@@ -229,14 +356,20 @@ impl Tracker {
             track_id
         });
         let last = Detection { track_id: Some(track_id), ..detection.clone() };
-        self.things.insert(id, Thing { last, unseen_frames: 0.0 });
+        let mut appearance = self.things.remove(&id).and_then(|thing| thing.appearance);
+        let seen = self.embedding(detection).filter(|_| detection.score > self.options.algorithm.trusted_score());
+        appearance::follow(&mut appearance, seen.and_then(Appearance::new).as_ref(), KEPT_APPEARANCE);
+        self.things.insert(id, Thing { last, unseen_frames: 0.0, unseen_updates: 0, appearance });
         track_id
     }
 
-    fn end_all_but(&mut self, alive: BTreeSet<u64>) {
-        let before = self.things.len();
-        self.things.retain(|id, _| alive.contains(id));
-        self.stats.tracks_ended += (before - self.things.len()) as u64;
+    fn end_all_but(&mut self, alive: &BTreeSet<u64>) {
+        let limit = self.reidentify_frames();
+        let ended: Vec<u64> = self.things.keys().filter(|id| !alive.contains(id)).copied().collect();
+        for thing in ended.iter().filter_map(|id| self.things.remove(id)).collect::<Vec<_>>() {
+            let is_kept = thing.appearance.is_some() && thing.unseen_frames <= limit;
+            self.stats.tracks_ended += if is_kept { self.gallery.keep(thing) } else { 1 };
+        }
     }
 
     fn take_filtered_boxes(&mut self, detections: &mut [Detection], known: &[KnownTrack]) {

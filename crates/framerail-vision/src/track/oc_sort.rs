@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
+    appearance::{self, Appearance},
     assignment::Costs,
     boxes::{Corners, Observation},
+    camera::CameraMotion,
     kalman::Kalman,
 };
 
@@ -27,11 +29,23 @@ pub struct OcSortOptions {
     pub use_byte: bool,
     /// See `use_byte`. Default 0.1.
     pub low_thresh: f32,
+    /// Weight of appearance relative to the overlap. Default 0.75, as in Deep OC-SORT.
+    pub appearance_weight: f32,
 }
 
 impl Default for OcSortOptions {
     fn default() -> Self {
-        Self { det_thresh: 0.6, max_age: 30, min_hits: 3, iou_threshold: 0.3, delta_t: 3, inertia: 0.2, use_byte: false, low_thresh: 0.1 }
+        Self {
+            det_thresh: 0.6,
+            max_age: 30,
+            min_hits: 3,
+            iou_threshold: 0.3,
+            delta_t: 3,
+            inertia: 0.2,
+            use_byte: false,
+            low_thresh: 0.1,
+            appearance_weight: 0.75,
+        }
     }
 }
 
@@ -41,6 +55,11 @@ const FIRST_VARIANCES: [f64; 7] = [10.0, 10.0, 10.0, 10.0, 10_000.0, 10_000.0, 1
 const MOTION_VARIANCES: [f64; 7] = [1.0, 1.0, 1.0, 1.0, 0.01, 0.01, 0.0001];
 /// Variances of a measurement.
 const MEASURED_VARIANCES: [f64; 4] = [1.0, 1.0, 10.0, 10.0];
+
+/// Share of its embedding that a track keeps when it is seen with full confidence.
+const KEPT_APPEARANCE: f64 = 0.95;
+/// Limit of the additional weight of an appearance that stands out among the others.
+const MAX_DISTINCTION: f64 = 0.5;
 
 /// A direction as (down, right).
 type Direction = (f64, f64);
@@ -88,10 +107,11 @@ struct Track {
     hit_streak: u32,
     updates_unseen: u32,
     unseen_frames: f64,
+    appearance: Option<Appearance>,
 }
 
 impl Track {
-    fn new(id: u64, observation: &Observation) -> Self {
+    fn new(id: u64, observation: &Observation<'_>) -> Self {
         let filter = Kalman::new(measured(&Corners::from(&observation.bbox)), FIRST_VARIANCES);
         Self {
             id,
@@ -105,6 +125,7 @@ impl Track {
             hit_streak: 0,
             updates_unseen: 0,
             unseen_frames: 0.0,
+            appearance: observation.appearance(),
         }
     }
 
@@ -132,7 +153,8 @@ impl Track {
         self.seen.last_key_value().map(|(_, corners)| corners)
     }
 
-    fn see(&mut self, observation: &Observation, delta_t: u32) {
+    fn see(&mut self, observation: &Observation<'_>, options: &OcSortOptions) {
+        let delta_t = options.delta_t;
         let found = Corners::from(&observation.bbox);
         self.direction = self.earlier(delta_t).map(|earlier| direction(earlier, &found)).or(self.direction);
         let measured = measured(&found);
@@ -147,6 +169,32 @@ impl Track {
         self.hit_streak += 1;
         (self.updates_unseen, self.unseen_frames) = (0, 0.0);
         self.steps.clear();
+        self.follow_appearance(observation, f64::from(options.det_thresh));
+    }
+
+    /// The less a detection is trusted, the less it changes the track's appearance.
+    fn follow_appearance(&mut self, observation: &Observation<'_>, det_thresh: f64) {
+        let trust = ((f64::from(observation.score) - det_thresh) / (1.0 - det_thresh).max(1e-6)).clamp(0.0, 1.0);
+        let keep = KEPT_APPEARANCE + (1.0 - KEPT_APPEARANCE) * (1.0 - trust);
+        appearance::follow(&mut self.appearance, observation.appearance().as_ref(), keep);
+    }
+
+    /// Changes to the coordinates of the next frame of a camera that moves.
+    fn move_camera(&mut self, motion: &CameraMotion) {
+        let scale = motion.scale();
+        let factors = [scale * scale, 1.0];
+        self.filter.move_camera(motion, factors);
+        self.seen.values_mut().for_each(|corners| *corners = motion.corners(corners));
+        self.direction = self.direction.map(|(down, right)| {
+            let (right, down) = motion.vector((right, down));
+            let norm = right.hypot(down).max(1e-12);
+            (down / norm, right / norm)
+        });
+        if let Some(frozen) = &mut self.frozen {
+            frozen.filter.move_camera(motion, factors);
+            (frozen.seen[0], frozen.seen[1]) = motion.point((frozen.seen[0], frozen.seen[1]));
+            frozen.seen[2] *= factors[0];
+        }
     }
 
     /// Discards the predictions made while the track was lost, and follows a straight path between the two boxes seen instead.
@@ -181,7 +229,9 @@ impl Track {
 /// OC-SORT for one stream.
 ///
 /// Source: J. Cao et al., Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking, CVPR 2023, and its published
-/// program. Each step, cost and constant is the same, except that classes are kept apart.
+/// program. Each step, cost and constant is the same, except that classes are kept apart. Detections with embeddings are matched as in
+/// G. Maggiolino et al., Deep OC-SORT: Multi-Pedestrian Tracking by Adaptive Re-Identification, ICIP 2023: appearance is added to the
+/// cost, with more weight where it stands out, and a track's embedding follows detections that are trusted.
 #[derive(Clone, Debug)]
 pub struct OcSort {
     options: OcSortOptions,
@@ -202,7 +252,7 @@ impl OcSort {
     }
 
     /// Takes the detections of the next frame, `frames` after the previous one. Returns the identity of each, `None` if it has none yet.
-    pub fn update(&mut self, observations: &[Observation], frames: f64) -> Vec<Option<u64>> {
+    pub fn update(&mut self, observations: &[Observation<'_>], frames: f64) -> Vec<Option<u64>> {
         self.step += 1;
         self.tracks.iter_mut().for_each(|track| track.predict(frames));
         self.tracks.retain(|track| corners(track.filter.ahead(0.0)).is_sound());
@@ -222,7 +272,7 @@ impl OcSort {
 
         for (observation, place) in observations.iter().zip(&matching.track_of) {
             if let Some(track) = place.and_then(|place| self.tracks.get_mut(place)) {
-                track.see(observation, self.options.delta_t);
+                track.see(observation, &self.options);
             }
         }
         for (track, _) in self.tracks.iter_mut().zip(&matching.is_taken).filter(|(_, taken)| !**taken) {
@@ -245,7 +295,7 @@ impl OcSort {
     }
 
     /// First round: matches by overlap with the predicted box and by agreement with the track's direction.
-    fn match_by_place_and_direction(&self, found: &[usize], observations: &[Observation], matching: &mut Matching) {
+    fn match_by_place_and_direction(&self, found: &[usize], observations: &[Observation<'_>], matching: &mut Matching) {
         let predicted: Vec<Corners> = self.tracks.iter().map(|track| corners(track.filter.ahead(0.0))).collect();
         let boxes: Vec<Corners> = found.iter().map(|&index| Corners::from(&observations[index].bbox)).collect();
         let same = |row: usize, column: usize| self.tracks[column].class == observations[found[row]].class;
@@ -259,10 +309,11 @@ impl OcSort {
         let threshold = f64::from(self.options.iou_threshold);
         let pairs = unambiguous(&overlaps, found.len(), self.tracks.len(), threshold).unwrap_or_else(|| {
             let inertia = f64::from(self.options.inertia);
+            let likeness = self.likeness(found, observations, &overlaps);
             let costs = Costs::new(found.len(), self.tracks.len(), |row, column| {
                 let score = f64::from(observations[found[row]].score);
                 let agreement = agreement(&self.tracks[column], &boxes[row], self.options.delta_t);
-                -(overlaps.at(row, column) + inertia * score * agreement)
+                -(overlaps.at(row, column) + inertia * score * agreement + likeness.at(row, column))
             });
             costs.assign_all()
         });
@@ -273,11 +324,40 @@ impl OcSort {
         }
     }
 
+    /// Weighted similarity of detections (rows) and tracks (columns) that overlap; 0 where an embedding is missing.
+    ///
+    /// The weight grows with the difference between the best and the second best of the row, and of the column.
+    fn likeness(&self, found: &[usize], observations: &[Observation<'_>], overlaps: &Costs) -> Costs {
+        let (rows, columns) = (found.len(), self.tracks.len());
+        let seen: Vec<Option<Appearance>> = found.iter().map(|&index| observations[index].appearance()).collect();
+        let cosines = Costs::new(rows, columns, |row, column| match overlaps.at(row, column) {
+            overlap if overlap > 0.0 => appearance::similarity(seen[row].as_ref(), self.tracks[column].appearance.as_ref()).unwrap_or(0.0),
+            _ => 0.0,
+        });
+        let of_rows: Vec<f64> = (0..rows).map(|row| distinction((0..columns).map(|column| cosines.at(row, column)))).collect();
+        let of_columns: Vec<f64> = (0..columns).map(|column| distinction((0..rows).map(|row| cosines.at(row, column)))).collect();
+        let weight = f64::from(self.options.appearance_weight);
+        Costs::new(rows, columns, |row, column| {
+            let distinction = (of_rows[row] + of_columns[column]) / 2.0;
+            if weight > 0.0 { (weight + distinction) * cosines.at(row, column) } else { 0.0 }
+        })
+    }
+
+    /// Changes to the coordinates of the next frame of a camera that moves.
+    pub(super) fn move_camera(&mut self, motion: &CameraMotion) {
+        self.tracks.iter_mut().for_each(|track| track.move_camera(motion));
+    }
+
+    /// Drops a track, whose object continues as another one.
+    pub(super) fn drop_track(&mut self, id: u64) {
+        self.tracks.retain(|track| track.id != id);
+    }
+
     /// Later rounds: matches the remaining detections by overlap with a box of each remaining track.
     fn match_by_overlap(
         &self,
         found: &[usize],
-        observations: &[Observation],
+        observations: &[Observation<'_>],
         matching: &mut Matching,
         place_of: impl Fn(&Track) -> Option<Corners>,
     ) {
@@ -304,7 +384,7 @@ impl OcSort {
             if ahead[2] <= 0.0 {
                 ahead[2] = track.filter.mean[2];
             }
-            super::KnownTrack { id: track.id, corners: corners(ahead), is_seen: track.updates_unseen == 0 }
+            super::KnownTrack { id: track.id, corners: corners(ahead), is_seen: track.updates_unseen == 0, age: track.age }
         })
     }
 }
@@ -335,6 +415,16 @@ fn unambiguous(overlaps: &Costs, rows: usize, columns: usize, threshold: f64) ->
         pairs.push((row, column));
     }
     (!pairs.is_empty()).then_some(pairs)
+}
+
+/// How far the best of these similarities is above the second best, up to a limit.
+fn distinction(similarities: impl Iterator<Item = f64>) -> f64 {
+    let (mut best, mut second, mut count) = (f64::NEG_INFINITY, f64::NEG_INFINITY, 0);
+    for value in similarities {
+        count += 1;
+        (best, second) = if value > best { (value, best) } else { (best, second.max(value)) };
+    }
+    if count < 2 { 0.0 } else { (best - second).min(MAX_DISTINCTION) }
 }
 
 /// How well a box agrees with the direction of a track: 0.5 straight ahead, -0.5 straight back, 0 if no direction is known.

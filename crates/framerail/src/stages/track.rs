@@ -7,18 +7,20 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use framerail_core::{StreamId, StreamInfo};
+use framerail_core::{BBox, StreamId, StreamInfo};
 use framerail_cuda::Traffic;
 use framerail_pipeline::{
-    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OptionSpec, Options, PlanError, Registry, RegistryError,
-    Setting, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
+    ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, LinkMismatch, OptionSpec, Options, PlanError, Registry,
+    RegistryError, Setting, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
-use framerail_vision::{ByteTrackOptions, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
+use framerail_vision::{
+    ByteTrackOptions, CameraMotionEstimator, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats,
+};
 
 use self::{clock::FrameClock, settings::PLACES};
 use super::{
     hold::cuts::{CardHistograms, cut_setting},
-    link::{detections_of, input_of},
+    link::{detections_of, host_frames, input_of},
     settings::OptionSettings,
 };
 use crate::{convert::cuda_error, devices::account};
@@ -27,8 +29,10 @@ use crate::{convert::cuda_error, devices::account};
 const NEVER: f64 = 1.0;
 
 /// Options of only one algorithm.
-const BYTETRACK_OPTIONS: [&str; 4] = ["track_thresh", "new_thresh", "match_thresh", "track_buffer"];
-const OCSORT_OPTIONS: [&str; 7] = ["det_thresh", "max_age", "min_hits", "iou_threshold", "delta_t", "inertia", "use_byte"];
+const BYTETRACK_OPTIONS: [&str; 6] =
+    ["track_thresh", "new_thresh", "match_thresh", "track_buffer", "appearance_thresh", "proximity_thresh"];
+const OCSORT_OPTIONS: [&str; 8] =
+    ["det_thresh", "max_age", "min_hits", "iou_threshold", "delta_t", "inertia", "use_byte", "appearance_weight"];
 
 pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
     registry.register_with(spec(), |options| TrackPlan::new(options).map(|plan| Box::new(plan) as Box<dyn StagePlan>))
@@ -41,7 +45,9 @@ fn spec() -> StageSpec {
              defaults. Detections get a track_id, counted from 1 in each stream. Detections with too low a score, or not seen often enough \
              yet, are kept without one. The statistics count both.\n\nFrames without a model run (`infer every=3`) get predicted boxes, \
              with origin held. Movement is computed from timestamps, so that dropped frames and uneven rates do not disturb it. Pixels are \
-             not read, unless cut is below 1.\n\nByteTrack needs low-score detections: use `infer` with confidence=0.1. The thresholds and \
+             not read, unless cut is below 1 or camera=moving.\n\nAfter `crop ! infer EMBEDDING`, detections are also matched by \
+             appearance, as in BoT-SORT (bytetrack) and Deep OC-SORT (ocsort), and an object that was hidden gets its identity back \
+             for up to `reidentify` frames.\n\nByteTrack needs low-score detections: use `infer` with confidence=0.1. The thresholds and \
              cut can be changed during the run.",
         )
         .option(
@@ -55,7 +61,7 @@ fn spec() -> StageSpec {
             .default("bytetrack")
             .help("tracking algorithm"),
         );
-    let spec = ocsort_options(bytetrack_options(spec));
+    let spec = appearance_options(ocsort_options(bytetrack_options(spec)));
     spec.option(
         OptionSpec::choice("classes", &[("apart", "a track has one class"), ("together", "a track may change its class")])
             .default("apart")
@@ -74,6 +80,10 @@ fn spec() -> StageSpec {
             .help("change of the brightness histogram that counts as a cut, at which all tracks end, such as 0.5; 1 = never"),
     )
     .example("read in.mp4 ! infer centerface confidence=0.1 ! track ! draw tracks=yes ! write out.mp4", "every face with its identity")
+    .example(
+        "read in.mp4 ! infer person.toml confidence=0.1 ! crop min_score=0.6 ! infer reid.toml ! track camera=moving ! save tracks.jsonl",
+        "persons who keep their identity behind obstacles, filmed by hand",
+    )
     .example(
         "read in.mp4 ! infer centerface every=3 ! track algorithm=ocsort ! save tracks.jsonl",
         "model on every third frame, boxes on all",
@@ -100,6 +110,40 @@ fn bytetrack_options(spec: StageSpec) -> StageSpec {
                 .unit("frames at 30 frames/s")
                 .help("bytetrack: how long a lost track is kept"),
         )
+}
+
+fn appearance_options(spec: StageSpec) -> StageSpec {
+    let threshold = |name: &str| OptionSpec::float(name, 0.0..=1.0);
+    spec.option(
+        OptionSpec::choice(
+            "appearance",
+            &[
+                ("auto", "if a model has attached embeddings to detections"),
+                ("yes", "detections must have embeddings: put `crop ! infer EMBEDDING` before"),
+                ("no", "by place and movement only"),
+            ],
+        )
+        .default("auto")
+        .help("whether detections are matched by appearance"),
+    )
+    .option(threshold("appearance_thresh").default(0.25).help("bytetrack: maximum distance of embeddings, (1 - cosine) / 2"))
+    .option(threshold("proximity_thresh").default(0.5).help("bytetrack: maximum 1 - IoU at which appearance counts"))
+    .option(OptionSpec::float("appearance_weight", 0.0..=10.0).default(0.75).help("ocsort: weight of appearance relative to the overlap"))
+    .option(
+        OptionSpec::integer("reidentify", 0..=100_000)
+            .default(150)
+            .unit("frames at 30 frames/s")
+            .help("how long an object that is not seen keeps its identity for a new track of the same appearance"),
+    )
+    .option(threshold("reidentify_thresh").default(0.8).help("minimum cosine of two embeddings of the same object, for reidentify"))
+    .option(
+        OptionSpec::choice(
+            "camera",
+            &[("still", "no compensation"), ("moving", "its motion is estimated on each frame, in host memory, and subtracted")],
+        )
+        .default("still")
+        .help("whether tracks are moved with the image"),
+    )
 }
 
 fn ocsort_options(spec: StageSpec) -> StageSpec {
@@ -146,6 +190,7 @@ fn algorithm(options: &Options) -> Result<TrackAlgorithm, ConfigError> {
             inertia: options.float("inertia") as f32,
             use_byte: options.switch("use_byte"),
             low_thresh,
+            appearance_weight: options.float("appearance_weight") as f32,
         }));
     }
     let track_thresh = options.float("track_thresh");
@@ -159,12 +204,17 @@ fn algorithm(options: &Options) -> Result<TrackAlgorithm, ConfigError> {
         new_thresh: options.optional_float("new_thresh").unwrap_or(track_thresh + 0.1) as f32,
         match_thresh: options.float("match_thresh") as f32,
         track_buffer: whole(options, "track_buffer"),
+        appearance_thresh: options.float("appearance_thresh") as f32,
+        proximity_thresh: options.float("proximity_thresh") as f32,
     }))
 }
 
 #[derive(Clone, Copy)]
 struct TrackPlan {
     options: TrackerOptions,
+    /// The user's choice; `None` for automatic.
+    appearance: Option<bool>,
+    follows_camera: bool,
     fill: bool,
     cut: f64,
     /// Whether there are frames without a model run that no stage has filled yet; known after linking.
@@ -178,9 +228,18 @@ impl TrackPlan {
             across_classes: options.choice("classes") == "together",
             filtered_boxes: options.choice("boxes") == "filtered",
             coast_frames: whole(options, "coast"),
+            reidentify_frames: whole(options, "reidentify"),
+            reidentify_similarity: options.float("reidentify_thresh") as f32,
             ..TrackerOptions::default()
         };
-        Ok(Self { options: tracker, fill: options.switch("fill"), cut: options.float("cut"), has_gaps: true })
+        Ok(Self {
+            options: tracker,
+            appearance: Some(options.choice("appearance")).filter(|choice| *choice != "auto").map(|choice| choice == "yes"),
+            follows_camera: options.choice("camera") == "moving",
+            fill: options.switch("fill"),
+            cut: options.float("cut"),
+            has_gaps: true,
+        })
     }
 }
 
@@ -190,8 +249,14 @@ impl StagePlan for TrackPlan {
     }
 
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = input_of(input)?;
-        self.has_gaps = detections_of(input)?.max_unanalysed_frames > 0;
+        let input = if self.follows_camera { host_frames(input)? } else { input_of(input)? };
+        let found = detections_of(input)?;
+        self.has_gaps = found.max_unanalysed_frames > 0;
+        if self.appearance == Some(true) && !found.has_embeddings {
+            let (needs, hint) = ("detections with embeddings, for appearance=yes", "put `crop ! infer EMBEDDING` before it");
+            return Err(PlanError::Link(LinkMismatch { needs: needs.into(), hint: hint.into() }));
+        }
+        self.options.appearance = self.appearance.unwrap_or(found.has_embeddings);
         let mut output = input.clone();
         if let Some(detections) = &mut output.detections {
             detections.has_identities = true;
@@ -204,7 +269,7 @@ impl StagePlan for TrackPlan {
 
     /// Cut detection uses pixels if there are any, but does not request them.
     fn reads_pixels(&self) -> bool {
-        false
+        self.follows_camera
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
@@ -216,6 +281,9 @@ struct Stream {
     tracker: Tracker,
     clock: FrameClock,
     scenes: SceneDetector,
+    camera: CameraMotionEstimator,
+    /// Boxes of the last frame: what moves by itself.
+    moving: Vec<BBox>,
 }
 
 struct Counters {
@@ -224,6 +292,8 @@ struct Counters {
     tracked: Counter,
     untracked: Counter,
     predicted: Counter,
+    reidentified: Counter,
+    not_followed: Counter,
     cuts: Counter,
     unseen: Counter,
     context: StageContext,
@@ -237,6 +307,8 @@ struct Track {
     /// Totals of ended streams.
     ended: TrackerStats,
     cuts: u64,
+    /// Frames on which the camera's motion could not be estimated.
+    frames_not_followed: u64,
     /// Frames without pixels, which could not be checked for cuts.
     frames_unseen: u64,
     counters: Option<Counters>,
@@ -254,6 +326,8 @@ impl Stage for Track {
             tracked: context.counter("detections_tracked"),
             untracked: context.counter("detections_untracked"),
             predicted: context.counter("boxes_predicted"),
+            reidentified: context.counter("tracks_reidentified"),
+            not_followed: context.counter("frames_without_camera_motion"),
             cuts: context.counter("cuts_seen"),
             unseen: context.counter("frames_not_checked_for_cuts"),
             context: context.clone(),
@@ -297,6 +371,7 @@ impl Track {
             card: CardHistograms::default(),
             ended: TrackerStats::default(),
             cuts: 0,
+            frames_not_followed: 0,
             frames_unseen: 0,
             counters: None,
             settings: None,
@@ -306,7 +381,13 @@ impl Track {
 
     fn stream(plan: &TrackPlan, clock: FrameClock) -> Stream {
         let options = TrackerOptions { frames_per_second: clock.frames_per_second(), ..plan.options };
-        Stream { tracker: Tracker::new(options), clock, scenes: SceneDetector::new(plan.cut as f32) }
+        Stream {
+            tracker: Tracker::new(options),
+            clock,
+            scenes: SceneDetector::new(plan.cut as f32),
+            camera: CameraMotionEstimator::default(),
+            moving: Vec::new(),
+        }
     }
 
     fn begin(&mut self, info: &StreamInfo) {
@@ -370,12 +451,23 @@ impl Track {
                 stream.tracker.forget();
             }
         }
+        if plan.follows_camera
+            && let Ok(surface) = item.frame.surface.host()
+        {
+            match stream.camera.motion(surface, &stream.moving) {
+                Some(motion) => stream.tracker.move_camera(&motion),
+                None => self.frames_not_followed += 1,
+            }
+        }
         if item.analysed || !plan.has_gaps {
             stream.tracker.track(&mut item.detections, frames);
         } else if plan.fill {
             item.detections.extend(stream.tracker.predict(frames));
         } else {
             stream.tracker.skip(frames);
+        }
+        if plan.follows_camera {
+            stream.moving = item.detections.iter().map(|found| found.bbox).collect();
         }
         self.count();
     }
@@ -389,6 +481,8 @@ impl Track {
         counters.tracked.set(stats.detections_tracked);
         counters.untracked.set(stats.detections_untracked);
         counters.predicted.set(stats.boxes_predicted);
+        counters.reidentified.set(stats.reidentified);
+        counters.not_followed.set(self.frames_not_followed);
         counters.cuts.set(self.cuts);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
             let words = "frames become the model's input while they are decoded and cannot be looked at for cuts";

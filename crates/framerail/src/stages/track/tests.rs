@@ -21,7 +21,7 @@ fn person(x: f32) -> Detection {
 }
 
 fn plan() -> TrackPlan {
-    TrackPlan { options: TrackerOptions::default(), fill: true, cut: NEVER, has_gaps: true }
+    TrackPlan { options: TrackerOptions::default(), appearance: None, follows_camera: false, fill: true, cut: NEVER, has_gaps: true }
 }
 
 fn detections(item: &Item) -> &[Detection] {
