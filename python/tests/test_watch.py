@@ -193,7 +193,7 @@ def test_metrics_and_traces_go_to_a_collector(clip, tmp_path):
     path = tmp_path / "pipeline.toml"
     stages = f"[[stage]]\nuse = 'read'\nargs = ['{clip}']\ndevice = 'cpu'\n[[stage]]\nuse = 'null'\n"
     path.write_text(f"[otlp]\nurl = '{collector.url}'\ntrace = 0\n" + stages)
-    pipeline = fr.Pipeline.from_file(path)
+    pipeline = fr.Pipeline(path)
     pipeline.run()
     assert collector.take() == {"/v1/metrics"}
     pipeline.run(otlp_trace=1)
