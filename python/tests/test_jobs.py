@@ -288,6 +288,7 @@ def test_faces_held_across_the_joints_are_covered_as_in_one_run(tmp_path):
     faces = os.path.join(os.environ.get("FRAMERAIL_HOME", ""), "clips/carphone_pristine.mp4")
     model = fr.doctor(quiet=True)["centerface"].get("file")
     require("carphone", os.path.exists(faces) and model, "run make setup")
+    require_x264()
     source = tmp_path / "in.mp4"
     sound = ["-f", "lavfi", "-i", "sine=d=8", "-map", "0:v", "-map", "1:a", "-c:a", "aac"]
     coding = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "15", "-shortest", source]
