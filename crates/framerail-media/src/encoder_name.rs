@@ -36,7 +36,13 @@ pub(crate) fn encoder_name(codec: &ffi::AVCodec) -> String {
 }
 
 fn find(name: &str, kind: ffi::AVMediaType) -> Result<&'static ffi::AVCodec, MediaError> {
-    let (video, wanted) = (kind == ffi::AVMediaType::VIDEO, name.to_ascii_lowercase());
+    let video = kind == ffi::AVMediaType::VIDEO;
+    let wanted = match name.to_ascii_lowercase().as_str() {
+        // Names of the standards that FFmpeg does not know.
+        "h265" => "hevc".to_owned(),
+        "avc" => "h264".to_owned(),
+        other => other.to_owned(),
+    };
     // FFmpeg's own experimental encoders of Opus and Vorbis have the codec's name.
     if let Some(codec) = by_name(&wanted).filter(|codec| codec.type_ == kind && !is_experimental(codec)) {
         return Ok(codec);
@@ -105,7 +111,9 @@ mod tests {
     #[test]
     fn codecs_and_encoders_are_found_by_name() {
         av::init();
-        for (name, encoder) in [("mpeg4", "mpeg4"), ("MJPEG", "mjpeg"), ("prores", "prores"), ("ffv1", "ffv1"), ("h264", "libx264")] {
+        for (name, encoder) in
+            [("mpeg4", "mpeg4"), ("MJPEG", "mjpeg"), ("prores", "prores"), ("ffv1", "ffv1"), ("h264", "libx264"), ("H265", "libx265")]
+        {
             assert_eq!(video(name), encoder);
         }
         for (name, encoder) in [("aac", "aac"), ("opus", "libopus"), ("vorbis", "libvorbis"), ("mp3", "libmp3lame"), ("flac", "flac")] {
