@@ -89,9 +89,14 @@ pub(crate) fn time_base(ratio: ffi::AVRational) -> TimeBase {
 
 /// FFmpeg's fraction; reduced to the nearest one that fits into 31 bits.
 pub(crate) fn rational(ratio: Rational) -> ffi::AVRational {
+    rational_within(ratio, i32::MAX)
+}
+
+/// The nearest fraction whose terms are at most this.
+pub(crate) fn rational_within(ratio: Rational, max: i32) -> ffi::AVRational {
     let (mut num, mut den) = (0, 1);
     // SAFETY: both results are written to live integers.
-    unsafe { ffi::av_reduce(&mut num, &mut den, ratio.num, ratio.den, i32::MAX.into()) };
+    unsafe { ffi::av_reduce(&mut num, &mut den, ratio.num, ratio.den, max.into()) };
     ffi::AVRational { num, den }
 }
 

@@ -12,6 +12,9 @@ const LONGEST_FILLED_SECS: f64 = 10.0;
 /// Frame duration in a container that only counts frames, for a stream without a frame rate.
 const DEFAULT_STEP: (i64, i64) = (1, 25);
 
+/// Largest term of a rate in MPEG-4 and its relatives.
+const MAX_SHORT: i32 = 65_535;
+
 /// How a container stores frame times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameTimes {
@@ -119,10 +122,11 @@ fn choose_time_base(codec: *const ffi::AVCodec, info: &StreamInfo, times: FrameT
     // SAFETY: a static description with a static name.
     let (id, name, has_rates) = unsafe { ((*codec).id, CStr::from_ptr((*codec).name), !(*codec).supported_framerates.is_null()) };
     let is_short = matches!(id, Id::MPEG4 | Id::MSMPEG4V3 | Id::H263 | Id::WMV2);
-    let too_fine = is_short && info.time_base.ratio().den > 65_535;
+    let too_fine = is_short && info.time_base.ratio().den > MAX_SHORT.into();
     // libtheora counts frames and ignores their times.
     let is_fixed = times != FrameTimes::Stamped || has_rates || name.to_bytes() == b"libtheora";
-    let per_frame = info.frame_rate.and_then(|rate| TimeBase::new(rate.den, rate.num));
+    let rate = info.frame_rate.map(|rate| av::rational_within(rate, if is_short { MAX_SHORT } else { i32::MAX }));
+    let per_frame = rate.and_then(|rate| TimeBase::new(rate.den.into(), rate.num.into()));
     match per_frame {
         Some(per_frame) if is_fixed || too_fine => per_frame,
         None if is_fixed && times == FrameTimes::Counted => TimeBase::new(DEFAULT_STEP.0, DEFAULT_STEP.1).unwrap_or(info.time_base),

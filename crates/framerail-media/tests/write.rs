@@ -165,6 +165,24 @@ fn containers_that_count_frames_keep_the_rate() {
     }
 }
 
+/// FFmpeg measures averages such as 75000/7007, and MPEG-4 stores rates in 16 bits.
+#[test]
+fn rates_that_a_codec_cannot_store_become_the_nearest() {
+    let folder = folder();
+    ffmpeg(
+        folder.path(),
+        "-f lavfi -i testsrc2=size=64x48:rate=30000/1001:duration=1 -vf select=not(mod(n\\,3)) -fps_mode vfr -pix_fmt yuv420p -c:v libx264 odd.mp4",
+    );
+    let input = options(&at(&folder, "odd.mp4"));
+    let rate = framerail_media::Input::open(&input).expect("readable").info().frame_rate.expect("measured");
+    assert!(rate.num > 65_535, "{rate:?}");
+    for (name, codec) in [("a.avi", "mpeg4"), ("a.mkv", "mpeg4"), ("a.wmv", "wmv2")] {
+        let report =
+            copy(&input, &at(&folder, name), &WriterOptions { codec: Some(codec.into()), ..WriterOptions::default() }).expect(name);
+        assert_eq!(report.frames, 10, "{name}");
+    }
+}
+
 #[test]
 fn a_variable_rate_keeps_its_length_in_containers_that_count_frames() {
     let folder = folder();
