@@ -579,6 +579,45 @@ fn faults_of_object_storage_are_waited_out_or_reported_at_once() {
         assert_eq!(storage.faults_left(), 4);
     }
     storage.fail("GET", []);
-    run("read s3://bucket/in.mp4 ! write s3://bucket/live.m3u8").assert_code(2).assert_stderr_contains("playlist");
     run("read s3://bucket/in.mp4 ! write hf://datasets/me/x/out.mp4").assert_code(4).assert_stderr_contains("read only");
+}
+
+/// Segments are uploaded before the playlist that lists them; a playlist that slides removes what it no longer lists.
+#[test]
+fn a_playlist_in_a_bucket_is_whole_at_every_moment() {
+    let (place, storage) = (Place::new(), S3::start());
+    place.copy(ClipSpec::default().frames(100).make().path(), "in.mp4");
+    let run = |text: &str| {
+        let _ = fs::remove_file(place.path("s.json"));
+        storage.reached_by(place.framerail()).env("TMPDIR", place.path("")).args(["run", "-q", text, "--stats", "s.json"]).run()
+    };
+    let keys = |folder: &str| storage.keys().into_iter().filter(|key| key.starts_with(folder)).collect::<Vec<_>>();
+    let playlist = |name: &str| String::from_utf8(storage.get(name).expect("there")).expect("text");
+
+    storage.fail("PUT", [Fault::Busy, Fault::Cut]);
+    let text = "read in.mp4 ! write s3://bucket/all/cam.m3u8 segment=1s preset=ultrafast";
+    run(text).assert_success();
+    assert_eq!(keys("all/").len(), 5, "{:?}", keys("all/"));
+    assert!(playlist("all/cam.m3u8").contains("cam-00003.ts") && playlist("all/cam.m3u8").contains("#EXT-X-ENDLIST"));
+    fs::create_dir(place.path("all")).expect("a folder");
+    keys("all/").iter().for_each(|key| fs::write(place.path(key), storage.get(key).expect("there")).expect("written"));
+    run("read all/cam.m3u8 ! null").assert_success();
+    let stats: Value = serde_json::from_str(&fs::read_to_string(place.path("s.json")).expect("written")).expect("JSON");
+    assert_eq!(stats["stages"][0]["frames_out"], 100);
+    run(text).assert_code(4).assert_stderr_contains("exists");
+    run(&format!("{text} overwrite=yes")).assert_success();
+    assert!(playlist("all/cam.m3u8").contains("cam-00004.ts") && !keys("all/").contains(&"all/cam-00000.ts".to_owned()));
+
+    run("read in.mp4 ! write s3://bucket/live/cam.m3u8 segment=400ms playlist=live segments=2 segment_format=fmp4 preset=ultrafast")
+        .assert_success();
+    let listed = playlist("live/cam.m3u8");
+    assert!(listed.contains("cam-init.mp4") && keys("live/").contains(&"live/cam-init.mp4".to_owned()));
+    assert_eq!(listed.lines().filter(|line| line.ends_with(".m4s")).count(), 2, "{listed}");
+    assert!(keys("live/").len() <= 7, "{:?}", keys("live/"));
+
+    // What cannot be uploaded at the end is kept.
+    storage.fail("PUT", [Fault::Expired; 50]);
+    let failed = run("read in.mp4 ! write s3://bucket/no/cam.m3u8 playlist=vod preset=ultrafast");
+    failed.assert_code(4).assert_stderr_contains("ExpiredToken").assert_stderr_contains("kept as");
+    assert!(keys("no/").is_empty());
 }

@@ -8,6 +8,7 @@ mod address;
 mod client;
 #[cfg(feature = "object-storage")]
 mod credentials;
+mod mirror;
 #[cfg(feature = "object-storage")]
 mod store;
 #[cfg(feature = "object-storage")]
@@ -20,6 +21,7 @@ use std::{
 
 pub(crate) use address::noted;
 pub use address::{ObjectAddress, address_of, restored};
+pub(crate) use mirror::Mirror;
 
 #[cfg(feature = "object-storage")]
 use crate::custom_io::{OpenSource, SourceFactory};
@@ -88,6 +90,7 @@ impl SourceFactory for ObjectSource {
 }
 
 /// A place in object storage for one output.
+#[derive(Clone, Debug)]
 pub(crate) struct ObjectTarget {
     address: ObjectAddress,
 }
@@ -141,6 +144,48 @@ impl ObjectTarget {
     #[cfg(not(feature = "object-storage"))]
     pub(crate) fn put(&self, _: &Path, _: bool) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Uploads bytes as an object.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    #[cfg(feature = "object-storage")]
+    pub(crate) fn put_bytes(&self, bytes: Vec<u8>, replaces: bool) -> io::Result<()> {
+        upload::put_bytes(&self.address, bytes.into(), replaces)
+    }
+
+    #[cfg(not(feature = "object-storage"))]
+    pub(crate) fn put_bytes(&self, _: Vec<u8>, _: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes the object, if it exists.
+    ///
+    /// # Errors
+    /// The storage cannot be reached or refuses.
+    #[cfg(feature = "object-storage")]
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        upload::remove(&self.address)
+    }
+
+    #[cfg(not(feature = "object-storage"))]
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The target of this name in the same folder.
+    pub(crate) fn beside(&self, name: &str) -> Self {
+        Self { address: self.address.beside(name) }
+    }
+
+    /// Names of the objects in the same folder.
+    ///
+    /// # Errors
+    /// As [`list`].
+    pub(crate) fn names_beside(&self) -> Result<Vec<String>, MediaError> {
+        let found = list(&self.address.beside(""), false)?;
+        Ok(found.iter().filter_map(|address| address.rsplit('/').next()).map(str::to_owned).collect())
     }
 }
 

@@ -3,6 +3,8 @@
 //! Unlike a file, which appears when it is complete, a playlist appears with its first segment. It lists only complete segments, and
 //! is replaced atomically. If its writer fails, what was written stays, without an end mark. An earlier playlist of the same name
 //! stays, with its segments, until the new one exists: the new segments' numbers continue after the earlier ones'.
+//!
+//! In object storage the same holds for the objects: the muxer writes to a temporary folder, and [`Mirror`] uploads.
 
 use std::{
     ffi::OsStr,
@@ -10,9 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use tempfile::TempDir;
+
 use crate::{
     HlsOptions, MediaError, OutputRules, PlaylistKind, SegmentFormat,
     commit::{self, folder_of, make_folder, sync_all},
+    object::{Mirror, ObjectTarget},
 };
 
 /// Minimum number of digits of a segment's number.
@@ -23,12 +28,23 @@ const STEM_BYTES: usize = 220;
 /// A playlist being written.
 pub(crate) struct PlaylistOutput {
     path: PathBuf,
+    /// The file that the muxer writes: `path`, or one in a temporary folder.
+    local: PathBuf,
+    remote: Option<Remote>,
     options: HlsOptions,
-    /// Segments and headers of an earlier playlist of this name.
-    earlier: Vec<PathBuf>,
+    /// Names of segments and headers of an earlier playlist of this name.
+    earlier: Vec<String>,
     /// Number of the first segment.
     first: u64,
     is_complete: bool,
+}
+
+/// A playlist that is copied to object storage.
+struct Remote {
+    // Fields are dropped in this order: the thread ends before its folder is removed.
+    mirror: Mirror,
+    target: ObjectTarget,
+    folder: TempDir,
 }
 
 /// Contents of a complete playlist.
@@ -48,27 +64,56 @@ impl PlaylistOutput {
     /// folder that cannot be created.
     pub(crate) fn create(path: &Path, options: HlsOptions, rules: &OutputRules) -> Result<Self, MediaError> {
         commit::check(path, rules)?;
-        make_folder(folder_of(path))?;
-        let mut output = Self { path: path.to_owned(), options, earlier: Vec::new(), first: 0, is_complete: false };
-        let earlier = output.segments()?;
-        let shown = |file: &Path| file.display().to_string();
-        if let Some((file, _)) = earlier.iter().find(|(file, _)| rules.files.is_input(file)) {
-            return Err(MediaError::SameFile { path: shown(file) });
+        let target = ObjectTarget::of(path)?;
+        if target.is_none() {
+            make_folder(folder_of(path))?;
         }
-        if let Some((file, _)) = earlier.first().filter(|_| !rules.overwrite) {
-            return Err(MediaError::Exists { path: shown(file) });
+        let mut output = Self {
+            path: path.to_owned(),
+            local: path.to_owned(),
+            remote: None,
+            options,
+            earlier: Vec::new(),
+            first: 0,
+            is_complete: false,
+        };
+        let earlier = output.segments(target.as_ref())?;
+        let shown = |name: &str| path.with_file_name(name).display().to_string();
+        if let Some((name, _)) = earlier.iter().find(|(name, _)| rules.files.is_input(&path.with_file_name(name))) {
+            return Err(MediaError::SameFile { path: shown(name) });
+        }
+        if let Some((name, _)) = earlier.first().filter(|_| !rules.overwrite) {
+            return Err(MediaError::Exists { path: shown(name) });
         }
         output.first = earlier.iter().filter_map(|(_, number)| *number).max().map_or(0, |last| last + 1);
-        output.earlier = earlier.into_iter().map(|(file, _)| file).collect();
+        output.earlier = earlier.into_iter().map(|(name, _)| name).collect();
+        if let Some(target) = target {
+            output.copy_to(target, rules.overwrite).map_err(|error| MediaError::io(path, &error))?;
+        }
         Ok(output)
+    }
+
+    /// Writes to a temporary folder, and copies to object storage from there.
+    fn copy_to(&mut self, target: ObjectTarget, replaces: bool) -> std::io::Result<()> {
+        let folder = tempfile::Builder::new().prefix("framerail-hls-").tempdir()?;
+        self.local = folder.path().join(self.path.file_name().unwrap_or_default());
+        let is_sliding = matches!(self.options.playlist, PlaylistKind::Live { .. });
+        let mirror = Mirror::start(&self.local, target.clone(), is_sliding, replaces)?;
+        self.remote = Some(Remote { mirror, target, folder });
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The file that the muxer writes.
+    pub(crate) fn local_path(&self) -> &Path {
+        &self.local
+    }
+
     fn folder(&self) -> &Path {
-        folder_of(&self.path)
+        folder_of(&self.local)
     }
 
     /// Common prefix of segment names. A percent sign would be a pattern for FFmpeg, and an escape for players.
@@ -116,12 +161,17 @@ impl PlaylistOutput {
         options
     }
 
-    /// Segments and headers of this playlist in its folder, with their numbers.
-    fn segments(&self) -> Result<Vec<(PathBuf, Option<u64>)>, MediaError> {
-        let entries = fs::read_dir(self.folder()).map_err(|error| MediaError::io(&self.path, &error))?;
+    /// Segments and headers of this playlist in its folder, here or in object storage, with their numbers.
+    fn segments(&self, target: Option<&ObjectTarget>) -> Result<Vec<(String, Option<u64>)>, MediaError> {
+        let names = match target {
+            Some(target) => target.names_beside()?,
+            None => {
+                let entries = fs::read_dir(self.folder()).map_err(|error| MediaError::io(&self.path, &error))?;
+                entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+            }
+        };
         let prefix = self.prefix();
-        let found = entries.flatten().filter_map(|entry| Some((entry.path(), own_number(entry.file_name().to_str()?, &prefix)?)));
-        Ok(found.collect())
+        Ok(names.into_iter().filter_map(|name| own_number(&name, &prefix).map(|number| (name, number))).collect())
     }
 
     /// Verifies the playlist that the muxer has finished, and waits until it is safe on the disk.
@@ -130,35 +180,51 @@ impl PlaylistOutput {
     /// `Io` if it is missing, or lists a segment that is missing; `DiskFull`.
     pub(crate) fn complete(mut self) -> Result<u64, MediaError> {
         self.is_complete = true;
-        let text = fs::read_to_string(&self.path).map_err(|error| MediaError::io(&self.path, &error))?;
+        let text = fs::read_to_string(&self.local).map_err(|error| MediaError::io(&self.path, &error))?;
         let summary = summary(&text);
         let files: Vec<PathBuf> = summary.files.iter().map(|name| self.folder().join(name)).collect();
         if let Some(missing) = files.iter().find(|file| !fs::metadata(file).is_ok_and(|found| found.len() > 0)) {
             let reason = format!("the segment {} could not be written", missing.display());
             return Err(MediaError::Io { path: self.path.display().to_string(), reason });
         }
-        sync_all(files.iter().chain([&self.path]).map(PathBuf::as_path))?;
+        if let Some(remote) = &mut self.remote {
+            if let Err(error) = remote.mirror.finish() {
+                remote.folder.disable_cleanup(true);
+                let reason = format!("cannot be uploaded: {error}");
+                let error = MediaError::Io { path: self.path.display().to_string(), reason };
+                return Err(error.kept_as(Some(&self.local)));
+            }
+        } else {
+            sync_all(files.iter().chain([&self.local]).map(PathBuf::as_path))?;
+        }
         self.clear_earlier();
         Ok(summary.segments.saturating_sub(self.first))
     }
 
     /// Path of the playlist that a failed writer left, if any.
-    pub(crate) fn keep_unfinished(self) -> Option<PathBuf> {
+    pub(crate) fn keep_unfinished(mut self) -> Option<PathBuf> {
+        if let Some(Err(error)) = self.remote.as_mut().map(|remote| remote.mirror.finish()) {
+            log::warn!("{}: the end cannot be uploaded: {error}", self.path.display());
+        }
         self.is_ours().then(|| self.path.clone())
     }
 
     /// Whether the existing playlist is the new one.
     fn is_ours(&self) -> bool {
-        let Ok(text) = fs::read_to_string(&self.path) else { return false };
+        let Ok(text) = fs::read_to_string(&self.local) else { return false };
         let prefix = self.prefix();
         summary(&text).files.iter().filter_map(|name| own_number(name, &prefix)?).any(|number| number >= self.first)
     }
 
     /// Removes files that no playlist lists any more.
     fn clear_earlier(&mut self) {
-        for file in self.earlier.drain(..) {
-            if let Err(error) = fs::remove_file(&file) {
-                log::debug!("{}: of an earlier playlist, not removed: {error}", file.display());
+        for name in self.earlier.drain(..) {
+            let removed = match &self.remote {
+                Some(remote) => remote.target.beside(&name).remove(),
+                None => fs::remove_file(self.local.with_file_name(&name)),
+            };
+            if let Err(error) = removed {
+                log::debug!("{name}: of an earlier playlist, not removed: {error}");
             }
         }
     }
@@ -172,10 +238,10 @@ impl Drop for PlaylistOutput {
         if self.is_ours() {
             return self.clear_earlier();
         }
-        // Remove segments that no playlist lists. Drop cannot report errors.
-        let is_new = |(file, _): &(PathBuf, Option<u64>)| !self.earlier.contains(file);
-        let segments = self.segments().unwrap_or_default();
-        segments.into_iter().filter(is_new).for_each(|(file, _)| drop(fs::remove_file(file)));
+        // Remove segments that no playlist lists. Drop cannot report errors. Those of object storage are in a temporary folder.
+        let is_new = |(name, _): &(String, Option<u64>)| !self.earlier.contains(name);
+        let segments = self.segments(None).unwrap_or_default();
+        segments.into_iter().filter(is_new).for_each(|(name, _)| drop(fs::remove_file(self.local.with_file_name(name))));
     }
 }
 
@@ -191,7 +257,7 @@ fn own_number(name: &str, prefix: &str) -> Option<Option<u64>> {
     (number.len() >= DIGITS && is_number(number)).then(|| number.parse().ok())
 }
 
-fn summary(playlist: &str) -> PlaylistSummary {
+pub(crate) fn summary(playlist: &str) -> PlaylistSummary {
     let mut summary = PlaylistSummary::default();
     for line in playlist.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(first) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
@@ -255,7 +321,15 @@ mod tests {
     #[test]
     fn segments_of_long_names_fit() {
         let path = PathBuf::from(format!("{}.m3u8", "ä".repeat(120)));
-        let output = PlaylistOutput { path, options: HlsOptions::default(), earlier: Vec::new(), first: 0, is_complete: true };
+        let output = PlaylistOutput {
+            local: path.clone(),
+            path,
+            remote: None,
+            options: HlsOptions::default(),
+            earlier: Vec::new(),
+            first: 0,
+            is_complete: true,
+        };
         assert!(output.prefix().len() < 240, "{}", output.prefix());
     }
 }

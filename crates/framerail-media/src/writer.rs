@@ -108,7 +108,7 @@ impl Output {
     pub(crate) fn place(&self) -> Place<'_> {
         match self {
             Output::File(file) => Place::File { path: file.working_path(), is_regular: file.is_regular() },
-            Output::Playlist(playlist) => Place::Playlist { path: playlist.path(), options: playlist.muxer_options() },
+            Output::Playlist(playlist) => Place::Playlist { path: playlist.local_path(), options: playlist.muxer_options() },
         }
     }
 

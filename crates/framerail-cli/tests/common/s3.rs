@@ -187,6 +187,9 @@ impl S3 {
                 success(b"<CompleteMultipartUploadResult><ETag>\"whole\"</ETag></CompleteMultipartUploadResult>".to_vec())
             }
             _ => {
+                if !query.contains("uploadId") {
+                    state.objects.remove(&key);
+                }
                 state.parts.retain(|(of, _), _| *of != key);
                 success(Vec::new())
             }

@@ -64,6 +64,14 @@ impl ObjectAddress {
         Self { key: key.into(), ..self.clone() }
     }
 
+    /// The object of this name in the same folder; the folder itself for an empty name.
+    pub(super) fn beside(&self, name: &str) -> Self {
+        self.with_key(match self.key.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/{name}"),
+            None => name.to_owned(),
+        })
+    }
+
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         self.scheme == other.scheme && self.bucket == other.bucket
     }

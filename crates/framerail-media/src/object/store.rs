@@ -77,7 +77,7 @@ fn made(address: &ObjectAddress) -> object_store::Result<Arc<dyn Store>> {
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     Ok(match address.scheme() {
         "s3" | "s3a" => {
-            let builder = Profile::from_environment().completed(AmazonS3Builder::from_env());
+            let builder = Profile::from_environment().completed(AmazonS3Builder::from_env().with_disable_bulk_delete(true));
             Arc::new(builder.with_bucket_name(address.bucket()).with_http_connector(Connector).with_retry(retry).build()?)
         }
         "gs" | "gcs" => {

@@ -11,7 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_executor::block_on;
-use object_store::{Error, GetOptions, GetRange, PutMode, PutOptions, PutPayload, multipart::PartId, path::Path as Key};
+use object_store::{
+    Attribute, Error, GetOptions, GetRange, ObjectStoreExt, PutMode, PutOptions, PutPayload, multipart::PartId, path::Path as Key,
+};
 use parking_lot::Mutex;
 
 use super::{
@@ -58,6 +60,34 @@ pub(super) fn put(address: &ObjectAddress, path: &Path, replaces: bool) -> io::R
     put_parts(&*store, &key, &file, bytes, replaces)
 }
 
+/// Uploads bytes at once.
+pub(super) fn put_bytes(address: &ObjectAddress, bytes: Bytes, replaces: bool) -> io::Result<()> {
+    put_whole(&*store_of(address)?, &key_of(address)?, bytes, replaces)
+}
+
+/// Removes an object, if it exists.
+pub(super) fn remove(address: &ObjectAddress) -> io::Result<()> {
+    let (store, key) = (store_of(address)?, key_of(address)?);
+    retried(&FetchCounts::default(), || match block_on(store.delete(&key)) {
+        Err(error) if !matches!(error, Error::NotFound { .. }) => Err(failure_of(&error)),
+        _ => Ok(()),
+    })
+}
+
+/// The media type that players of objects expect, by the name.
+fn content_type(key: &Key) -> Option<&'static str> {
+    Some(match key.extension()? {
+        "m3u8" => "application/vnd.apple.mpegurl",
+        "ts" => "video/mp2t",
+        "m4s" => "video/iso.segment",
+        "mp4" | "m4v" => "video/mp4",
+        "mov" => "video/quicktime",
+        "webm" => "video/webm",
+        "mkv" => "video/x-matroska",
+        _ => return None,
+    })
+}
+
 fn part(file: &File, start: u64, bytes: u64) -> io::Result<Bytes> {
     let mut part = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
     file.read_exact_at(&mut part, start)?;
@@ -70,7 +100,8 @@ fn put_whole(store: &dyn Store, key: &Key, bytes: Bytes, replaces: bool) -> io::
         let mut attempt = 0;
         retried(&FetchCounts::default(), || {
             attempt += 1;
-            let options = PutOptions { mode: mode.clone(), ..PutOptions::default() };
+            let attributes = content_type(key).map(|name| (Attribute::ContentType, name)).into_iter().collect();
+            let options = PutOptions { mode: mode.clone(), attributes, ..PutOptions::default() };
             match block_on(store.put_opts(key, PutPayload::from(bytes.clone()), options)) {
                 Ok(_) => Ok(true),
                 // For storage that cannot refuse to replace objects, existence was checked before.

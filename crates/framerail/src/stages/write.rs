@@ -51,10 +51,6 @@ impl WritePlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         let template = options.path("file").to_owned();
         let kind = Kind::of(&template);
-        if object::address_of(&template).is_some() && Kind::is_playlist(&template) {
-            let message = "a playlist is watched while it is written, which object storage does not do";
-            return Err(ConfigError::at("file", message).help("write one file, such as .mp4, or a playlist in a folder"));
-        }
         Ok(Self {
             kind,
             settings: Settings::new(kind, options)?,

@@ -36,8 +36,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(name: &Path) -> Self {
         match name.to_str() {
-            Some(address) if SourceUrl::new(address).is_object() => Kind::File,
-            Some(url) if url.contains("://") && !url.starts_with("file://") => Kind::Server,
+            Some(url) if url.contains("://") && !url.starts_with("file://") && !SourceUrl::new(url).is_object() => Kind::Server,
             _ if Self::is_playlist(name) => Kind::Playlist,
             _ => Kind::File,
         }
