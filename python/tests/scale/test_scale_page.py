@@ -27,7 +27,9 @@ REPLACED = {
 
 def blocks(language):
     found = []
-    for text in re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+    for kind, text in re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        if kind != language:
+            continue
         for name, value in REPLACED.items():
             text = text.replace(name, value)
         found.append(text)

@@ -1,7 +1,6 @@
 //! An HLS playlist in object storage: a thread uploads what the muxer writes to a folder of this machine.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -40,7 +39,7 @@ struct Copied {
     /// The text of the uploaded playlist.
     text: String,
     /// Segments and headers, in the order of their uploads.
-    files: VecDeque<String>,
+    files: Vec<String>,
     replaces: bool,
 }
 
@@ -116,15 +115,16 @@ impl Shared {
                 // Only its size is needed from now on; see `PlaylistOutput::complete`.
                 fs::write(&file, b"-")?;
             }
-            copied.files.push_back(name);
+            copied.files.push(name);
         }
         let replaces = copied.replaces || !copied.text.is_empty();
         self.target.put_bytes(text.clone().into_bytes(), replaces)?;
         copied.text = text;
-        while self.is_sliding {
+        if self.is_sliding {
             // The muxer keeps segments for a while after they were listed last, and headers to the end.
-            let Some(place) = copied.files.iter().position(|name| !self.local.with_file_name(name).exists()) else { break };
-            if let Some(name) = copied.files.remove(place) {
+            let (kept, gone): (Vec<_>, Vec<_>) = copied.files.drain(..).partition(|name| self.local.with_file_name(name).exists());
+            copied.files = kept;
+            for name in gone {
                 self.target.beside(&name).remove()?;
             }
         }
