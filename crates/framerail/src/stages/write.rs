@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_core::{MediaKind, Packet, SideStream, SourceUrl, StreamId, StreamInfo};
-use framerail_media::{Leftover, MediaWriter, OutputRules, WriteReport, WriterOptions, commit, object, push::check_push, write_image};
+use framerail_media::{Leftover, MediaWriter, OutputRules, WriteReport, WriterOptions, commit, push::check_push, write_image};
 use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, ErrorKind, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Registry,
     RegistryError, Stage, StageContext, StageError, StagePlan, Work,
