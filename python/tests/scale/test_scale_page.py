@@ -67,7 +67,7 @@ def test_commands(cluster, place):
     for command in commands:
         done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder, env=environment(cluster, values))
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    assert (folder / "report.html").exists() and (folder / "out/a.mp4").exists() and (folder / "covered/a.mp4").exists()
+    assert (folder / "report.html").exists() and (folder / "out/a.mp4").exists() and (folder / "covered/a_anonymized.mp4").exists()
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
