@@ -54,7 +54,11 @@ class _Blocks:
         found: Tuple[AbstractFileSystem, str] = fsspec.core.url_to_fs(url, **options)
         self._system, self._path = found
         self.requests = self.bytes = self.retries = 0
-        self.size = int(self._tried(lambda: self._system.size(self._path)) or 0)
+        try:
+            self.size = int(self._tried(lambda: self._system.size(self._path)) or 0)
+        except FileNotFoundError as error:
+            # Most file systems name the path alone.
+            raise FileNotFoundError(f"{url}: no such file; check the name") from error
         self._kept: "OrderedDict[int, bytes]" = OrderedDict()
         self._lock = threading.Lock()
         self._ahead: Optional[Tuple[int, int, "Future[bytes]"]] = None

@@ -23,7 +23,7 @@ def stored(long_clip):
 def test_an_address_of_fsspecs_is_read(stored):
     with fr.VideoReader(stored, layout="THWC", output="numpy") as reader:
         assert len(reader) == 600 and numbers_of(reader.read_frames([599, 3, 300]), "THWC") == [599, 3, 300]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="memory://clips/none.mp4: no such file"):
         fr.VideoReader("memory://clips/none.mp4")
     with pytest.raises((fr.UnsupportedError, fr.DecodeError, OSError, ValueError)):
         fr.VideoReader("nosuchscheme://x/y.mp4")
