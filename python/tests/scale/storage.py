@@ -4,6 +4,7 @@ import http.client
 import os
 import threading
 import time
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{1}</Message></Error>'
@@ -101,7 +102,10 @@ def served():
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    proxy = Proxy(server.get_host_and_port()[1])
+    port = server.get_host_and_port()[1]
+    # Servers of one process share their objects.
+    urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/moto-api/reset", method="POST")).close()
+    proxy = Proxy(port)
     options = {"key": "testing", "secret": "testing", "client_kwargs": {"endpoint_url": proxy.url, "region_name": "eu-west-1"}}
     import fsspec
 
