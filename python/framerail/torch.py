@@ -6,6 +6,7 @@ Needs PyTorch; importing this module imports it.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -22,7 +23,7 @@ from .loader import SOURCE_ERRORS, ClipCore, ClipLoader, ClipShape, Made, Reques
 from .options import READER_DEFAULTS, bad, choice, whole
 from .source import opened
 from .types import Source
-from .video_index import dataset_parts, printable
+from .video_index import dataset_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -213,10 +214,12 @@ class ClipDataset(ClipData, Dataset[ClipItem]):
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)} does not exist")
         place, clip = divmod(index, self.num_clips)
-        source, name = opened(self.sources[place])
-        if isinstance(source, str):
-            # A name that is not UTF-8 cannot be opened: an error of this source only.
-            source, name = printable(source), printable(name)
+        given = self.sources[place]
+        source, name = opened(given)
+        if isinstance(given, (str, os.PathLike)) and isinstance(source, io.BufferedReader):
+            # A name that is not UTF-8: several threads cannot share the file, so it is an error of this source only.
+            source.close()
+            source = name
         if not isinstance(source, (str, bytes)):
             raise TypeError(f"source {name!r} is a file object; data sets take paths, addresses and bytes, which several threads can read")
         kept = None if self._kept is None else self._kept[place]
