@@ -58,6 +58,7 @@ mod keyframe_clock;
 pub mod keyframes;
 mod log;
 pub mod loss;
+mod matrix_change;
 mod mov_index;
 mod movie_fragment;
 mod mp4_boxes;

@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use ffmpeg_the_third::ffi;
 use framerail_core::{ColorDescription, ColorMatrix, ColorRange, CoreError, FramePool, HostSurface, PixelFormat, surface::MAX_SIDE};
 
-use crate::{MediaError, av::AvFrame, format};
+use crate::{MediaError, av::AvFrame, format, matrix_change::MatrixChange};
 
 /// The resampling kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,7 +177,15 @@ impl Converter {
             details.target_matrix = yuv_matrix(wanted);
             details.target_full = wanted.is_full_range(false) || format::name(target).starts_with("yuvj");
         }
-        self.run_with(&source, details, format, width, height, pool)
+        let is_linear = !is_rgb(source.format) && !is_gray(source.format) && details.source_full == details.target_full;
+        if self.options.accurate || !is_linear || details.source_matrix == details.target_matrix || !MatrixChange::fits(format) {
+            return self.run_with(&source, details, format, width, height, pool);
+        }
+        let change = MatrixChange::new(details.source_matrix, details.target_matrix, details.target_full);
+        details.target_matrix = details.source_matrix;
+        let mut surface = self.run_with(&source, details, format, width, height, pool)?;
+        change.apply(&mut surface);
+        Ok(surface)
     }
 
     /// As [`Converter::convert`], from a decoder's frame in any FFmpeg format, without scaling.
@@ -450,6 +458,36 @@ mod tests {
         assert!(near(pixel([63, 102, 240], ColorMatrix::Bt709, ColorRange::Limited)));
         assert!(near(pixel([81, 90, 240], ColorMatrix::Bt601, ColorRange::Limited)));
         assert_eq!(converter.converted(), 5);
+    }
+
+    #[test]
+    fn a_changed_matrix_is_that_of_swscale() {
+        // Colours that R'G'B' can hold: swscale clips the others there.
+        let pool = FramePool::new(4);
+        let mut source = pool.surface(PixelFormat::Yuv420p, 64, 48).expect("size in range");
+        let mut planes = source.planes_mut().expect("fresh");
+        for row in 0..48 {
+            (0..64).zip(planes.row(0, row)).for_each(|(x, sample)| *sample = 60 + x + row as u8);
+        }
+        for (plane, row) in [1, 2].into_iter().flat_map(|plane| (0..24).map(move |row| (plane, row))) {
+            (0..32).zip(planes.row(plane, row)).for_each(|(x, sample)| *sample = 112 + x / 2 + row as u8 / 2 * plane as u8);
+        }
+        let [sd, hd] = [ColorMatrix::Bt601, ColorMatrix::Bt709].map(|matrix| ColorDescription {
+            matrix,
+            range: ColorRange::Limited,
+            ..Default::default()
+        });
+        let converted = |accurate| {
+            let mut converter = Converter::new(ScaleOptions { quality: ScaleQuality::Bilinear, accurate });
+            converter.convert_to(&source, &sd, PixelFormat::Yuv420p, (64, 48), &hd, &pool).expect("a known pair")
+        };
+        let (fast, accurate) = (converted(false), converted(true));
+        for (plane, rows) in [(0, 48), (1, 24), (2, 24)] {
+            for row in 0..rows {
+                let pairs = fast.row(plane, row).iter().zip(accurate.row(plane, row));
+                assert!(pairs.clone().all(|(fast, accurate)| fast.abs_diff(*accurate) <= 2), "{plane}: {:?}", pairs.collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]
