@@ -207,8 +207,8 @@ fn every_stage_has_an_example() {
     let programs = python_programs();
     let registry = framerail::registry();
     let is_in_python = |name: &str| matches!(name, "torch" | "python") && programs.contains(&format!(" ! {name} "));
-    // `load` needs the records of another run; the command-line tests cover it.
-    let is_shown = |name: &str| used.contains(name) || is_in_python(name) || name == "load";
+    // `load` needs the records of another run, `identify` an embedding model and pictures of persons; other tests cover them.
+    let is_shown = |name: &str| used.contains(name) || is_in_python(name) || matches!(name, "load" | "identify");
     let missing: Vec<&str> = registry.names().filter(|name| !is_shown(name)).collect();
     assert!(missing.is_empty(), "without an example: {missing:?}");
 }
