@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
         ("label_id", pa.uint32()), ("score", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32()), ("x2", pa.float32()),
         ("y2", pa.float32()), ("landmarks", pa.list_(pa.list_(pa.field("item", pa.float32(), nullable=False), 2))),
         ("track_id", pa.uint64()), ("origin", pa.string()), ("zones", pa.list_(pa.string())), ("attributes", pa.string()),
-        ("path", pa.string()), ("error", pa.string()),
+        ("oriented", pa.list_(pa.field("item", pa.float32(), nullable=False))), ("path", pa.string()), ("error", pa.string()),
     ]
 )  # fmt: skip
 

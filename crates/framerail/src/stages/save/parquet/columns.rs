@@ -38,7 +38,7 @@ pub(super) struct Columns {
     origin: StringBuilder,
     zones: ListBuilder<StringBuilder>,
     attributes: StringBuilder,
-    oriented: FixedSizeListBuilder<Float32Builder>,
+    oriented: ListBuilder<Float32Builder>,
 }
 
 /// An element of a list, which is never null.
@@ -50,9 +50,9 @@ fn point() -> DataType {
     DataType::FixedSizeList(item(DataType::Float32), 2)
 }
 
-/// Centre x, centre y, width, height, radians clockwise.
+/// Centre x, centre y, width, height, radians clockwise. Not of a fixed size: pyarrow fails to read nulls of such lists.
 fn oriented() -> DataType {
-    DataType::FixedSizeList(item(DataType::Float32), 5)
+    DataType::List(item(DataType::Float32))
 }
 
 fn wall_time() -> DataType {
@@ -110,7 +110,7 @@ impl Columns {
             origin: StringBuilder::new(),
             zones: ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8)),
             attributes: StringBuilder::new(),
-            oriented: FixedSizeListBuilder::new(Float32Builder::new(), 5).with_field(item(DataType::Float32)),
+            oriented: ListBuilder::new(Float32Builder::new()).with_field(item(DataType::Float32)),
         }
     }
 
@@ -151,8 +151,7 @@ impl Columns {
             self.zones.values().append_value(name);
         }
         self.zones.append(found.zones.is_some());
-        // A fixed-size list has values even where it is null.
-        found.oriented.unwrap_or_default().iter().for_each(|value| self.oriented.values().append_value(*value as f32));
+        found.oriented.iter().flatten().for_each(|value| self.oriented.values().append_value(*value as f32));
         self.oriented.append(found.oriented.is_some());
         Ok(())
     }
