@@ -136,10 +136,7 @@ impl Reader<'_> {
     }
 
     fn serve(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<ServeDescription> {
-        let DeValue::Table(table) = value.get_ref() else {
-            self.problem(value.span(), "`serve` must be a table; write `[serve]` above its keys", None);
-            return None;
-        };
+        let table = self.table(key, value)?;
         let mut serve = ServeDescription::default();
         let mut address = None;
         for (key, value) in in_order(table) {
@@ -162,10 +159,7 @@ impl Reader<'_> {
     }
 
     fn otlp(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<OtlpDescription> {
-        let DeValue::Table(table) = value.get_ref() else {
-            self.problem(value.span(), "`otlp` must be a table; write `[otlp]` above its keys", None);
-            return None;
-        };
+        let table = self.table(key, value)?;
         let mut otlp = OtlpDescription::default();
         let mut url = None;
         for (key, value) in in_order(table) {
@@ -192,6 +186,15 @@ impl Reader<'_> {
             self.problem(value.span(), message, None);
         }
         number
+    }
+
+    fn table<'t, 'i>(&mut self, key: &Spanned<DeString<'_>>, value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>> {
+        let DeValue::Table(table) = value.get_ref() else {
+            let name = key.get_ref();
+            self.problem(value.span(), format!("`{name}` must be a table; write `[{name}]` above its keys"), None);
+            return None;
+        };
+        Some(table)
     }
 
     fn device(&mut self, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Option<DeviceChoice> {

@@ -104,7 +104,7 @@ impl Stage for Motion {
         let (surface, secs) = (item.frame.surface.host().map_err(core_error)?, item.frame.seconds());
         let watched = self.streams.entry(item.frame.stream).or_default();
         let moves = watched.detector.share(surface, self.plan.change as f32).is_none_or(|share| {
-            // No difference is no motion, with area=0 too.
+            // Without any difference there is no motion, even with area=0.
             share > 0.0 && f64::from(share) * 100.0 >= self.plan.area
         });
         if moves {
