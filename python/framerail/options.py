@@ -123,7 +123,7 @@ def device_name(value: Any) -> str:
     return name
 
 
-def current_card() -> int:
+def current_gpu() -> int:
     """The GPU for "cuda" and "auto": PyTorch's current device if PyTorch uses GPUs, else the first one."""
     torch = sys.modules.get("torch")
     # Asking PyTorch before its first use of a GPU would initialise one.
@@ -133,7 +133,7 @@ def current_card() -> int:
 def numbered_device(value: Any) -> str:
     """A device's name; "cuda" with the number of its current GPU."""
     name = device_name(value)
-    return f"cuda:{current_card()}" if name == "cuda" else name
+    return f"cuda:{current_gpu()}" if name == "cuda" else name
 
 
 def sides(option: str, value: Any) -> Optional[Tuple[int, int]]:
@@ -400,7 +400,7 @@ def reader_json(options: Mapping[str, Any]) -> str:
     made = {
         "device": device,
         "hand_out": output_device(options["output"], device),
-        "current_card": current_card(),
+        "current_gpu": current_gpu(),
         "mode": choice("mode", options["mode"], ("auto", "seek", "stream")),
         "output": json.loads(output_json({name: options[name] for name in OUTPUT_DEFAULTS})),
         "index": choice("index", options["index"], ("exact", "approximate")),

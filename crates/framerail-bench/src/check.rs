@@ -65,7 +65,7 @@ impl Check {
                 (Some(ours), Some(theirs)) => (ours, theirs),
                 (None, None) => break,
                 (ours, _) => {
-                    let who = if ours.is_some() { "the host" } else { "the card" };
+                    let who = if ours.is_some() { "the host" } else { "the GPU" };
                     return Ok(
                         json!({ "same": false, "ends_early": who, "after": difference.frames, "damage": format!("{:?}", reader.damage()) }),
                     );
@@ -117,7 +117,7 @@ impl Difference {
         let reference = theirs.surface.host()?;
         anyhow::ensure!(
             (surface.width(), surface.height()) == (reference.width(), reference.height()),
-            "{}x{} on the card, {}x{} on the host",
+            "{}x{} on the GPU, {}x{} on the host",
             surface.width(),
             surface.height(),
             reference.width(),

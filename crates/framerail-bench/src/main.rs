@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 struct Arguments {
     /// GPU ordinal.
     #[arg(long, global = true, default_value_t = 0)]
-    card: u32,
+    gpu: u32,
     #[command(subcommand)]
     job: Job,
 }
@@ -43,7 +43,7 @@ enum Job {
     /// Compares frames decoded on the GPU with frames decoded by FFmpeg on the CPU.
     Check(check::Check),
     /// Lists what the GPU decodes.
-    Card {
+    Gpu {
         /// Ignored; keeps the command line uniform.
         #[arg(hide = true)]
         _clip: Option<PathBuf>,
@@ -52,7 +52,7 @@ enum Job {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let device = framerail_cuda::CudaDevice::open(arguments.card)?;
+    let device = framerail_cuda::CudaDevice::open(arguments.gpu)?;
     match arguments.job {
         Job::Read(job) => job.run(&device),
         Job::Random(job) => job.run(&device),
@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         Job::Soak(job) => job.run(&device),
         Job::Streams(job) => job.run(&device),
         Job::Check(job) => job.run(&device),
-        Job::Card { .. } => {
+        Job::Gpu { .. } => {
             println!("{:?}", device.info());
             for capability in framerail_cuda::nvdec::capabilities(&device)? {
                 println!("{}", serde_json::to_string(&capability)?);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use framerail_cuda::{CudaDevice, DevicePool};
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, TensorFrames, TensorOptions};
 use serde_json::json;
 
 /// Options of the `opens` job.
@@ -32,7 +32,7 @@ pub(crate) struct Opens {
 impl Opens {
     pub(crate) fn run(&self, device: &Arc<CudaDevice>) -> anyhow::Result<()> {
         let pool = DevicePool::new(device, 1 << 30)?;
-        let make = Arc::new(TensorPictures::new(TensorOptions::default(), pool));
+        let make = Arc::new(TensorFrames::new(TensorOptions::default(), pool));
         let options = DeviceOptions { decoders: Some(1), make: Some(make), ..DeviceOptions::new(device) };
         let open = || -> anyhow::Result<()> {
             if !self.in_sequence {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Instant};
 
 use framerail_cuda::{CudaDevice, DevicePool};
-use framerail_reader::{DeviceClip, DeviceOptions, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceClip, DeviceOptions, TensorFrames, TensorOptions};
 use serde_json::json;
 
 /// Options of the `random` job.
@@ -33,7 +33,7 @@ impl Random {
             .collect::<Result<_, _>>()?;
         let pool = DevicePool::new(device, 1 << 30)?;
         let options = DeviceOptions {
-            make: Some(Arc::new(TensorPictures::new(TensorOptions::default(), pool))),
+            make: Some(Arc::new(TensorFrames::new(TensorOptions::default(), pool))),
             decoders: self.decoders,
             ..DeviceOptions::new(device)
         };

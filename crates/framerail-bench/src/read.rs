@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::{InputOptions, MediaItem, SideStreams};
-use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorFrames, TensorOptions};
 use serde_json::json;
 
 /// Bytes of tensor memory kept for reuse.
@@ -71,7 +71,7 @@ impl Read {
         options.decoders = self.decoders;
         options.ahead_bytes = self.ahead.map(|megabytes| megabytes << 20);
         if !self.surfaces {
-            options.make = Some(Arc::new(TensorPictures::new(TensorOptions::default(), pool.clone())));
+            options.make = Some(Arc::new(TensorFrames::new(TensorOptions::default(), pool.clone())));
         }
         let mut reader = DeviceReader::open(&input(&self.clip), &options)?;
         let mut frames = 0;

@@ -8,7 +8,7 @@ use std::{
 
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorOptions, TensorPictures, TensorSize};
+use framerail_reader::{DeviceClip, DeviceOptions, DeviceReader, FrameSource, ReaderError, TensorFrames, TensorOptions, TensorSize};
 use serde_json::json;
 
 /// Options of the `soak` job.
@@ -78,7 +78,7 @@ impl Soak {
         if round.is_multiple_of(2) {
             let pool = DevicePool::new(device, 64 << 20)?;
             options.make =
-                Some(Arc::new(TensorPictures::new(TensorOptions { size: TensorSize::Exact(224, 224), ..TensorOptions::default() }, pool)));
+                Some(Arc::new(TensorFrames::new(TensorOptions { size: TensorSize::Exact(224, 224), ..TensorOptions::default() }, pool)));
         }
         if round.is_multiple_of(17) {
             // More than the GPU has: this must return an error, and the next request must work.

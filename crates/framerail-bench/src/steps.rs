@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool,
-    nvdec::{MappedPicture, NvdecCodec, NvdecSession, PictureSink},
+    nvdec::{FrameSink, MappedFrame, NvdecCodec, NvdecSession},
 };
 use framerail_media::{BitstreamFilter, Input, InputOptions, PacketKind, ProbeEffort, bitstream_filter::parser_headers};
 use serde_json::{Map, Value, json};
@@ -24,15 +24,15 @@ struct First {
     surface: Option<CudaSurface>,
 }
 
-impl PictureSink for First {
-    fn wants(&mut self, _: &framerail_cuda::nvdec::PictureInfo) -> bool {
+impl FrameSink for First {
+    fn wants(&mut self, _: &framerail_cuda::nvdec::MappedFrameInfo) -> bool {
         self.surface.is_none()
     }
 
-    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
-        let planes = &picture.planes;
+    fn image(&mut self, image: &MappedFrame<'_>) -> Result<(), CudaError> {
+        let planes = &image.planes;
         let surface = CudaSurface::new(&self.pool, planes.format(), planes.width(), planes.height())?;
-        surface.copy_from(planes, picture.stream)?;
+        surface.copy_from(planes, image.stream)?;
         self.surface = Some(surface);
         Ok(())
     }

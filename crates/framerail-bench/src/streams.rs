@@ -13,7 +13,7 @@ use framerail_core::{Device, Frame, StreamId};
 use framerail_cuda::{CudaDevice, DevicePool};
 use framerail_infer::{Detector, DetectorOptions};
 use framerail_media::MediaItem;
-use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorOptions, TensorPictures, TensorSize};
+use framerail_reader::{DeviceOptions, DeviceReader, FrameSource, TensorFrames, TensorOptions, TensorSize};
 use serde_json::json;
 
 /// A result is late if it arrives this long after its frame was due: three frames at 30 frames/s.
@@ -109,7 +109,7 @@ impl Streams {
             ..TensorOptions::default()
         };
         let pool = DevicePool::new(device, 1 << 30)?;
-        let make = Arc::new(TensorPictures::new(wanted, pool));
+        let make = Arc::new(TensorFrames::new(wanted, pool));
         let ready = Barrier::new(self.streams as usize + 1);
         let (sender, receiver) = channel();
         std::thread::scope(|scope| {
@@ -190,8 +190,8 @@ impl Streams {
                 }
             }
             if !batch.is_empty() {
-                let pictures: Vec<&Frame> = batch.iter().map(|due| &due.frame).collect();
-                detector.submit(&pictures)?;
+                let images: Vec<&Frame> = batch.iter().map(|due| &due.frame).collect();
+                detector.submit(&images)?;
                 let submitted = Instant::now();
                 let way =
                     |due: &Due| Way { stream: due.stream, at: due.at, sent: due.sent, submitted, done: submitted, is_warm: due.is_warm };

@@ -144,7 +144,7 @@ fn each_kind_of_failure_has_its_code() {
 }
 
 #[test]
-fn a_card_that_is_not_there_is_an_error_when_it_was_asked_for() {
+fn a_gpu_that_is_missing_is_an_error_when_it_was_asked_for() {
     let place = Place::new();
     place.copy(ClipSpec::default().make().path(), "in.mp4");
     let run = |words: &[&str]| place.framerail().arg("run").args(words).run();
@@ -161,7 +161,7 @@ fn a_card_that_is_not_there_is_an_error_when_it_was_asked_for() {
 
 #[test]
 fn a_machine_without_a_gpu_gets_no_notice() {
-    if framerail::devices::is_card_present() {
+    if framerail::devices::is_gpu_present() {
         eprintln!("this machine has a card: not tested here");
         return;
     }

@@ -144,7 +144,7 @@ impl BatchSpec {
     }
 
     /// Size of one image in bytes.
-    pub fn picture_bytes(&self) -> usize {
+    pub fn image_bytes(&self) -> usize {
         self.pixels() * 3 * self.dtype.size_bytes()
     }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(spec().fault(), None);
         assert_eq!(spec().misfit(&AugmentParams::whole(40, 30)), None);
         assert_eq!(spec().normalisation(), [(255.0, 0.0); 3]);
-        assert_eq!((spec().output.picture_bytes(), spec().output.steps()), (576, (1, 192)));
+        assert_eq!((spec().output.image_bytes(), spec().output.steps()), (576, (1, 192)));
     }
 
     #[test]

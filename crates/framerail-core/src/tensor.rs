@@ -86,12 +86,12 @@ pub struct TensorSpec {
 
 impl TensorSpec {
     /// Number of elements of one frame.
-    pub fn picture_elements(&self) -> usize {
+    pub fn image_elements(&self) -> usize {
         self.width as usize * self.height as usize * self.channel_order.channels()
     }
 
     /// Size of one frame in bytes.
-    pub fn picture_bytes(&self) -> usize {
-        self.picture_elements() * self.dtype.size_bytes()
+    pub fn image_bytes(&self) -> usize {
+        self.image_elements() * self.dtype.size_bytes()
     }
 }

@@ -88,7 +88,7 @@ pub fn device_count() -> Result<u32, CudaError> {
     start_driver()?;
     let mut count = 0;
     // SAFETY: an out value.
-    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards")?;
+    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting GPUs")?;
     Ok(u32::try_from(count).unwrap_or(0))
 }
 

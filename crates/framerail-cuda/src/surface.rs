@@ -98,7 +98,7 @@ impl CudaSurface {
     }
 
     /// Bytes of all planes' samples, without row padding.
-    pub(crate) fn picture_bytes(&self) -> usize {
+    pub(crate) fn image_bytes(&self) -> usize {
         self.planes.iter().map(|(_, layout)| layout.row_bytes * layout.rows).sum()
     }
 

@@ -6,7 +6,7 @@ use framerail_core::{Device, DeviceSurface};
 
 use crate::{
     CudaDevice, CudaError, CudaStream, DeviceBuffer, DevicePlanes, DevicePool,
-    kernels::{Conversion, ConversionTables, RawConvertJob, RawPicture, RawTables, TensorSpec, convert_raw},
+    kernels::{Conversion, ConversionTables, RawConvertJob, RawImage, RawTables, TensorSpec, convert_raw},
 };
 
 /// The elements of one frame, dense: `[C, H, W]` or `[H, W, C]`.
@@ -23,14 +23,14 @@ impl CudaTensor {
     /// # Errors
     /// `BadArgument` for sizes that do not match, `OutOfMemory`, `Compile`, `Driver`.
     pub fn convert(
-        picture: &DevicePlanes<'_>,
+        image: &DevicePlanes<'_>,
         spec: &TensorSpec,
         (conversion, tables): (Conversion, Option<&ConversionTables>),
         pool: &DevicePool,
         stream: &CudaStream,
     ) -> Result<Self, CudaError> {
-        let buffer = pool.buffer(spec.picture_bytes())?;
-        convert_into(picture, spec, (conversion, tables), (&buffer, 0), stream)?;
+        let buffer = pool.buffer(spec.image_bytes())?;
+        convert_into(image, spec, (conversion, tables), (&buffer, 0), stream)?;
         Ok(Self { spec: *spec, buffer })
     }
 
@@ -64,22 +64,22 @@ impl CudaTensor {
 /// # Errors
 /// `BadArgument` for a range outside the buffer and sizes that do not match, `Compile`, `Driver`.
 pub fn convert_into(
-    picture: &DevicePlanes<'_>,
+    image: &DevicePlanes<'_>,
     spec: &TensorSpec,
     (conversion, tables): (Conversion, Option<&ConversionTables>),
     (buffer, offset): (&DeviceBuffer, usize),
     stream: &CudaStream,
 ) -> Result<(), CudaError> {
-    let need = spec.picture_bytes();
+    let need = spec.image_bytes();
     if offset.checked_add(need).is_none_or(|end| end > buffer.len()) {
         return Err(CudaError::argument(format!("a frame of {need} bytes at {offset} in a buffer of {}", buffer.len())));
     }
-    let picture = RawPicture::of_planes(picture);
+    let image = RawImage::of_planes(image);
     let out = buffer.begin_write(stream)? + offset as u64;
     if let Some(tables) = tables {
         tables.buffer().begin_read(stream)?;
     }
-    let job = RawConvertJob { picture, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
+    let job = RawConvertJob { image, conversion, tables: tables.map_or_else(RawTables::default, ConversionTables::raw), out };
     // SAFETY: the view guarantees a live frame; the target has the tensor's size; its writes and the tables' reads are bracketed.
     unsafe { convert_raw(stream, spec, &[job])? };
     if let Some(tables) = tables {

@@ -6,7 +6,7 @@ mod kernels_cases;
 use emulation::Emulator;
 use framerail_core::{DType, PixelFormat, Resize, TensorLayout};
 use framerail_cuda::kernels::{
-    ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawPicture, RawTables, Sampling, TensorSpec,
+    ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, RawConvertJob, RawImage, RawTables, Sampling, TensorSpec,
     convert_raw,
 };
 use kernels_cases::{Noise, convert as cases};
@@ -49,7 +49,7 @@ fn high_range_is_mapped_as_on_the_host() {
 #[test]
 fn jobs_that_do_not_fit_are_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
-    let picture = noise.picture(PixelFormat::Nv12, 32, 32);
+    let image = noise.image(PixelFormat::Nv12, 32, 32);
     let conversion = Conversion {
         window: CropWindow { x: 0.0, y: 0.0, width: 32.0, height: 32.0 },
         placement: Placement { left: 0, top: 0, width: 16, height: 16 },
@@ -63,7 +63,7 @@ fn jobs_that_do_not_fit_are_refused() {
         value_shift: 0,
     };
     let tensor = TensorSpec { width: 16, height: 16, layout: TensorLayout::Tchw, dtype: DType::F32, channel_order: ChannelOrder::Rgb };
-    let good = RawConvertJob { picture: emulator.picture(&picture), conversion, tables: RawTables::default(), out: 4096 };
+    let good = RawConvertJob { image: emulator.image(&image), conversion, tables: RawTables::default(), out: 4096 };
     let wide = |mut job: RawConvertJob| {
         job.conversion.placement.left = u32::MAX;
         job
@@ -73,8 +73,8 @@ fn jobs_that_do_not_fit_are_refused() {
         RawConvertJob { conversion: Conversion { window: CropWindow { x: f32::NAN, ..conversion.window }, ..conversion }, ..good },
         RawConvertJob { conversion: Conversion { window: CropWindow { width: 0.0, ..conversion.window }, ..conversion }, ..good },
         RawConvertJob { conversion: Conversion { fast: Some(FastYuv::default()), ..conversion }, ..good },
-        RawConvertJob { picture: RawPicture { width: 100_000, ..good.picture }, ..good },
-        RawConvertJob { picture: RawPicture { pitches_bytes: [31; 4], ..good.picture }, ..good },
+        RawConvertJob { image: RawImage { width: 100_000, ..good.image }, ..good },
+        RawConvertJob { image: RawImage { pitches_bytes: [31; 4], ..good.image }, ..good },
         wide(good),
         // A filter without its tables.
         RawConvertJob { conversion: Conversion { sampling: Sampling::Filter(Resize::default()), ..conversion }, ..good },

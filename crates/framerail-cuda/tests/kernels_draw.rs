@@ -5,7 +5,7 @@ mod kernels_cases;
 
 use emulation::Emulator;
 use framerail_core::{PixelFormat, Region, Stroke, StrokeShape};
-use framerail_cuda::kernels::{RawDrawJob, RawPicture, draw_commands, repack_raw};
+use framerail_cuda::kernels::{RawDrawJob, RawImage, draw_commands, repack_raw};
 use kernels_cases::{Noise, draw as cases};
 
 #[test]
@@ -21,7 +21,7 @@ fn repacked_surfaces_hold_the_same_samples() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
-    let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
+    let image = emulator.image(&noise.image(PixelFormat::Nv12, 32, 32));
     let region = Region { x: 8, y: 8, width: 8, height: 8 };
     let text = |x, scale| StrokeShape::Text { x, y: 0, scale, glyphs: vec![[255; 8]] };
     let refused = [
@@ -33,10 +33,10 @@ fn what_does_not_fit_is_refused() {
         Stroke { region, shape: text(i64::MIN, 1), codes: [0; 3] },
     ];
     for stroke in refused {
-        assert!(draw_commands(&[RawDrawJob { picture, strokes: std::slice::from_ref(&stroke) }]).is_err(), "{stroke:?}");
+        assert!(draw_commands(&[RawDrawJob { image, strokes: std::slice::from_ref(&stroke) }]).is_err(), "{stroke:?}");
     }
-    for other in [RawPicture { format: PixelFormat::P010, ..picture }, RawPicture { width: 30, ..picture }] {
+    for other in [RawImage { format: PixelFormat::P010, ..image }, RawImage { width: 30, ..image }] {
         // SAFETY: rejected before memory is accessed.
-        assert!(unsafe { repack_raw(&emulator, &picture, &other) }.is_err());
+        assert!(unsafe { repack_raw(&emulator, &image, &other) }.is_err());
     }
 }

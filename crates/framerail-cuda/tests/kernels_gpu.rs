@@ -13,12 +13,12 @@ use framerail_core::{
 use framerail_cuda::{
     CudaDevice, CudaEvent, CudaStream, CudaSurface, DevicePool, Download, PinnedPool, Uploads,
     kernels::{
-        AugmentJob, BoxDecoder, ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, HISTOGRAM_BYTES,
-        HistogramJob, ObscureJob, PictureBoxes, Placement, Sampling, TableCache, TensorSpec, augment_batch, convert_batch,
+        AugmentJob, BoxDecoder, ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, DeviceTensor, DrawJob, FrameBoxes,
+        HISTOGRAM_BYTES, HistogramJob, ObscureJob, Placement, Sampling, TableCache, TensorSpec, augment_batch, convert_batch,
         count_histograms, decode_boxes, draw_batch, obscure_batch, read_boxes, read_histograms, repacked, turned,
     },
 };
-use kernels_cases::Card;
+use kernels_cases::KernelRunner;
 
 struct Gpu {
     stream: CudaStream,
@@ -42,19 +42,13 @@ fn gpu() -> Option<Gpu> {
     }
 }
 
-impl Card for Gpu {
-    fn convert_with(
-        &self,
-        pictures: &[HostSurface],
-        conversions: &[Conversion],
-        tone: Option<&ToneCurves>,
-        tensor: &TensorSpec,
-    ) -> Vec<u8> {
-        let upload = |picture| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
-        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
-        let bytes = tensor.picture_bytes();
-        let out = self.pool.buffer(bytes * pictures.len() + 64).expect("room for a tensor");
-        out.fill(0x5a, &self.stream).expect("a working card");
+impl KernelRunner for Gpu {
+    fn convert_with(&self, images: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec) -> Vec<u8> {
+        let upload = |image| CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
+        let surfaces: Vec<CudaSurface> = images.iter().map(upload).collect();
+        let bytes = tensor.image_bytes();
+        let out = self.pool.buffer(bytes * images.len() + 64).expect("room for a tensor");
+        out.fill(0x5a, &self.stream).expect("a working GPU");
         let cache = TableCache::default();
         let tables = |(surface, conversion): (&CudaSurface, &Conversion)| {
             cache.tables(conversion, (surface.width(), surface.height()), tone, &self.pool, &self.stream).expect("room for tables")
@@ -69,81 +63,81 @@ impl Card for Gpu {
             out_offset_bytes: index * bytes,
         });
         convert_batch(&self.stream, tensor, &jobs.collect::<Vec<_>>()).expect("fitting sizes");
-        let mut host = vec![0; bytes * pictures.len() + 64];
-        out.download(0, &mut host, &self.stream).expect("a working card");
-        let guard = host.split_off(bytes * pictures.len());
+        let mut host = vec![0; bytes * images.len() + 64];
+        out.download(0, &mut host, &self.stream).expect("a working GPU");
+        let guard = host.split_off(bytes * images.len());
         assert!(guard.iter().all(|byte| *byte == 0x5a), "written beyond the output");
         host
     }
 
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
-        let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
-        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+    fn obscure(&self, images: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
+        let upload = |image: &HostSurface| CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
+        let surfaces: Vec<CudaSurface> = images.iter().map(upload).collect();
         let jobs: Vec<ObscureJob<'_>> = surfaces.iter().zip(regions).map(|(surface, regions)| ObscureJob { surface, regions }).collect();
         obscure_batch(&self.stream, &self.pool, &mut Uploads::new(self.pool.device()), &jobs).expect("fitting regions");
-        for (picture, surface) in pictures.iter_mut().zip(&surfaces) {
-            *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
+        for (image, surface) in images.iter_mut().zip(&surfaces) {
+            *image = surface.download(&self.pinned, &self.stream).expect("a working GPU");
         }
     }
 
-    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes> {
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<FrameBoxes> {
         let upload = |tensor: &[u8]| {
             let buffer = self.pool.buffer(tensor.len()).expect("room for a tensor");
-            buffer.upload(0, tensor, &self.stream).expect("a working card");
+            buffer.upload(0, tensor, &self.stream).expect("a working GPU");
             buffer
         };
         let buffers = tensors.map(|tensor| (!tensor.is_empty()).then(|| upload(tensor)));
         let tensors = buffers.each_ref().map(|buffer| buffer.as_ref().map(|buffer| DeviceTensor { buffer, offset_bytes: 0 }));
         let results = decode_boxes(&self.stream, &self.pool, decoder, tensors, dtype, batch).expect("fitting outputs");
         let mut bytes = vec![0; decoder.result_bytes(batch)];
-        results.download(0, &mut bytes, &self.stream).expect("a working card");
+        results.download(0, &mut bytes, &self.stream).expect("a working GPU");
         read_boxes(decoder, batch, &bytes).expect("whole results")
     }
 
-    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
-        let upload = |picture: &HostSurface| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
-        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+    fn draw(&self, images: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
+        let upload = |image: &HostSurface| CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
+        let surfaces: Vec<CudaSurface> = images.iter().map(upload).collect();
         let jobs: Vec<DrawJob<'_>> = surfaces.iter().zip(strokes).map(|(surface, strokes)| DrawJob { surface, strokes }).collect();
         draw_batch(&self.stream, &self.pool, &jobs).expect("fitting strokes");
-        for (picture, surface) in pictures.iter_mut().zip(&surfaces) {
-            *picture = surface.download(&self.pinned, &self.stream).expect("a working card");
+        for (image, surface) in images.iter_mut().zip(&surfaces) {
+            *image = surface.download(&self.pinned, &self.stream).expect("a working GPU");
         }
     }
 
-    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram> {
-        let upload = |picture| CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
-        let surfaces: Vec<CudaSurface> = pictures.iter().map(upload).collect();
+    fn histograms(&self, images: &[HostSurface]) -> Vec<Histogram> {
+        let upload = |image| CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
+        let surfaces: Vec<CudaSurface> = images.iter().map(upload).collect();
         let plan = |surface: &CudaSurface| framerail_vision::histogram_plan(surface.format());
         let jobs: Vec<HistogramJob<'_>> = surfaces.iter().map(|surface| HistogramJob { surface, plan: plan(surface) }).collect();
         let counts = count_histograms(&self.stream, &self.pool, &jobs).expect("fitting plans");
-        let bytes = pictures.len() * HISTOGRAM_BYTES;
-        let counts = Download::queue(&counts, 0, bytes, &self.pinned, &self.stream).expect("a working card");
-        read_histograms(pictures.len(), counts.wait().expect("a working card").bytes()).expect("whole counts")
+        let bytes = images.len() * HISTOGRAM_BYTES;
+        let counts = Download::queue(&counts, 0, bytes, &self.pinned, &self.stream).expect("a working GPU");
+        read_histograms(images.len(), counts.wait().expect("a working GPU").bytes()).expect("whole counts")
     }
 
-    fn repacked(&self, picture: &HostSurface) -> HostSurface {
-        let surface = CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+    fn repacked(&self, image: &HostSurface) -> HostSurface {
+        let surface = CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
         let out = repacked(&surface, &self.pool, &self.stream).expect("a format with a counterpart");
-        out.download(&self.pinned, &self.stream).expect("a working card")
+        out.download(&self.pinned, &self.stream).expect("a working GPU")
     }
 
-    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface {
-        let surface = CudaSurface::upload(picture, &self.pool, &self.stream).expect("room for a picture");
+    fn turned(&self, image: &HostSurface, rotation: Rotation) -> HostSurface {
+        let surface = CudaSurface::upload(image, &self.pool, &self.stream).expect("room for a frame");
         let out = turned(&surface.planes(), rotation, &self.pool, &self.stream).expect("a format that can be turned");
-        out.download(&self.pinned, &self.stream).expect("a working card")
+        out.download(&self.pinned, &self.stream).expect("a working GPU")
     }
 
     fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8> {
         // Both batches start within their buffers, and the output ends before its buffer.
-        let (offset, bytes) = (48, spec.output.picture_bytes() * params.len());
+        let (offset, bytes) = (48, spec.output.image_bytes() * params.len());
         let from = self.pool.buffer(offset + input.len()).expect("room for a batch");
-        from.upload(offset, input, &self.stream).expect("a working card");
+        from.upload(offset, input, &self.stream).expect("a working GPU");
         let to = self.pool.buffer(bytes + 2 * offset).expect("room for a batch");
-        to.fill(0x5a, &self.stream).expect("a working card");
+        to.fill(0x5a, &self.stream).expect("a working GPU");
         let job = AugmentJob { params, input: &from, input_offset_bytes: offset, output: &to, output_offset_bytes: offset };
         augment_batch(&self.stream, &self.pool, spec, &job).expect("fitting numbers");
         let mut host = vec![0; bytes + 2 * offset];
-        to.download(0, &mut host, &self.stream).expect("a working card");
+        to.download(0, &mut host, &self.stream).expect("a working GPU");
         assert!(host[..offset].iter().chain(&host[offset + bytes..]).all(|byte| *byte == 0x5a), "written beyond the output");
         host[offset..offset + bytes].to_vec()
     }
@@ -155,9 +149,9 @@ impl Card for Gpu {
 fn speed() {
     let Some(gpu) = gpu() else { return };
     let mut noise = kernels_cases::Noise(1);
-    let host = noise.picture(PixelFormat::Nv12, 1920, 1080);
+    let host = noise.image(PixelFormat::Nv12, 1920, 1080);
     let surfaces: Vec<CudaSurface> =
-        (0..32).map(|_| CudaSurface::upload(&host, &gpu.pool, &gpu.stream).expect("room for a picture")).collect();
+        (0..32).map(|_| CudaSurface::upload(&host, &gpu.pool, &gpu.stream).expect("room for a frame")).collect();
     let rgb = |width, height, layout, dtype| TensorSpec { width, height, layout, dtype, channel_order: ChannelOrder::Rgb };
     let filter = |filter, antialias| Sampling::Filter(Resize { filter, antialias });
     let cache = TableCache::default();
@@ -175,7 +169,7 @@ fn speed() {
         ("640x360, planar u8, antialias", rgb(640, 360, TensorLayout::Tchw, DType::U8), filter(ResizeFilter::Bilinear, true)),
     ];
     for (name, tensor, sampling) in jobs {
-        let out = gpu.pool.buffer(tensor.picture_bytes() * surfaces.len()).expect("room for a batch");
+        let out = gpu.pool.buffer(tensor.image_bytes() * surfaces.len()).expect("room for a batch");
         let mix = |cb: f32, cr: f32| ChannelMix { gain: [1.164, cb, cr], bias: -100.0, scale: 1.0, shift: 0.0 };
         let conversion = Conversion {
             window: CropWindow { x: 0.0, y: 0.0, width: 1920.0, height: 1080.0 },
@@ -198,7 +192,7 @@ fn speed() {
                 conversion,
                 tables: tables.as_deref(),
                 out: &out,
-                out_offset_bytes: index * tensor.picture_bytes(),
+                out_offset_bytes: index * tensor.image_bytes(),
             })
             .collect();
         print_speed(&gpu, name, || convert_batch(&gpu.stream, &tensor, &jobs).expect("fitting sizes"));
@@ -216,8 +210,8 @@ fn print_augment_speed(gpu: &Gpu) {
     let (input, output) = (batch(480, 270, DType::U8), batch(224, 224, DType::F16));
     let spec = AugmentSpec { input, output, scale: 1.0 / 255.0, mean: [0.5; 3], std: [0.25; 3] };
     let buffer = |bytes: usize| gpu.pool.buffer(bytes * 32).expect("room for a batch");
-    let (from, to) = (buffer(input.picture_bytes()), buffer(output.picture_bytes()));
-    from.fill(0x5a, &gpu.stream).expect("a working card");
+    let (from, to) = (buffer(input.image_bytes()), buffer(output.image_bytes()));
+    from.fill(0x5a, &gpu.stream).expect("a working GPU");
     let crop = AugmentParams { flip_horizontal: true, ..AugmentParams::whole(480, 270) };
     let jitter = [ColorStep::Brightness(1.1), ColorStep::Contrast(0.8), ColorStep::Saturation(1.2), ColorStep::Hue(0.1)];
     let blur = Some(GaussianBlur { kernel: [23, 23], sigma: [1.5; 2] });
@@ -237,16 +231,16 @@ fn print_augment_speed(gpu: &Gpu) {
 fn print_speed(gpu: &Gpu, name: &str, batch: impl Fn()) {
     let (from, to) = (timed_event(gpu), timed_event(gpu));
     batch();
-    from.record(&gpu.stream).expect("a working card");
+    from.record(&gpu.stream).expect("a working GPU");
     (0..20).for_each(|_| batch());
-    to.record(&gpu.stream).expect("a working card");
-    to.synchronize().expect("a working card");
+    to.record(&gpu.stream).expect("a working GPU");
+    to.synchronize().expect("a working GPU");
     let millis = to.millis_since(&from).expect("two timed events");
     println!("{name}: {:.0} frames/s", 20.0 * 32.0 / millis * 1000.0);
 }
 
 fn timed_event(gpu: &Gpu) -> CudaEvent {
-    CudaEvent::new(gpu.stream.device(), true).expect("a working card")
+    CudaEvent::new(gpu.stream.device(), true).expect("a working GPU")
 }
 
 macro_rules! on_the_gpu {

@@ -21,7 +21,7 @@ fn many_regions_of_many_frames_take_several_launches() {
 #[test]
 fn regions_that_do_not_fit_are_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
-    let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
+    let image = emulator.image(&noise.image(PixelFormat::Nv12, 32, 32));
     let region = Region { x: 8, y: 8, width: 8, height: 8 };
     let outline = Outline::Rectangle { half_width: 4.0, half_height: 4.0 };
     let cover = MaskCover::Outline { center: (12.0, 12.0), outline, feather: 0.0 };
@@ -40,7 +40,7 @@ fn regions_that_do_not_fit_are_refused() {
     ];
     for region in refused {
         let regions = [region];
-        let job = RawObscureJob { picture, regions: &regions };
+        let job = RawObscureJob { image, regions: &regions };
         // SAFETY: rejected before memory is accessed.
         assert!(unsafe { obscure_raw(&emulator, &[job], 4096, 8192) }.is_err(), "{regions:?}");
     }

@@ -5,7 +5,7 @@ mod kernels_cases;
 
 use emulation::Emulator;
 use framerail_core::{HistogramPlan, PixelFormat};
-use framerail_cuda::kernels::{HISTOGRAM_BYTES, RawHistogramJob, RawPicture, count_histograms_raw, read_histograms};
+use framerail_cuda::kernels::{HISTOGRAM_BYTES, RawHistogramJob, RawImage, count_histograms_raw, read_histograms};
 use kernels_cases::{Noise, scene as cases};
 
 #[test]
@@ -21,14 +21,14 @@ fn many_frames_take_several_launches() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
-    let picture = emulator.picture(&noise.picture(PixelFormat::Nv12, 32, 32));
+    let image = emulator.image(&noise.image(PixelFormat::Nv12, 32, 32));
     let plan = HistogramPlan { component: 0, spacing: 4, shift: 3 };
     let refused = [
-        RawHistogramJob { picture, plan: HistogramPlan { component: 3, ..plan } },
-        RawHistogramJob { picture, plan: HistogramPlan { spacing: 0, ..plan } },
-        RawHistogramJob { picture, plan: HistogramPlan { spacing: u32::MAX, ..plan } },
-        RawHistogramJob { picture, plan: HistogramPlan { shift: 32, ..plan } },
-        RawHistogramJob { picture: RawPicture { pitches_bytes: [31; 4], ..picture }, plan },
+        RawHistogramJob { image, plan: HistogramPlan { component: 3, ..plan } },
+        RawHistogramJob { image, plan: HistogramPlan { spacing: 0, ..plan } },
+        RawHistogramJob { image, plan: HistogramPlan { spacing: u32::MAX, ..plan } },
+        RawHistogramJob { image, plan: HistogramPlan { shift: 32, ..plan } },
+        RawHistogramJob { image: RawImage { pitches_bytes: [31; 4], ..image }, plan },
     ];
     for job in refused {
         // SAFETY: rejected before memory is accessed.

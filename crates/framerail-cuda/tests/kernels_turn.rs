@@ -5,7 +5,7 @@ mod kernels_cases;
 
 use emulation::Emulator;
 use framerail_core::{PixelFormat, Rotation};
-use framerail_cuda::kernels::{RawPicture, turn_raw};
+use framerail_cuda::kernels::{RawImage, turn_raw};
 use kernels_cases::{Noise, turn as cases};
 
 #[test]
@@ -16,11 +16,11 @@ fn turned_frames_hold_each_sample_in_its_new_place() {
 #[test]
 fn what_cannot_be_turned_is_refused() {
     let (mut noise, emulator) = (Noise(1), Emulator::default());
-    let picture = |noise: &mut Noise, format| emulator.picture(&noise.picture(format, 32, 16));
-    let nv12 = picture(&mut noise, PixelFormat::Nv12);
-    let wide = picture(&mut noise, PixelFormat::Yuv422p);
-    let rgb = picture(&mut noise, PixelFormat::Rgb24);
-    let sides = |picture: RawPicture| RawPicture { width: 16, height: 32, ..picture };
+    let image = |noise: &mut Noise, format| emulator.image(&noise.image(format, 32, 16));
+    let nv12 = image(&mut noise, PixelFormat::Nv12);
+    let wide = image(&mut noise, PixelFormat::Yuv422p);
+    let rgb = image(&mut noise, PixelFormat::Rgb24);
+    let sides = |image: RawImage| RawImage { width: 16, height: 32, ..image };
     let refused = [
         (nv12, Rotation::None, nv12),
         (nv12, Rotation::Clockwise90, nv12),

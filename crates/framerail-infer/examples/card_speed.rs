@@ -41,7 +41,7 @@ fn run(options: &DetectorOptions, size: InputSize, seconds: f64) -> Result<(), A
     detector.warm_up(size.width, size.height)?;
     println!("loaded and warmed up in {:.2} s", begun.elapsed().as_secs_f64());
     let (pool, stream) = (DevicePool::new(&device, 64 << 20)?, CudaStream::new(&device)?);
-    let frames: Vec<Frame> = (0..options.batch).map(|index| picture(index, size, &pool, &stream)).collect::<Result<_, _>>()?;
+    let frames: Vec<Frame> = (0..options.batch).map(|index| image(index, size, &pool, &stream)).collect::<Result<_, _>>()?;
     let batch: Vec<&Frame> = frames.iter().collect();
     // The second round of buffers and kernels that are compiled late are not measured.
     for _ in 0..4 {
@@ -69,7 +69,7 @@ fn run(options: &DetectorOptions, size: InputSize, seconds: f64) -> Result<(), A
 }
 
 /// A frame of slanted stripes in device memory.
-fn picture(index: usize, size: InputSize, pool: &DevicePool, stream: &CudaStream) -> Result<Frame, Anything> {
+fn image(index: usize, size: InputSize, pool: &DevicePool, stream: &CudaStream) -> Result<Frame, Anything> {
     let mut host = FramePool::new(1).surface(PixelFormat::Nv12, size.width, size.height)?;
     let mut planes = host.planes_mut().ok_or("a fresh surface is writable")?;
     for plane in 0..2 {

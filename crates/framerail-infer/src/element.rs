@@ -46,7 +46,7 @@ impl Element {
     }
 
     /// As an image type; `None` for types without image inputs.
-    pub(crate) fn picture_dtype(self) -> Option<DType> {
+    pub(crate) fn image_dtype(self) -> Option<DType> {
         match self {
             Element::F32 => Some(DType::F32),
             Element::F16 => Some(DType::F16),

@@ -52,7 +52,7 @@ impl Model {
         check_hash(&card, &file)?;
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;
-        let input_element = picture_element(&card, input).map_err(mismatch)?;
+        let input_element = image_element(&card, input).map_err(mismatch)?;
         let others: Vec<&Declared> = file.inputs().iter().filter(|other| other.name != input.name).collect();
         let more = MoreInputs::new(&card.input, &others, file.optional_inputs()).map_err(mismatch)?;
         card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
@@ -83,7 +83,7 @@ impl Model {
     /// Frames per run: as requested, or as an unprepared model requires.
     pub(crate) fn batch(&self, asked: usize) -> Result<usize, InferError> {
         let refused = |reason: String| Err(InferError::Option { option: "batch", given: asked.to_string(), reason });
-        match (self.declared_batch, self.more.for_one_picture()) {
+        match (self.declared_batch, self.more.for_one_image()) {
             (Some(declared), _) if declared != asked => {
                 refused(format!("this model only supports batches of {declared}; set prepare = true, or export it with a dynamic batch"))
             }
@@ -100,11 +100,11 @@ impl Model {
         let (width, height) = (Some(u64::from(size.width)), Some(u64::from(size.height)));
         let channels = Some(self.card.input.channel_order().channels() as u64);
         let first = if batch == 1 { Some(1) } else { None };
-        let picture = match self.card.input.layout {
+        let image = match self.card.input.layout {
             TensorLayout::Tchw => [channels, height, width],
             TensorLayout::Thwc => [height, width, channels],
         };
-        let dims = self.has_batch.then_some(first).into_iter().chain(picture).collect();
+        let dims = self.has_batch.then_some(first).into_iter().chain(image).collect();
         InputShape { name: self.input_name.clone(), dims }
     }
 
@@ -292,8 +292,8 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
 }
 
 /// The element type of the image input, if images can be written in it as the card describes.
-fn picture_element(card: &ModelCard, input: &Declared) -> Result<Element, String> {
-    let element = Element::of_declared(input.elem_type).filter(|element| element.picture_dtype().is_some());
+fn image_element(card: &ModelCard, input: &Declared) -> Result<Element, String> {
+    let element = Element::of_declared(input.elem_type).filter(|element| element.image_dtype().is_some());
     let Some(element) = element else {
         let (name, found) = (&input.name, elem_type_name(input.elem_type));
         return Err(format!("input '{name}' has type {found}; images are float32, float16 or uint8; export the model with one of these"));

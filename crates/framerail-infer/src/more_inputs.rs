@@ -147,8 +147,8 @@ impl MoreInputs {
     }
 
     /// An input that differs between images but holds the values of only one.
-    pub(crate) fn for_one_picture(&self) -> Option<&str> {
-        let for_one = |input: &&MoreInput| input.is_of_picture() && input.axes.first() != Some(&InputAxis::Batch);
+    pub(crate) fn for_one_image(&self) -> Option<&str> {
+        let for_one = |input: &&MoreInput| input.is_of_image() && input.axes.first() != Some(&InputAxis::Batch);
         self.0.iter().find(for_one).map(|input| input.name.as_str())
     }
 
@@ -162,8 +162,8 @@ impl MoreInputs {
     /// # Errors
     /// What is wrong with an input's size.
     pub(crate) fn refill(&self, size: InputSize, geometry: &[ViewGeometry], filled: &mut FilledInputs) -> Result<bool, String> {
-        let is_of_picture = self.0.iter().any(MoreInput::is_of_picture);
-        let is_same = filled.geometry.len() == geometry.len() && (!is_of_picture || filled.geometry == geometry);
+        let is_of_image = self.0.iter().any(MoreInput::is_of_image);
+        let is_same = filled.geometry.len() == geometry.len() && (!is_of_image || filled.geometry == geometry);
         if is_same || self.is_empty() {
             return Ok(false);
         }
@@ -194,8 +194,8 @@ impl MoreInput {
         }
     }
 
-    fn is_of_picture(&self) -> bool {
-        self.values.iter().any(|value| value.is_of_picture())
+    fn is_of_image(&self) -> bool {
+        self.values.iter().any(|value| value.is_of_image())
     }
 
     fn dims(&self, size: InputSize, batch: Option<u64>) -> Vec<Option<u64>> {
@@ -221,9 +221,9 @@ impl MoreInput {
         if let Some(first) = dims.first_mut().filter(|_| of_batch) {
             *first = geometry.len() as i64;
         }
-        let pictures = if of_batch { geometry } else { geometry.get(..1).unwrap_or_default() };
-        let mut elements = Elements::zeros(self.element, item.saturating_mul(pictures.len()));
-        for (index, geometry) in pictures.iter().enumerate() {
+        let images = if of_batch { geometry } else { geometry.get(..1).unwrap_or_default() };
+        let mut elements = Elements::zeros(self.element, item.saturating_mul(images.len()));
+        for (index, geometry) in images.iter().enumerate() {
             let values: Vec<f32> = match self.values.as_slice() {
                 [only] => vec![geometry.value(*only); item],
                 values => values.iter().map(|value| geometry.value(*value)).collect(),
@@ -261,7 +261,7 @@ fn axes(card: &MoreInputCard, declared: &Declared) -> Result<Vec<InputAxis>, Str
         Dim::Symbolic(_) => None,
     });
     // A first axis of 1 is the batch axis if the others hold all values of an image.
-    let is_batch = card.value.iter().any(|value| value.is_of_picture()) && rest_count == Some(card.value.len());
+    let is_batch = card.value.iter().any(|value| value.is_of_image()) && rest_count == Some(card.value.len());
     let axis = |(index, dim): (usize, &Dim)| match dim {
         Dim::Fixed(1) if index == 0 && is_batch => Ok(InputAxis::Batch),
         Dim::Fixed(size) => u32::try_from(*size).map(InputAxis::Size).map_err(|_| format!("an axis of {size}")),

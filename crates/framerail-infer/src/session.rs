@@ -107,15 +107,15 @@ impl ModelSession {
     ) -> Result<Self, InferError> {
         let refused = |reason: String| InferError::Run { model: model.to_owned(), reason };
         let session = build(runtime, bytes, options).map_err(|error| memory::failure(model, &error))?;
-        let mut sides = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0) as usize);
+        let mut sides = image_dims(&shape).iter().map(|dim| dim.unwrap_or(0) as usize);
         let item_elements = sides.try_fold(1_usize, |product, side| product.checked_mul(side));
         let elements = item_elements.and_then(|item| item.checked_mul(batch));
         let (Some(item_elements), Some(_)) = (item_elements, elements) else { return Err(refused("its input is too large".into())) };
         let declared = session.inputs().iter().find(|input| input.name() == shape.name).and_then(|input| input.dtype().tensor_type());
-        let element = declared.and_then(Element::of).filter(|element| element.picture_dtype().is_some());
+        let element = declared.and_then(Element::of).filter(|element| element.image_dtype().is_some());
         let element = element.ok_or_else(|| refused(format!("its input '{}' is missing or does not take images", shape.name)))?;
-        let picture: Vec<u64> = picture_dims(&shape).iter().map(|dim| dim.unwrap_or(0)).chain([batch as u64]).collect();
-        memory::check(model, "its input", &picture, element.bytes() as u64)?;
+        let image: Vec<u64> = image_dims(&shape).iter().map(|dim| dim.unwrap_or(0)).chain([batch as u64]).collect();
+        memory::check(model, "its input", &image, element.bytes() as u64)?;
         memory::check_outputs(model, &session, batch)?;
         let shared = SharedSession { session: Mutex::new(session), model: model.to_owned(), shape, element, batch, item_elements };
         Ok(Arc::new(shared).with_own_input())
@@ -164,13 +164,13 @@ impl ModelSession {
         if items > shared.batch {
             return Err(failed(format!("{items} frames do not fit in a batch of {}", shared.batch)));
         }
-        let picture = picture_dims(&shared.shape);
-        let has_batch = picture.len() < shared.shape.dims.len();
-        let sides = picture.iter().map(|dim| dim.unwrap_or(0) as i64);
+        let image = image_dims(&shared.shape);
+        let has_batch = image.len() < shared.shape.dims.len();
+        let sides = image.iter().map(|dim| dim.unwrap_or(0) as i64);
         let dims: Vec<i64> = has_batch.then_some(items as i64).into_iter().chain(sides).collect();
-        let picture = self.input.input(&dims).map(|input| (shared.shape.name.as_str(), input));
+        let image = self.input.input(&dims).map(|input| (shared.shape.name.as_str(), input));
         let more = more.iter().map(|input| Ok((input.name.as_str(), input.elements.input(&input.dims)?)));
-        let inputs = std::iter::once(picture).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;
+        let inputs = std::iter::once(image).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;
         let mut session = shared.session.lock();
         let outputs = session.run(inputs).map_err(|error| memory::failure(&shared.model, &error))?;
         read(&HostOutputs::new(&outputs).map_err(failed)?.tensors()).map_err(failed)
@@ -178,7 +178,7 @@ impl ModelSession {
 }
 
 /// The axes of one image: the last ones.
-fn picture_dims(shape: &InputShape) -> &[Option<u64>] {
+fn image_dims(shape: &InputShape) -> &[Option<u64>] {
     let first = shape.dims.len().saturating_sub(PICTURE_AXES);
     shape.dims.get(first..).unwrap_or_default()
 }

@@ -153,7 +153,7 @@ impl Shared {
     /// The same for writing images.
     pub(crate) fn input_dtype(&self) -> DType {
         // Models with other image types are refused on loading.
-        self.input_element().picture_dtype().unwrap_or(DType::F32)
+        self.input_element().image_dtype().unwrap_or(DType::F32)
     }
 
     /// The model's input for a frame at this input size.

@@ -12,7 +12,7 @@ use framerail_infer::{Detector, DetectorOptions, Precision, Prediction, Predicto
 const HEAD: &str = "name = \"t\"\nfile = \"m.onnx\"\nlicence = \"MIT\"\n";
 
 /// A frame with colour gradients in both directions.
-fn picture(width: u32, height: u32) -> Frame {
+fn image(width: u32, height: u32) -> Frame {
     let rgb: Vec<u8> = (0..height).flat_map(|y| (0..width).flat_map(move |x| [(x * 7) as u8, (y * 5) as u8, (x + y * 3) as u8])).collect();
     rgb_frame(width, height, &rgb)
 }
@@ -29,7 +29,7 @@ fn scores(model: &[u8], card: &str, views: &[View<'_>], precision: Precision) ->
 
 #[test]
 fn uint8_and_float16_inputs_give_the_results_of_float32() {
-    let (first, second) = (picture(64, 48), picture(31, 50));
+    let (first, second) = (image(64, 48), image(31, 50));
     let views = [View::whole(&first), View::part(&second, BBox::from_xyxy(3.0, 4.5, 20.0, 31.0)), View::whole(&second)];
     let (dtype, expected) = scores(&mean_color_model(16), &mean_color_card(16), &views, Precision::Auto);
     assert_eq!((dtype, expected.len()), (DType::F32, 3));
@@ -82,7 +82,7 @@ fn bytes_are_not_scaled_down() {
 fn exports_in_half_precision_find_boxes() {
     let (_folder, options) = placed(&half_yolo(), HALF_YOLO_CARD);
     let mut detector = Detector::load(&DetectorOptions { batch: 2, ..options }).expect("sound model and card");
-    let found = detector.detect(&[&picture(128, 64), &picture(64, 64), &picture(64, 128)]).expect("runs");
+    let found = detector.detect(&[&image(128, 64), &image(64, 64), &image(64, 128)]).expect("runs");
     let reported = |found: &[Detection]| found.iter().map(|found| (found.label.id, found.score, found.bbox)).collect::<Vec<_>>();
     // 128x64 into 64x64: half the size, 16 rows of padding above.
     let wide = BBox::from_xyxy(48.0, 24.0, 80.0, 40.0);

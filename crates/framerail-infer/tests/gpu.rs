@@ -8,7 +8,7 @@ mod common;
 
 use std::{io::Write, sync::Arc};
 
-use common::{card_is_there, carphone_in, home, installed, options, raw_frame};
+use common::{carphone_in, gpu_is_present, home, installed, options, raw_frame};
 use framerail_core::{Detection, Device, Frame, PixelAspect, PixelFormat, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, CudaTensor, DevicePool, Traffic};
 use framerail_infer::{Detector, DetectorOptions, Precision, SearchPath};
@@ -49,7 +49,7 @@ fn load(model: &str, device: Device, change: impl FnOnce(&mut DetectorOptions)) 
     Detector::load(&options).expect("installed model and library")
 }
 
-fn on_card(model: &str, change: impl FnOnce(&mut DetectorOptions)) -> Detector {
+fn on_gpu(model: &str, change: impl FnOnce(&mut DetectorOptions)) -> Detector {
     load(model, Device::Cuda(0), |options| {
         options.batch = 8;
         // As exact as the CPU; TF32 is compared separately.
@@ -104,19 +104,19 @@ fn upload(frames: &[Frame]) -> (Vec<Frame>, DevicePool, CudaStream) {
 fn faces_on_the_gpu_are_those_on_the_cpu() {
     installed("models/centerface.onnx");
     let frames = frames();
-    if !card_is_there("faces_on_the_gpu_are_those_on_the_cpu") {
+    if !gpu_is_present("faces_on_the_gpu_are_those_on_the_cpu") {
         return;
     }
     let expected = detect_all(&mut load("centerface", Device::Cpu, |_| {}), &frames);
-    let mut card = on_card("centerface", |_| {});
+    let mut card = on_gpu("centerface", |_| {});
     let exact = matching(&detect_all(&mut card, &frames), &expected, 0.98);
     let stats = card.stats();
     report(&format!("centerface, float32: {:.2} % of boxes match; {stats:?}", exact * 100.0));
     assert_eq!((stats.frames, stats.uploaded, stats.runs), (FRAMES as u64, FRAMES as u64, FRAMES as u64 / 8));
     assert_eq!((stats.sessions_partly_on_cpu, stats.sessions_decoded_on_host), (0, 0), "all of it runs on the card");
     assert!(exact >= 0.99);
-    let tf32 = matching(&detect_all(&mut on_card("centerface", |options| options.cuda.tf32 = true), &frames), &expected, 0.98);
-    let half = detect_all(&mut on_card("centerface", |options| options.precision = Precision::Fp16), &frames);
+    let tf32 = matching(&detect_all(&mut on_gpu("centerface", |options| options.cuda.tf32 = true), &frames), &expected, 0.98);
+    let half = detect_all(&mut on_gpu("centerface", |options| options.precision = Precision::Fp16), &frames);
     let (half, loosely) = (matching(&half, &expected, 0.98), matching(&half, &expected, 0.9));
     report(&format!(
         "centerface, TF32: {:.2} %; float16: {:.2} %, with an overlap of 0.9 {:.2} %",
@@ -130,12 +130,12 @@ fn faces_on_the_gpu_are_those_on_the_cpu() {
 #[test]
 fn only_boxes_cross_to_the_host() {
     installed("models/centerface.onnx");
-    if !card_is_there("only_boxes_cross_to_the_host") {
+    if !gpu_is_present("only_boxes_cross_to_the_host") {
         return;
     }
     let (frames, _pool, stream) = upload(&frames());
     stream.synchronize().expect("uploaded");
-    let mut card = on_card("centerface", |options| options.max_detections = Some(20));
+    let mut card = on_gpu("centerface", |options| options.max_detections = Some(20));
     card.warm_up(176, 144).expect("sound model");
     Traffic::take();
     let found = detect_all(&mut card, &frames);
@@ -152,11 +152,11 @@ fn only_boxes_cross_to_the_host() {
 fn inputs_made_by_the_decoder_give_the_same_boxes() {
     installed("models/centerface.onnx");
     let frames = frames();
-    if !card_is_there("inputs_made_by_the_decoder_give_the_same_boxes") {
+    if !gpu_is_present("inputs_made_by_the_decoder_give_the_same_boxes") {
         return;
     }
     for precision in [Precision::Fp32, Precision::Fp16] {
-        let mut card = on_card("centerface", |options| options.precision = precision);
+        let mut card = on_gpu("centerface", |options| options.precision = precision);
         let (surfaces, pool, stream) = upload(&frames);
         let expected = detect_all(&mut card, &surfaces);
         let tensors: Vec<Frame> = surfaces.iter().map(|frame| prepared(&card, frame, &pool, &stream)).collect();
@@ -183,18 +183,18 @@ fn prepared(card: &Detector, frame: &Frame, pool: &DevicePool, stream: &CudaStre
 fn incomplete_batches_slots_and_recorded_runs_change_nothing() {
     installed("models/centerface.onnx");
     let frames = frames();
-    if !card_is_there("incomplete_batches_slots_and_recorded_runs_change_nothing") {
+    if !gpu_is_present("incomplete_batches_slots_and_recorded_runs_change_nothing") {
         return;
     }
     let frames = &frames[..21];
-    let expected = detect_all(&mut on_card("centerface", |_| {}), frames);
-    let mut padded = on_card("centerface", |options| options.cuda.slots = 3);
+    let expected = detect_all(&mut on_gpu("centerface", |_| {}), frames);
+    let mut padded = on_gpu("centerface", |options| options.cuda.slots = 3);
     assert!(matching(&detect_all(&mut padded, frames), &expected, 0.999) >= 1.0);
     assert_eq!((padded.stats().runs, padded.stats().padded), (3, 3));
     let one_by_one: Vec<Vec<Detection>> = frames.iter().flat_map(|frame| padded.detect(&[frame]).expect("sound frame")).collect();
     assert!(matching(&one_by_one, &expected, 0.999) >= 1.0);
     // Runs are recorded for this thread only after the first few.
-    let mut recorded = on_card("centerface", |options| options.cuda.graphs = true);
+    let mut recorded = on_gpu("centerface", |options| options.cuda.graphs = true);
     recorded.warm_up(176, 144).expect("sound model");
     for _ in 0..3 {
         assert!(matching(&detect_all(&mut recorded, frames), &expected, 0.999) >= 1.0);
@@ -204,7 +204,7 @@ fn incomplete_batches_slots_and_recorded_runs_change_nothing() {
 #[test]
 fn ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu() {
     let file = home().join("models/ssd300.onnx");
-    if !card_is_there("ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu") {
+    if !gpu_is_present("ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu") {
         return;
     }
     if !file.is_file() {
@@ -215,8 +215,8 @@ fn ssd300_on_the_gpu_finds_what_it_finds_on_the_cpu() {
     let frames = &frames[..24];
     let low = |options: &mut DetectorOptions| options.confidence_threshold = Some(0.05);
     let expected = detect_all(&mut load("ssd300", Device::Cpu, low), frames);
-    let exact = matching(&detect_all(&mut on_card("ssd300", low), frames), &expected, 0.98);
-    let mut half = on_card("ssd300", |options| {
+    let exact = matching(&detect_all(&mut on_gpu("ssd300", low), frames), &expected, 0.98);
+    let mut half = on_gpu("ssd300", |options| {
         low(options);
         options.precision = Precision::Fp16;
     });

@@ -7,13 +7,13 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{card_is_there, home, mean_color_card, mean_color_model, options, placed, raw_frame, rgb_scores};
+use common::{gpu_is_present, home, mean_color_card, mean_color_model, options, placed, raw_frame, rgb_scores};
 use framerail_core::{BBox, Device, Frame, PixelFormat, Surface};
 use framerail_cuda::{CudaDevice, CudaStream, CudaSurface, DevicePool, Traffic};
 use framerail_infer::{DetectorOptions, Precision, Prediction, Predictor, SearchPath, SizeRequest, View};
 
 /// A frame with colour gradients in both directions.
-fn picture(width: u32, height: u32, turn: u32) -> Frame {
+fn image(width: u32, height: u32, turn: u32) -> Frame {
     let luma = (0..height).flat_map(|y| (0..width).map(move |x| (40 + (x * 3 + y + turn * 50) % 160) as u8));
     let chroma =
         |step: u32| (0..height / 2).flat_map(move |y| (0..width / 2).map(move |x| (64 + (x * step + y * 2 + turn * 30) % 128) as u8));
@@ -40,7 +40,7 @@ fn here(options: DetectorOptions) -> DetectorOptions {
     DetectorOptions { search: SearchPath { home: Some(home()), ..SearchPath::from_env() }, ..options }
 }
 
-fn on_card(options: DetectorOptions) -> DetectorOptions {
+fn on_gpu(options: DetectorOptions) -> DetectorOptions {
     let mut options = DetectorOptions { device: Device::Cuda(0), batch: 4, ..here(options) };
     options.cuda.tf32 = false;
     options
@@ -51,12 +51,12 @@ const AREAS: [[f32; 4]; 5] =
 
 #[test]
 fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
-    if !card_is_there("parts_of_frames_on_the_gpu_are_those_on_the_cpu") {
+    if !gpu_is_present("parts_of_frames_on_the_gpu_are_those_on_the_cpu") {
         return;
     }
     let card = mean_color_card(16).replace("output = \"mean\"", "output = \"mean\"\ntop_k = 3") + "[thresholds]\nconfidence = 0.0\n";
     let (_folder, options) = placed(&mean_color_model(16), &card);
-    let (on_host, other) = (picture(64, 48, 0), picture(96, 80, 1));
+    let (on_host, other) = (image(64, 48, 0), image(96, 80, 1));
     let (on_device, other_on_device) = (uploaded(&on_host), uploaded(&other));
     fn views<'a>(a: &'a Frame, b: &'a Frame) -> Vec<View<'a>> {
         let parts = AREAS.iter().flat_map(|[x1, y1, x2, y2]| [a, b].map(|frame| View::part(frame, BBox::from_xyxy(*x1, *y1, *x2, *y2))));
@@ -65,7 +65,7 @@ fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
         parts.filter(inside).chain([View::whole(a)]).collect()
     }
     let expected = rgb_scores(&Predictor::load(&here(options.clone())).expect("loads").predict(&views(&on_host, &other)).expect("runs"));
-    let mut predictor = Predictor::load(&on_card(options.clone())).expect("loads on the card");
+    let mut predictor = Predictor::load(&on_gpu(options.clone())).expect("loads on the card");
     let _ = Traffic::take();
     let found = rgb_scores(&predictor.predict(&views(&on_device, &other_on_device)).expect("runs"));
     assert_close(&found, &expected, 2e-3);
@@ -78,18 +78,18 @@ fn parts_of_frames_on_the_gpu_are_those_on_the_cpu() {
         AREAS.iter().take(2).map(|[x1, y1, x2, y2]| View::part(&on_host, BBox::from_xyxy(*x1, *y1, *x2, *y2))).collect();
     assert_eq!(predictor.predict(&parts).expect("runs").len(), 2);
     assert_eq!(predictor.stats().uploaded, 1);
-    let half = DetectorOptions { precision: Precision::Fp16, ..on_card(options) };
+    let half = DetectorOptions { precision: Precision::Fp16, ..on_gpu(options) };
     let found = rgb_scores(&Predictor::load(&half).expect("loads").predict(&views(&on_device, &other_on_device)).expect("runs"));
     assert_close(&found, &expected, 1e-2);
 }
 
 #[test]
 fn places_share_a_model_on_the_gpu() {
-    if !card_is_there("places_share_a_model_on_the_gpu") {
+    if !gpu_is_present("places_share_a_model_on_the_gpu") {
         return;
     }
-    let options = DetectorOptions { size: "96x96".parse::<SizeRequest>().expect("a size"), ..on_card(options("centerface")) };
-    let frame = uploaded(&picture(176, 144, 2));
+    let options = DetectorOptions { size: "96x96".parse::<SizeRequest>().expect("a size"), ..on_gpu(options("centerface")) };
+    let frame = uploaded(&image(176, 144, 2));
     let mut first = Predictor::load(&options).expect("loads on the card");
     let mut second = first.share();
     second.set_confidence(0.999).expect("in range");

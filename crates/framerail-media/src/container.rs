@@ -80,7 +80,7 @@ pub(crate) struct Container {
     /// What the demuxer reported while it read headers and probed streams.
     opening_notes: DemuxerNotes,
     /// Memory limit for decoded frames.
-    picture_bytes: u64,
+    image_bytes: u64,
     /// Notice for the user on how the source is read.
     notice: Option<String>,
 }
@@ -156,7 +156,7 @@ impl Container {
             _secrecy: secrecy,
             is_device,
             opening_notes,
-            picture_bytes: options.picture_bytes,
+            image_bytes: options.image_bytes,
             notice: open_playlist.map(|playlist| playlist.notice()),
         };
         if let Some((name, _)) =
@@ -194,7 +194,7 @@ impl Container {
         // Do not decode frames here that the reader would reject for their size.
         let name = self.format_name();
         let at_once = if name.starts_with("image2") || name.ends_with("_pipe") { 1 } else { PROBED_PICTURES };
-        let limit = (self.picture_bytes / (PROBED_PIXEL_BYTES * at_once)).to_string();
+        let limit = (self.image_bytes / (PROBED_PIXEL_BYTES * at_once)).to_string();
         let mut limits: Vec<Dictionary> = (0..self.stream_count()).map(|_| Dictionary::new()).collect();
         let mut options: Vec<*mut ffi::AVDictionary> = limits
             .drain(..)

@@ -15,12 +15,13 @@ use crate::{
     Converter, Damage, FactsReader, Input, MediaError, PacketFacts, Parameters, RandomAccess, RotationPolicy, ScaleOptions,
     av::{self, AvFrame, CodecContext},
     clock::Clock,
-    color, describe,
+    color,
+    decode_buffers::{DecodeBufferPool, PoolUse},
+    describe,
     format::{self, Delivery},
     hdr,
     log::{Attachment, DecoderLog},
     packet::InputPacket,
-    picture_pool::{PicturePool, PoolUse},
     rotate, surface,
 };
 
@@ -63,7 +64,7 @@ pub struct DecoderSetup {
     /// Threads per decoder; 0 lets FFmpeg choose. With several decoders in parallel, 1 has the highest throughput.
     pub threads: usize,
     /// Pool from which single-threaded decoders take frame memory; each decoder allocates its own when `None`.
-    pub pictures: Option<PicturePool>,
+    pub images: Option<DecodeBufferPool>,
     parameters: Parameters,
     stream: StreamSetup,
 }
@@ -77,7 +78,7 @@ impl DecoderSetup {
         };
         Self {
             threads: options.threads,
-            pictures: None,
+            images: None,
             parameters: input.parameters().clone(),
             stream: StreamSetup {
                 id: info.id,
@@ -87,9 +88,9 @@ impl DecoderSetup {
                 aspect_ratio,
                 rotation: input.coded_rotation(),
                 policy: options.rotation,
-                is_single_picture: info.container == "image2" || info.container.ends_with("_pipe") || input.is_still(),
+                is_single_image: info.container == "image2" || info.container.ends_with("_pipe") || input.is_still(),
                 is_reorder_unknown: input.is_reorder_unknown(),
-                picture_bytes: options.picture_bytes,
+                image_bytes: options.image_bytes,
             },
         }
     }
@@ -106,22 +107,22 @@ struct StreamSetup {
     /// The container's rotation for display.
     rotation: Rotation,
     policy: RotationPolicy,
-    is_single_picture: bool,
+    is_single_image: bool,
     is_reorder_unknown: bool,
     /// Memory limit for decoded frames.
-    picture_bytes: u64,
+    image_bytes: u64,
 }
 
 /// Approximate memory use of decoding a stream.
 #[derive(Clone, Copy)]
-pub(crate) struct PictureLoad {
+pub(crate) struct FrameLoad {
     pub(crate) pixel_bytes: u64,
     /// Frames that exist at once with one thread: reference frames and the one being delivered.
     pub(crate) at_once: u64,
 }
 
-impl PictureLoad {
-    pub(crate) fn of(parameters: &Parameters, is_single_picture: bool) -> Self {
+impl FrameLoad {
+    pub(crate) fn of(parameters: &Parameters, is_single_image: bool) -> Self {
         let own = parameters.get();
         // SAFETY: descriptions of codecs and pixel formats are static, or null for what is unknown.
         let (properties, bits) = unsafe {
@@ -130,7 +131,7 @@ impl PictureLoad {
             (properties, described.map_or(0, |described| ffi::av_get_padded_bits_per_pixel(described)))
         };
         let at_once = match properties & ffi::AV_CODEC_PROP_INTRA_ONLY != 0 {
-            _ if is_single_picture => 1,
+            _ if is_single_image => 1,
             true => 2,
             false => 3,
         };
@@ -166,7 +167,7 @@ pub struct Decoder {
     starts_at: StartsAt,
     breaks: Vec<Option<i64>>,
     threads: usize,
-    pictures: Option<PicturePool>,
+    images: Option<DecodeBufferPool>,
     /// Of the current context; dropped after it.
     pool_use: Option<PoolUse>,
     frame: AvFrame,
@@ -204,7 +205,7 @@ impl Decoder {
     /// As [`Decoder::open`].
     pub fn open_with(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, MediaError> {
         let stream = &setup.stream;
-        let (context, log, pool_use) = open_context(&setup.parameters, stream, setup.threads, setup.pictures.as_ref())?;
+        let (context, log, pool_use) = open_context(&setup.parameters, stream, setup.threads, setup.images.as_ref())?;
         Ok(Self {
             context,
             log,
@@ -213,7 +214,7 @@ impl Decoder {
             starts_at: StartsAt::Unknown,
             breaks: Vec::new(),
             threads: setup.threads,
-            pictures: setup.pictures.clone(),
+            images: setup.images.clone(),
             pool_use,
             frame: AvFrame::new(),
             pool: pool.clone(),
@@ -359,7 +360,7 @@ impl Decoder {
                 match self.successor.take() {
                     Some((parameters, packet)) => {
                         (self.context, self.log, self.pool_use) =
-                            open_context(&parameters, &self.stream, self.threads, self.pictures.as_ref())?;
+                            open_context(&parameters, &self.stream, self.threads, self.images.as_ref())?;
                         self.send_raw(Some(&packet));
                         continue;
                     }
@@ -418,7 +419,7 @@ impl Decoder {
             return Ok(None);
         }
         let hdr = Some(hdr::of_frame(&frame)).filter(|hdr| !hdr.is_empty()).map(Arc::new);
-        let still = if self.stream.is_single_picture { self.still_metadata(&frame) } else { None };
+        let still = if self.stream.is_single_image { self.still_metadata(&frame) } else { None };
         let (field_order, is_keyframe) = (field_order(&frame), frame.key_frame != 0);
         let has_errors = self.log.take(frame.reordered_opaque);
         // H.261 has no keyframes, which FFmpeg reports as an error of the first.
@@ -534,7 +535,7 @@ fn open_context(
     parameters: &Parameters,
     stream: &StreamSetup,
     threads: usize,
-    pictures: Option<&PicturePool>,
+    images: Option<&DecodeBufferPool>,
 ) -> Result<(CodecContext, Attachment, Option<PoolUse>), MediaError> {
     // SAFETY: any id is allowed.
     let codec = unsafe { ffi::avcodec_find_decoder(parameters.get().codec_id) };
@@ -553,19 +554,19 @@ fn open_context(
     // Verify checksums, and decode frames that fail as far as possible.
     context.err_recognition = ffi::AV_EF_CRCCHECK | ffi::AV_EF_IGNORE_ERR;
     context.pkt_timebase = av::rational(stream.time_base.ratio());
-    let load = PictureLoad::of(parameters, stream.is_single_picture);
-    context.max_pixels = load.max_pixels(stream.picture_bytes);
+    let load = FrameLoad::of(parameters, stream.is_single_image);
+    context.max_pixels = load.max_pixels(stream.image_bytes);
     let (width, height) = (u64::try_from(context.width).unwrap_or(0), u64::try_from(context.height).unwrap_or(0));
-    context.thread_count = thread_count(threads, width * height * load.pixel_bytes, load.at_once, stream.picture_bytes);
+    context.thread_count = thread_count(threads, width * height * load.pixel_bytes, load.at_once, stream.image_bytes);
     // Each image of a list may change size and format; frame threads would hold several of them back.
-    context.thread_type = if stream.is_single_picture { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
+    context.thread_type = if stream.is_single_image { ffi::FF_THREAD_SLICE } else { ffi::FF_THREAD_FRAME | ffi::FF_THREAD_SLICE };
     if stream.is_reorder_unknown && parameters.get().codec_id == ffi::AVCodecID::H264 {
         // H.264 streams that do not state it either are delayed as long as the standard allows, so that frames stay in order.
         context.strict_std_compliance = ffi::FF_COMPLIANCE_STRICT;
     }
     let log = DecoderLog::attach(&mut context);
     // With several threads FFmpeg would call the pool from its own threads.
-    let pool_use = pictures.filter(|_| context.thread_count == 1).map(|pool| PoolUse::begin(&mut context, pool));
+    let pool_use = images.filter(|_| context.thread_count == 1).map(|pool| PoolUse::begin(&mut context, pool));
     // SAFETY: a prepared context; no options.
     let code = unsafe { ffi::avcodec_open2(context.as_mut_ptr(), codec, std::ptr::null_mut()) };
     if code < 0 {
@@ -575,9 +576,9 @@ fn open_context(
 }
 
 /// Number of decoding threads, each with a frame of this size, within a memory budget; 0 leaves it to FFmpeg.
-fn thread_count(wanted: usize, picture_bytes: u64, at_once: u64, budget_bytes: u64) -> i32 {
+fn thread_count(wanted: usize, image_bytes: u64, at_once: u64, budget_bytes: u64) -> i32 {
     let most = if wanted == 0 { MAX_AUTO_THREADS } else { wanted as u64 };
-    let room = budget_bytes.checked_div(picture_bytes).map_or(u64::MAX, |pictures| pictures.saturating_sub(at_once).max(1));
+    let room = budget_bytes.checked_div(image_bytes).map_or(u64::MAX, |images| images.saturating_sub(at_once).max(1));
     let count = if most <= room { wanted as u64 } else { room };
     i32::try_from(count).unwrap_or(0)
 }

@@ -19,7 +19,7 @@ use crate::{
     error::nearest,
     format, hdr,
     keyframe_clock::KeyframeClock,
-    scale::{Area, EncoderPicture},
+    scale::{Area, EncoderFrame},
     surface,
 };
 
@@ -72,7 +72,7 @@ pub(crate) struct Encoder {
     /// Whether frames are encoded as two fields.
     is_interlaced: bool,
     /// The last frame, if the container may need a repeat of it.
-    last_picture: Option<AvFrame>,
+    last_frame: Option<AvFrame>,
     keyframes: KeyframeClock,
     pub(crate) counts: EncodeCounts,
     /// Properties that changed during encoding, with the time of the first changed frame in seconds.
@@ -147,7 +147,7 @@ impl Encoder {
             converter: Converter::new(ScaleOptions::default()),
             durations: BTreeMap::new(),
             is_interlaced,
-            last_picture: None,
+            last_frame: None,
             keyframes: KeyframeClock::new(options.keyframe_every.map(|every| time_base.ticks(every.as_secs_f64()))),
             counts: EncodeCounts::default(),
             changes: Vec::new(),
@@ -181,21 +181,21 @@ impl Encoder {
     /// Encodes the previous frame again if a container that only counts frames needs a repeat before this one; returns whether it did.
     /// Call it, and receive the packets, until it returns `false`.
     pub(crate) fn repeat_before(&mut self, frame: &Frame) -> Result<bool, MediaError> {
-        if self.last_picture.is_none() || self.clock.missing_before(frame) == 0 {
+        if self.last_frame.is_none() || self.clock.missing_before(frame) == 0 {
             return Ok(false);
         }
-        let Some(last) = &self.last_picture else { return Ok(false) };
-        let mut picture = last.share()?;
-        picture.pts = self.clock.repeat();
-        picture.pict_type = ffi::AVPictureType::NONE;
+        let Some(last) = &self.last_frame else { return Ok(false) };
+        let mut image = last.share()?;
+        image.pts = self.clock.repeat();
+        image.pict_type = ffi::AVPictureType::NONE;
         self.counts.repeated += 1;
-        self.encode(&picture, frame.index)?;
+        self.encode(&image, frame.index)?;
         Ok(true)
     }
 
     /// Encodes a frame.
     pub(crate) fn send(&mut self, frame: &Frame) -> Result<(), MediaError> {
-        let mut picture = self.picture(frame)?;
+        let mut image = self.image(frame)?;
         let placed = self.clock.place(frame);
         self.counts.repaired += u64::from(placed.is_repaired);
         self.counts.rounded += u64::from(placed.is_rounded);
@@ -203,21 +203,21 @@ impl Encoder {
         if let Some(duration) = self.clock.duration(frame) {
             self.durations.insert(pts, duration);
         }
-        picture.pts = pts;
-        picture.pict_type = if self.keyframes.is_due(pts) { ffi::AVPictureType::I } else { ffi::AVPictureType::NONE };
-        picture.key_frame = 0;
-        picture.interlaced_frame = (self.is_interlaced && frame.field_order != FieldOrder::Progressive).into();
-        picture.top_field_first = (self.is_interlaced && frame.field_order == FieldOrder::TopFirst).into();
-        picture.sample_aspect_ratio = self.context.sample_aspect_ratio;
-        self.encode(&picture, frame.index)?;
+        image.pts = pts;
+        image.pict_type = if self.keyframes.is_due(pts) { ffi::AVPictureType::I } else { ffi::AVPictureType::NONE };
+        image.key_frame = 0;
+        image.interlaced_frame = (self.is_interlaced && frame.field_order != FieldOrder::Progressive).into();
+        image.top_field_first = (self.is_interlaced && frame.field_order == FieldOrder::TopFirst).into();
+        image.sample_aspect_ratio = self.context.sample_aspect_ratio;
+        self.encode(&image, frame.index)?;
         self.counts.frames += 1;
-        self.last_picture = if self.clock.may_repeat() { Some(picture) } else { None };
+        self.last_frame = if self.clock.may_repeat() { Some(image) } else { None };
         Ok(())
     }
 
-    fn encode(&mut self, picture: &AvFrame, index: u64) -> Result<(), MediaError> {
+    fn encode(&mut self, image: &AvFrame, index: u64) -> Result<(), MediaError> {
         // SAFETY: an open encoder and a valid frame, which it references or copies.
-        let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), picture.as_ptr()) };
+        let code = unsafe { ffi::avcodec_send_frame(self.context.as_mut_ptr(), image.as_ptr()) };
         if code < 0 { Err(av::error(format!("encoding frame {index} with {}", self.name), code)) } else { Ok(()) }
     }
 
@@ -250,7 +250,7 @@ impl Encoder {
     }
 
     /// The frame's planes unchanged, or converted and scaled to the encoder's format and size.
-    fn picture(&mut self, frame: &Frame) -> Result<AvFrame, MediaError> {
+    fn image(&mut self, frame: &Frame) -> Result<AvFrame, MediaError> {
         let host = frame.surface.host()?;
         let is_sized = (host.width(), host.height()) == (self.width, self.height);
         let own_format = format::av_format(host.format());
@@ -270,11 +270,11 @@ impl Encoder {
             self.note_change("the shape of the frame", frame);
         }
         if is_sized && fits && fills {
-            let mut picture = surface::lend(host)?;
-            picture.format = self.format.0;
-            return Ok(picture);
+            let mut image = surface::lend(host)?;
+            image.format = self.format.0;
+            return Ok(image);
         }
-        let wanted = EncoderPicture { format: self.format, width: self.width, height: self.height, color: &self.color, area };
+        let wanted = EncoderFrame { format: self.format, width: self.width, height: self.height, color: &self.color, area };
         self.converter.convert_to_av(host, &color, &wanted)
     }
 

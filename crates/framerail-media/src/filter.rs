@@ -62,17 +62,17 @@ impl Deinterlacer {
             self.graph = Some(Graph::build(self.method, self.all, shape)?);
         }
         let Some(graph) = &mut self.graph else { return Ok(()) };
-        let mut picture = surface::lend(host)?;
-        picture.pts = frame.pts.0;
+        let mut image = surface::lend(host)?;
+        image.pts = frame.pts.0;
         let is_interlaced = self.all || frame.field_order != FieldOrder::Progressive;
-        picture.interlaced_frame = is_interlaced.into();
-        picture.top_field_first = (frame.field_order != FieldOrder::BottomFirst).into();
+        image.interlaced_frame = is_interlaced.into();
+        image.top_field_first = (frame.field_order != FieldOrder::BottomFirst).into();
         self.deinterlaced += u64::from(is_interlaced);
         if is_interlaced {
             frame.field_order = FieldOrder::Progressive;
         }
         self.inside.push_back(frame);
-        graph.chain.send(Some(&mut picture))?;
+        graph.chain.send(Some(&mut image))?;
         self.collect()
     }
 
@@ -101,14 +101,14 @@ impl Deinterlacer {
 
     fn collect(&mut self) -> Result<(), MediaError> {
         while let Some(graph) = &mut self.graph {
-            let Some(picture) = graph.chain.receive()? else { return Ok(()) };
+            let Some(image) = graph.chain.receive()? else { return Ok(()) };
             // Results come in order, one per frame; the filters count time in half ticks.
-            let pts = graph.chain.time_base().rescale(picture.pts, TimeBase::MICROS);
+            let pts = graph.chain.time_base().rescale(image.pts, TimeBase::MICROS);
             while self.inside.front().is_some_and(|frame| frame.pts.0 < pts) {
                 self.inside.pop_front();
             }
             let Some(mut frame) = self.inside.pop_front() else { continue };
-            let Some(surface) = surface::wrap(picture, graph.shape.format) else {
+            let Some(surface) = surface::wrap(image, graph.shape.format) else {
                 return Err(CoreError::NotOnHost.into());
             };
             frame.surface = Surface::Host(surface);

@@ -8,7 +8,7 @@ use framerail_core::{ColorDescription, Frame, HostSurface, PixelFormat};
 use crate::{
     Converter, ImageFormat, MediaError, ScaleOptions,
     av::{self, AvPacket, CodecContext},
-    scale::EncoderPicture,
+    scale::EncoderFrame,
 };
 
 /// The format that an encoder was opened for.
@@ -69,19 +69,19 @@ impl ImageEncoder {
                 opened(name, kind, self.format)?
             }
         };
-        let mut picture = self.converter.convert_to_av(surface, color, &EncoderPicture::whole(target, kind.width, kind.height, color))?;
-        picture.quality = context.global_quality;
-        picture.pts = self.pts;
+        let mut image = self.converter.convert_to_av(surface, color, &EncoderFrame::whole(target, kind.width, kind.height, color))?;
+        image.quality = context.global_quality;
+        image.pts = self.pts;
         // Bytes 16 to 20 of a profile name its colour space.
         let colors: &[u8] = if target == ffi::AVPixelFormat::GRAY8 { b"GRAY" } else { b"RGB " };
         if let Some(profile) = profile.filter(|profile| profile.get(16..20) == Some(colors)) {
-            picture.add_side_data(ffi::AVFrameSideDataType::ICC_PROFILE, profile);
+            image.add_side_data(ffi::AVFrameSideDataType::ICC_PROFILE, profile);
         }
         self.pts += 1;
         let mut packet = AvPacket::new();
         // SAFETY: an open encoder, a valid frame and an owned packet.
         let code = unsafe {
-            let sent = ffi::avcodec_send_frame(context.as_mut_ptr(), picture.as_ptr());
+            let sent = ffi::avcodec_send_frame(context.as_mut_ptr(), image.as_ptr());
             let received = ffi::avcodec_receive_packet(context.as_mut_ptr(), packet.as_mut_ptr());
             sent.min(received)
         };
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     /// A gradient that differs for each number.
-    fn picture(format: PixelFormat, width: u32, height: u32, number: usize) -> HostSurface {
+    fn image(format: PixelFormat, width: u32, height: u32, number: usize) -> HostSurface {
         let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
         let mut planes = surface.planes_mut().expect("own");
         for plane in 0..format.planes() {
@@ -156,7 +156,7 @@ mod tests {
             for (number, (width, height, opens)) in
                 [(64, 48, 1), (64, 48, 1), (64, 48, 1), (32, 20, 2), (64, 48, 3)].into_iter().enumerate()
             {
-                let surface = picture(pixels, width, height, number);
+                let surface = image(pixels, width, height, number);
                 let file = kept.encode(&surface, &color).expect("encoded");
                 assert_eq!(file, ImageEncoder::new(format).encode(&surface, &color).expect("encoded"), "{format:?} {number}");
                 assert_eq!(kept.opens(), opens, "{format:?} {number}");

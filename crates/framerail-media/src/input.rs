@@ -18,7 +18,7 @@ use crate::{
     Break, Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
     container::Container,
-    decoder::{DecoderSetup, PictureLoad},
+    decoder::{DecoderSetup, FrameLoad},
     describe,
     guarded_reader::GuardedReader,
     images::ImageList,
@@ -205,8 +205,8 @@ impl Input {
         let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
         let index_entries: Vec<u64> = (0..container.stream_count()).map(|index| ending::filled_entries(&container, index)).collect();
         let streams = index_entries.len();
-        let load = PictureLoad::of(&parameters, false);
-        options.check_picture(info.width, info.height, load.pixel_bytes, load.at_once)?;
+        let load = FrameLoad::of(&parameters, false);
+        options.check_image(info.width, info.height, load.pixel_bytes, load.at_once)?;
         let origin = av::timestamp(container.get().start_time).map_or(0.0, |micros| micros as f64 / 1e6);
         let stated_frames = container.stream(video).and_then(|stream| stated_frames(&container, stream, is_header_only));
         let mut unplaced = container.take_opening_notes();
@@ -243,8 +243,8 @@ impl Input {
         }
         // SAFETY: every stream has parameters.
         let parameters = unsafe { Parameters::copy_of(stream.codecpar)? };
-        let load = PictureLoad::of(&parameters, true);
-        options.check_picture(info.width, info.height, load.pixel_bytes, load.at_once)?;
+        let load = FrameLoad::of(&parameters, true);
+        options.check_image(info.width, info.height, load.pixel_bytes, load.at_once)?;
         info.time_base = TimeBase::new(rate.den, rate.num).unwrap_or(TimeBase::MICROS);
         info.frame_rate = Some(rate);
         info.container = "image2".into();

@@ -87,7 +87,7 @@ pub struct InputOptions {
     pub waits_for_keyframe: bool,
     /// Memory limit in bytes for decoded frames within a reader: reference frames, and frames being decoded by threads. The
     /// number of threads is reduced to fit; frames that still do not fit are refused with `TooLarge`. Default: 2 GiB.
-    pub picture_bytes: u64,
+    pub image_bytes: u64,
     /// Maximum time without data from the source; no limit when `None`.
     pub read_timeout: Option<Duration>,
     /// Ends blocking reads.
@@ -119,7 +119,7 @@ impl InputOptions {
             format_options: Vec::new(),
             probe: ProbeEffort::Full,
             waits_for_keyframe: false,
-            picture_bytes: DEFAULT_PICTURE_BYTES,
+            image_bytes: DEFAULT_PICTURE_BYTES,
             read_timeout: None,
             cancel: CancelToken::default(),
             fetched: FetchCounts::default(),
@@ -147,12 +147,12 @@ impl InputOptions {
         Moving::of(bytes.get(..count)?)
     }
 
-    /// Refuses frames if `at_once` of them, with `pixel_bytes` per pixel, exceed `picture_bytes`, or if FFmpeg does not decode
+    /// Refuses frames if `at_once` of them, with `pixel_bytes` per pixel, exceed `image_bytes`, or if FFmpeg does not decode
     /// their size.
     ///
     /// # Errors
     /// `TooLarge` with the limit.
-    pub(crate) fn check_picture(&self, width: u32, height: u32, pixel_bytes: u64, at_once: u64) -> Result<(), MediaError> {
+    pub(crate) fn check_image(&self, width: u32, height: u32, pixel_bytes: u64, at_once: u64) -> Result<(), MediaError> {
         let refuse = |limit: String| Err(MediaError::TooLarge { source_name: self.source.to_string(), width, height, limit });
         if width > MAX_SIDE || height > MAX_SIDE {
             return refuse(format!("the limit is {MAX_SIDE} pixels per side"));
@@ -162,9 +162,9 @@ impl InputOptions {
             return refuse(format!("FFmpeg decodes up to {} million pixels", MAX_PIXELS / 1_000_000));
         }
         let needed = u64::from(width) * u64::from(height) * pixel_bytes * at_once;
-        if needed > self.picture_bytes {
+        if needed > self.image_bytes {
             let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
-            let (needed, allowed) = (megabytes(needed), megabytes(self.picture_bytes));
+            let (needed, allowed) = (megabytes(needed), megabytes(self.image_bytes));
             return refuse(format!("decoding takes {needed} MB, and the limit is {allowed} MB (`memory` of `read` raises it)"));
         }
         Ok(())

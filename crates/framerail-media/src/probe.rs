@@ -138,7 +138,7 @@ pub fn probe(options: &InputOptions, count: bool) -> Result<ProbeReport, MediaEr
     let mut container = Container::open(first.as_deref().unwrap_or(options.source.reveal()), options, &interrupt)?;
     container.find_stream_info()?;
     let context = container.get();
-    let has_video = container.streams().any(|stream| kind(stream) == ffi::AVMediaType::VIDEO && !is_picture(stream));
+    let has_video = container.streams().any(|stream| kind(stream) == ffi::AVMediaType::VIDEO && !is_image(stream));
     // SAFETY: the container's tags or null.
     let metadata = unsafe { av::entries(context.metadata) };
     Ok(ProbeReport {
@@ -168,7 +168,7 @@ fn kind(stream: &ffi::AVStream) -> ffi::AVMediaType {
     unsafe { (*stream.codecpar).codec_type }
 }
 
-fn is_picture(stream: &ffi::AVStream) -> bool {
+fn is_image(stream: &ffi::AVStream) -> bool {
     stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0
 }
 
@@ -234,7 +234,7 @@ fn video_report(stream: &ffi::AVStream, parameters: &ffi::AVCodecParameters) -> 
             _ => "unknown",
         }
         .into(),
-        is_attached_picture: is_picture(stream),
+        is_attached_picture: is_image(stream),
     }
 }
 

@@ -6,7 +6,7 @@ use framerail_core::{Frame, FramePool, Packet, StreamInfo};
 
 use crate::{
     Break, Damage, Input, InputOptions, LossMeter, MediaError,
-    decoder::{Conversion, Decoded, Decoder, PictureLoad},
+    decoder::{Conversion, Decoded, Decoder, FrameLoad},
     log,
     packet::{InputPacket, PacketKind},
     sides::SidePackets,
@@ -56,8 +56,8 @@ pub fn no_frame(input: &Input, info: &StreamInfo, damage: &Damage) -> MediaError
         return MediaError::Unsupported { what: source_name, reason: reason.into() };
     }
     if let Some((width, height)) = log::take_refused_size() {
-        let load = PictureLoad::of(input.parameters(), info.container == "image2");
-        if let Err(error) = input.options().check_picture(width, height, load.pixel_bytes, load.at_once) {
+        let load = FrameLoad::of(input.parameters(), info.container == "image2");
+        if let Err(error) = input.options().check_image(width, height, load.pixel_bytes, load.at_once) {
             return error;
         }
     }

@@ -59,7 +59,7 @@ pub(crate) struct Area {
 }
 
 /// The frame that an encoder needs.
-pub(crate) struct EncoderPicture<'a> {
+pub(crate) struct EncoderFrame<'a> {
     pub(crate) format: ffi::AVPixelFormat,
     pub(crate) width: u32,
     pub(crate) height: u32,
@@ -69,7 +69,7 @@ pub(crate) struct EncoderPicture<'a> {
     pub(crate) area: Area,
 }
 
-impl<'a> EncoderPicture<'a> {
+impl<'a> EncoderFrame<'a> {
     /// A frame that the source fills completely.
     pub(crate) fn whole(format: ffi::AVPixelFormat, width: u32, height: u32, color: &'a ColorDescription) -> Self {
         Self { format, width, height, color, area: Area { left: 0, top: 0, width, height } }
@@ -85,7 +85,7 @@ struct Key {
 }
 
 /// A frame for swscale: format, size, planes.
-struct Picture<'a> {
+struct Image<'a> {
     format: i32,
     width: i32,
     height: i32,
@@ -96,8 +96,8 @@ struct Picture<'a> {
 }
 
 /// A surface's planes.
-fn picture(surface: &HostSurface) -> Picture<'_> {
-    let mut picture = Picture {
+fn image(surface: &HostSurface) -> Image<'_> {
+    let mut image = Image {
         format: format::av_format(surface.format()).0,
         width: surface.width() as i32,
         height: surface.height() as i32,
@@ -106,10 +106,10 @@ fn picture(surface: &HostSurface) -> Picture<'_> {
         _owner: std::marker::PhantomData,
     };
     for plane in 0..surface.format().planes() {
-        picture.planes[plane] = surface.plane(plane).as_ptr();
-        picture.pitches[plane] = surface.layout(plane).pitch_bytes as i32;
+        image.planes[plane] = surface.plane(plane).as_ptr();
+        image.pitches[plane] = surface.layout(plane).pitch_bytes as i32;
     }
-    picture
+    image
 }
 
 /// The output of a conversion.
@@ -154,7 +154,7 @@ impl Converter {
         height: u32,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
-        self.run(&picture(source), color, format, width, height, pool)
+        self.run(&image(source), color, format, width, height, pool)
     }
 
     /// As [`Converter::convert`], from the matrix and range of `color` to those of `wanted` if the result is Y'CbCr.
@@ -170,7 +170,7 @@ impl Converter {
         wanted: &ColorDescription,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
-        let source = picture(source);
+        let source = image(source);
         let target = format::av_format(format).0;
         let mut details = details(source.format, color, target);
         if !is_rgb(target) && !is_gray(target) {
@@ -196,7 +196,7 @@ impl Converter {
         format: PixelFormat,
         pool: &FramePool,
     ) -> Result<HostSurface, MediaError> {
-        let picture = Picture {
+        let image = Image {
             format: frame.format,
             width: frame.width,
             height: frame.height,
@@ -205,7 +205,7 @@ impl Converter {
             _owner: std::marker::PhantomData,
         };
         let side = |side: i32| u32::try_from(side).unwrap_or(0);
-        self.run(&picture, color, format, side(frame.width), side(frame.height), pool)
+        self.run(&image, color, format, side(frame.width), side(frame.height), pool)
     }
 
     /// Converts to a frame in any FFmpeg format, for an encoder.
@@ -213,9 +213,9 @@ impl Converter {
         &mut self,
         source: &HostSurface,
         color: &ColorDescription,
-        wanted: &EncoderPicture<'_>,
+        wanted: &EncoderFrame<'_>,
     ) -> Result<AvFrame, MediaError> {
-        let &EncoderPicture { format, width, height, area, .. } = wanted;
+        let &EncoderFrame { format, width, height, area, .. } = wanted;
         let mut target = AvFrame::new();
         (target.format, target.width, target.height) = (format.0, width as i32, height as i32);
         // SAFETY: format and size are set, no buffer is there yet; 0 lets FFmpeg choose the alignment.
@@ -223,7 +223,7 @@ impl Converter {
         if code < 0 {
             return Err(crate::av::error("converting a frame", code));
         }
-        let source = picture(source);
+        let source = image(source);
         let details = encoder_details(source.format, color, format.0, wanted.color);
         if (area.width, area.height) != (width, height) {
             target.fill_black(details.target_full)?;
@@ -241,7 +241,7 @@ impl Converter {
 
     fn run(
         &mut self,
-        source: &Picture<'_>,
+        source: &Image<'_>,
         color: &ColorDescription,
         format: PixelFormat,
         width: u32,
@@ -254,7 +254,7 @@ impl Converter {
 
     fn run_with(
         &mut self,
-        source: &Picture<'_>,
+        source: &Image<'_>,
         details: Details,
         format: PixelFormat,
         width: u32,
@@ -275,7 +275,7 @@ impl Converter {
     }
 
     /// Runs swscale; the target's planes must have the memory that their format and size need.
-    fn scale_with(&mut self, source: &Picture<'_>, details: Details, target: &Target) -> Result<(), MediaError> {
+    fn scale_with(&mut self, source: &Image<'_>, details: Details, target: &Target) -> Result<(), MediaError> {
         let in_range = |side: i32| (1..=MAX_SIDE as i32).contains(&side);
         if !in_range(source.width) || !in_range(source.height) {
             return Err(CoreError::SizeOutOfRange { width: source.width as u32, height: source.height as u32 }.into());

@@ -285,20 +285,20 @@ impl FilterGraph {
     /// # Errors
     /// `Core` for a device surface, `Ffmpeg` when a filter fails.
     pub fn send(&mut self, frame: &Frame, tag: u64) -> Result<(), MediaError> {
-        let mut picture = surface::lend(frame.surface.host()?)?;
-        picture.pts = frame.time_base.rescale(frame.pts.0, self.input.time_base);
-        picture.sample_aspect_ratio = frame.sample_aspect_ratio.map_or(ffi::AVRational { num: 0, den: 1 }, av::rational);
+        let mut image = surface::lend(frame.surface.host()?)?;
+        image.pts = frame.time_base.rescale(frame.pts.0, self.input.time_base);
+        image.sample_aspect_ratio = frame.sample_aspect_ratio.map_or(ffi::AVRational { num: 0, den: 1 }, av::rational);
         let tags = AvColor::from(&frame.color);
-        (picture.colorspace, picture.color_range, picture.color_primaries) = (tags.space, tags.range, tags.primaries);
-        (picture.color_trc, picture.chroma_location) = (tags.transfer, tags.location);
-        picture.interlaced_frame = (frame.field_order != FieldOrder::Progressive).into();
-        picture.top_field_first = (frame.field_order == FieldOrder::TopFirst).into();
+        (image.colorspace, image.color_range, image.color_primaries) = (tags.space, tags.range, tags.primaries);
+        (image.color_trc, image.chroma_location) = (tags.transfer, tags.location);
+        image.interlaced_frame = (frame.field_order != FieldOrder::Progressive).into();
+        image.top_field_first = (frame.field_order == FieldOrder::TopFirst).into();
         let (key, value) = (av::c_string(TAG), av::c_string(&tag.to_string()));
         // SAFETY: the frame's own dictionary, which the frame owns, and zero-terminated strings, which are copied.
         unsafe {
-            ffi::av_dict_set(&mut (*picture.as_mut_ptr()).metadata, key.as_ptr(), value.as_ptr(), 0);
+            ffi::av_dict_set(&mut (*image.as_mut_ptr()).metadata, key.as_ptr(), value.as_ptr(), 0);
         }
-        self.push(Some(&mut picture))
+        self.push(Some(&mut image))
     }
 
     /// Signals the end of the stream; [`FilterGraph::receive`] then returns the remaining frames.

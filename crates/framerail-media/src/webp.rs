@@ -90,8 +90,8 @@ impl WebpAnimation {
         let mut decoder = WebPDecoder::new(BufReader::new(bytes)).map_err(|error| damaged(options, &error))?;
         let (width, height) = decoder.dimensions();
         // Memory for the canvas, the frame drawn onto it, and the packet.
-        options.check_picture(width, height, 4, 3)?;
-        decoder.set_memory_limit(usize::try_from(options.picture_bytes).unwrap_or(usize::MAX));
+        options.check_image(width, height, 4, 3)?;
+        decoder.set_memory_limit(usize::try_from(options.image_bytes).unwrap_or(usize::MAX));
         Ok(Self { decoder, next: 0, next_ms: 0, is_broken: false, chunks })
     }
 

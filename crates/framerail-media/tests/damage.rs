@@ -457,7 +457,7 @@ fn what_is_too_large_is_refused_with_the_limit() {
     let folder = folder();
     ffmpeg(folder.path(), "-f lavfi -i color=size=320x200:rate=5:duration=0.4 -f apng small.apng");
     let mut settings = options(&at(&folder, "small.apng"));
-    settings.picture_bytes = 320 * 200 * 6;
+    settings.image_bytes = 320 * 200 * 6;
     let error = MediaReader::open(&settings, &FramePool::new(2)).err().expect("refused");
     assert!(matches!(error, MediaError::TooLarge { width: 320, height: 200, .. }), "{error}");
     assert!(error.to_string().contains("limit is 1 MB"), "{error}");

@@ -4,7 +4,7 @@ mod common;
 
 use common::{at, ffmpeg, folder, options, read, samples};
 use framerail_core::{Frame, FramePool};
-use framerail_media::{Decoded, Decoder, FactsReader, Input, InputOptions, InputPacket, PicturePool, SideStreams};
+use framerail_media::{DecodeBufferPool, Decoded, Decoder, FactsReader, Input, InputOptions, InputPacket, SideStreams};
 
 fn open(path: &std::path::Path) -> Input {
     Input::open(&InputOptions { side_streams: SideStreams::None, ..options(path) }).expect("a readable source")
@@ -125,7 +125,7 @@ fn frames_in_memory_of_a_pool_are_those_of_ffmpegs_own() {
         ("hevc-10.mkv", "libx265 -pix_fmt yuv420p10 -x265-params log-level=none:pools=1:keyint=10"),
         ("prores.mov", "prores_ks -pix_fmt yuv422p10"),
     ];
-    let (folder, pool) = (folder(), PicturePool::new());
+    let (folder, pool) = (folder(), DecodeBufferPool::new());
     for (name, encoder) in ENCODERS.iter().chain(&MORE) {
         // Neither side is a multiple of the macroblock size.
         ffmpeg(
@@ -137,7 +137,7 @@ fn frames_in_memory_of_a_pool_are_those_of_ffmpegs_own() {
         setup.threads = 1;
         let frames = FramePool::new(2);
         let mut own = Decoder::open_with(&setup, &frames).expect("a decoder");
-        setup.pictures = Some(pool.clone());
+        setup.images = Some(pool.clone());
         let mut pooled = Decoder::open_with(&setup, &frames).expect("a decoder");
         let expected = contents(&decode(&mut own, &packets));
         for _ in 0..2 {

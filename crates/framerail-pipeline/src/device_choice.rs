@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use framerail_core::{CoreError, Device};
 
-use crate::{CardSet, ConfigError, OptionSpec, Options};
+use crate::{ConfigError, GpuSet, OptionSpec, Options};
 
 /// `auto`, `cpu`, `cuda`, `cuda:N`, or several devices as `cuda:0,1` and `cuda:all`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub enum DeviceChoice {
     /// This device, or an error.
     On(Device),
     /// All of these devices in parallel, or an error.
-    OnSeveral(CardSet),
+    OnSeveral(GpuSet),
 }
 
 impl DeviceChoice {
@@ -39,7 +39,7 @@ impl fmt::Display for DeviceChoice {
         match self {
             DeviceChoice::Auto => f.write_str("auto"),
             DeviceChoice::On(device) => device.fmt(f),
-            DeviceChoice::OnSeveral(cards) => cards.fmt(f),
+            DeviceChoice::OnSeveral(gpus) => gpus.fmt(f),
         }
     }
 }

@@ -35,7 +35,6 @@ pub use stream_set::{
 pub use trace::{FrameTrace, StageVisit, TraceSink};
 
 // Pipelines as text and TOML, and the stages that they use.
-mod card_set;
 pub mod check;
 mod configure;
 pub mod copies;
@@ -44,6 +43,7 @@ mod device_choice;
 pub mod diagnostic;
 pub mod drawing;
 pub mod file;
+mod gpu_set;
 pub mod inspect;
 mod nearest;
 pub mod options;
@@ -54,7 +54,6 @@ pub mod spec;
 pub mod text;
 pub mod value;
 
-pub use card_set::CardSet;
 pub use check::check;
 pub use description::{Chain, Description, OptionDescription, Origin, OtlpDescription, ServeDescription, Span, StageDescription, Value};
 pub use device_choice::DeviceChoice;
@@ -62,6 +61,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 #[cfg(feature = "png")]
 pub use drawing::DrawingError;
 pub use drawing::{DrawnEdge, DrawnStage, GraphDrawing, Traffic};
+pub use gpu_set::GpuSet;
 pub use inspect::StageList;
 pub use options::{CheckedValue, ConfigError, Options};
 pub use planned::{Plan, PlannedStage};

@@ -30,7 +30,7 @@ fn drawing() -> HostSurface {
 fn surface_on(device: Device) -> Surface {
     match device {
         Device::Cpu => Surface::Host(drawing()),
-        card => Surface::Device(Arc::new(FakeMemory(card))),
+        gpu => Surface::Device(Arc::new(FakeMemory(gpu))),
     }
 }
 
@@ -216,7 +216,7 @@ fn branches_share_one_copy_and_need_none_where_they_take_the_device() {
 }
 
 #[test]
-fn frames_go_up_and_from_card_to_card() {
+fn frames_go_up_and_from_gpu_to_gpu() {
     let (plan, _) = linked("read device=cpu ! blur device=cuda:1 ! write", true);
     assert_eq!(edges(&plan.unwrap()), ["read>upload", "upload>blur", "blur>download", "download>write"]);
     let (plan, _) = linked("read ! blur device=cuda:1 ! save", true);

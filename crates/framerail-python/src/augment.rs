@@ -171,7 +171,7 @@ impl Augment {
             return Ok(Tensor::new(Memory::of_device(buffer, shape, self.dtype)));
         }
         let augmented = py.detach(|| -> Result<Vec<u8>, VisionError> {
-            let mut out = vec![0; output.picture_bytes() * batch.count];
+            let mut out = vec![0; output.image_bytes() * batch.count];
             on_host(&spec, &params, pictures.host_bytes(), &mut out, batch.threads)?;
             Ok(out)
         });
@@ -217,8 +217,8 @@ fn on_host(spec: &AugmentSpec, params: &[AugmentParams], input: &[u8], output: &
     let part = params.len().div_ceil(cores.max(1)).max(1);
     let parts = params
         .chunks(part)
-        .zip(input.chunks((part * spec.input.picture_bytes()).max(1)))
-        .zip(output.chunks_mut((part * spec.output.picture_bytes()).max(1)));
+        .zip(input.chunks((part * spec.input.image_bytes()).max(1)))
+        .zip(output.chunks_mut((part * spec.output.image_bytes()).max(1)));
     let apply = |((params, input), output): ((&[AugmentParams], &[u8]), &mut [u8])| Augmenter::new(*spec)?.apply(params, input, output);
     if part >= params.len() {
         return parts.into_iter().try_for_each(apply);

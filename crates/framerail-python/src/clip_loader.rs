@@ -6,7 +6,7 @@ use framerail::{
     core::{CancelToken, Device},
     media::InputOptions,
     reader::{
-        self, CardPlace, ClipItem, ClipLoaderOptions, ClipPlace, FileStamp, FrameStatus, KnownIndex, LoadedBatch, ReadDevice, ReaderError,
+        self, ClipItem, ClipLoaderOptions, ClipPlace, FileStamp, FrameStatus, GpuPlace, KnownIndex, LoadedBatch, ReadDevice, ReaderError,
     },
 };
 use pyo3::{
@@ -139,7 +139,7 @@ impl ClipLoader {
             Device::Cpu => memory.into_parts(count).into_iter().map(|part| ClipPlace::Host(Box::new(part))).collect(),
             Device::Cuda(_) => {
                 let parts = memory.into_buffers(count).map_err(|error| errors::cuda(py, &error))?;
-                parts.into_iter().map(|part| ClipPlace::Card(CardPlace::within(part))).collect()
+                parts.into_iter().map(|part| ClipPlace::Gpu(GpuPlace::within(part))).collect()
             }
         };
         let queued = |((key, source, name, clip, seed, kept), place): (Item<'_>, ClipPlace)| -> PyResult<_> {
@@ -161,7 +161,7 @@ impl ClipLoader {
         let work = move |turn: &Turn| if turn.take() { loader.wait(id) } else { Err(ReaderError::Closed) };
         let batch = without_gil(py, &self.cancel, work)?.map_err(|error| errors::reader(py, &error))?;
         for place in &batch.places {
-            if let ClipPlace::Card(place) = place
+            if let ClipPlace::Gpu(place) = place
                 && let Some(buffer) = place.buffer()
             {
                 dlpack::order_behind(buffer, stream).map_err(|error| errors::cuda(py, &error))?;

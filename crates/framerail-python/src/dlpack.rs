@@ -479,11 +479,11 @@ pub fn pool(device: &Arc<CudaDevice>) -> Result<DevicePool, CudaError> {
 ///
 /// # Errors
 /// As [`augment_foreign`].
-pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], pictures: &Foreign) -> Result<DeviceBuffer, CudaError> {
-    let device = CudaDevice::open(u32::try_from(pictures.device.ordinal).unwrap_or(0))?;
-    let (pool, stream) = (pool(&device)?, pictures.stream_on(&device));
-    let buffer = pool.buffer(spec.output.picture_bytes() * params.len())?;
-    let (input, output) = (pictures.address() as u64, buffer.begin_write(&stream)?);
+pub fn augment(spec: &AugmentSpec, params: &[AugmentParams], images: &Foreign) -> Result<DeviceBuffer, CudaError> {
+    let device = CudaDevice::open(u32::try_from(images.device.ordinal).unwrap_or(0))?;
+    let (pool, stream) = (pool(&device)?, images.stream_on(&device));
+    let buffer = pool.buffer(spec.output.image_bytes() * params.len())?;
+    let (input, output) = (images.address() as u64, buffer.begin_write(&stream)?);
     // SAFETY: dense batches with an image for each set of parameters, by their shapes; ordered on the caller's stream.
     unsafe { augment_foreign(&stream, &pool, spec, params, input, output)? };
     buffer.end_write(&stream)?;

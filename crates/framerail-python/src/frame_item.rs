@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framerail::{
     core::{DType, Detection as CoreDetection, Device, Frame, FramePool, FrameStatus, HostSurface, Surface, TensorLayout},
     cuda::{CudaError, CudaStream, CudaSurface},
-    devices::host_picture,
+    devices::host_image,
     parts::FrameAttributes,
     pipeline::{Arrival, Attachments, FrameItem as PipelineItem, FrameLease},
     pixels::{PixelEdits, PixelSpace},
@@ -29,7 +29,7 @@ use crate::{
 struct PythonAttachments(Py<PyDict>);
 
 /// The surface, as long as the function has it.
-struct Picture {
+struct Image {
     frame: Frame,
     /// Planes lent for writing, in the order of the format.
     written: Option<Vec<Arc<Memory>>>,
@@ -85,7 +85,7 @@ type Found = (Py<PyAny>, Py<PyAny>, Py<PyDict>);
 ///     Your own values, which stay with the frame for later stage functions. Only later ones see a change.
 #[pyclass(module = "framerail")]
 pub struct FrameItem {
-    picture: OfProcess<Mutex<Option<Picture>>>,
+    image: OfProcess<Mutex<Option<Image>>>,
     #[pyo3(get)]
     index: u64,
     #[pyo3(get)]
@@ -165,7 +165,7 @@ impl FrameItem {
             detections: PyList::new(py, detections)?.into_any().unbind(),
             attributes,
             attachments: attachments.unbind(),
-            picture: OfProcess::new(Mutex::new(Some(Picture { frame, written: None, edited: None, host_bytes_copied: 0 }))),
+            image: OfProcess::new(Mutex::new(Some(Image { frame, written: None, edited: None, host_bytes_copied: 0 }))),
             edits: edits.cloned(),
         })
     }
@@ -200,7 +200,7 @@ impl FrameItem {
     /// For detections of another type, and for failures of the GPU.
     pub fn take_back(&self, py: Python<'_>, rest: Rest) -> PyResult<(PipelineItem, usize)> {
         let gone = || PyRuntimeError::new_err("a bug in framerail: a frame was taken back twice");
-        let Picture { mut frame, written, edited, mut host_bytes_copied } = self.picture.get()?.lock().take().ok_or_else(gone)?;
+        let Image { mut frame, written, edited, mut host_bytes_copied } = self.image.get()?.lock().take().ok_or_else(gone)?;
         if let Some(planes) = written {
             for plane in &planes {
                 plane.end_writes().map_err(|error| errors::cuda(py, &error))?;
@@ -227,19 +227,19 @@ impl FrameItem {
 
     /// The frame, while the function has it.
     pub fn frame(&self) -> PyResult<Frame> {
-        self.with(|picture| Ok(picture.frame.clone()))
+        self.with(|image| Ok(image.frame.clone()))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Picture) -> PyResult<T>) -> PyResult<T> {
-        let mut picture = self.picture.get()?.lock();
+    fn with<T>(&self, work: impl FnOnce(&mut Image) -> PyResult<T>) -> PyResult<T> {
+        let mut image = self.image.get()?.lock();
         let gone =
             "this frame has been passed on, or was pickled: its pixels are available only while the function runs; copy what you need";
-        work(picture.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
+        work(image.as_mut().ok_or_else(|| PyRuntimeError::new_err(gone))?)
     }
 
     fn host_surface(&self, py: Python<'_>) -> PyResult<HostSurface> {
         let frame = self.frame()?;
-        py.detach(|| host_picture(&frame)).map_err(|error| errors::cuda(py, &error))
+        py.detach(|| host_image(&frame)).map_err(|error| errors::cuda(py, &error))
     }
 }
 
@@ -263,17 +263,17 @@ impl FrameItem {
             let surface = self.host_surface(py)?;
             return Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(&surface, plane))).collect());
         }
-        self.with(|picture| {
-            if let Some(planes) = &picture.written {
+        self.with(|image| {
+            if let Some(planes) = &image.written {
                 return Ok(planes.iter().map(|plane| Tensor::of(Arc::clone(plane))).collect());
             }
-            match &picture.frame.surface {
+            match &image.frame.surface {
                 Surface::Host(surface) => {
                     Ok((0..surface.format().planes()).map(|plane| Tensor::new(Memory::of_plane(surface, plane))).collect())
                 }
                 Surface::Device(surface) => {
-                    let planes = card_picture(&picture.frame)?.format().planes();
-                    Ok((0..planes).filter_map(|plane| Memory::of_card_plane(surface, plane, false)).map(Tensor::new).collect())
+                    let planes = gpu_surface(&image.frame)?.format().planes();
+                    Ok((0..planes).filter_map(|plane| Memory::of_gpu_plane(surface, plane, false)).map(Tensor::new).collect())
                 }
                 _ => Err(PyRuntimeError::new_err("Python cannot access this frame's memory")),
             }
@@ -296,12 +296,12 @@ impl FrameItem {
         let options = TensorOptions { channel_order: ChannelOrder::Rgb, layout: TensorLayout::Thwc, ..TensorOptions::default() };
         let (width, height) = (frame.width, frame.height);
         let made = py.detach(|| {
-            let mut bytes = vec![0; options.picture_bytes(width, height)];
+            let mut bytes = vec![0; options.image_bytes(width, height)];
             TensorConverter::new(options)?.convert(&frame, &mut bytes)?;
             Ok(bytes)
         });
         let bytes = made.map_err(|error: framerail::vision::VisionError| PyRuntimeError::new_err(error.to_string()))?;
-        Ok(Tensor::new(Memory::of_bytes(bytes, &options.picture_shape(width, height), DType::U8)))
+        Ok(Tensor::new(Memory::of_bytes(bytes, &options.image_shape(width, height), DType::U8)))
     }
 
     /// The frame as hue in half degrees (0 to 179), saturation and value (0 to 255), as OpenCV's `COLOR_RGB2HSV` returns them: 8 bits,
@@ -333,7 +333,7 @@ impl FrameItem {
         let ((index, pts, seconds, stream, width, height), (pixel_format, device, is_keyframe, is_ok, analysed)) = plain;
         let (detections, attributes, attachments) = found;
         Self {
-            picture: OfProcess::new(Mutex::new(None)),
+            image: OfProcess::new(Mutex::new(None)),
             status: if is_ok { "ok" } else { "repaired" },
             edits: None,
             index,
@@ -374,9 +374,9 @@ impl FrameItem {
         let Some(edits) = &self.edits else {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
         };
-        let known = self.with(|picture| match &picture.edited {
+        let known = self.with(|image| match &image.edited {
             Some((known, memory)) if *known == space => Ok(Some(Arc::clone(memory))),
-            None if picture.written.is_none() => Ok(None),
+            None if image.written.is_none() => Ok(None),
             _ => Err(PyValueError::new_err("the frame is being changed in another way; use planes(), rgb() or hsv(), not two of them")),
         })?;
         if let Some(memory) = known {
@@ -391,8 +391,8 @@ impl FrameItem {
         }
         let pixels = py.detach(|| edits.take(&frame, space)).map_err(|error| PyRuntimeError::new_err(error.message))?;
         let memory = Arc::new(Memory::of_bytes(pixels, &[frame.height as usize, frame.width as usize, 3], DType::U8));
-        self.with(|picture| {
-            picture.edited = Some((space, Arc::clone(&memory)));
+        self.with(|image| {
+            image.edited = Some((space, Arc::clone(&memory)));
             Ok(Tensor::of(memory))
         })
     }
@@ -401,51 +401,51 @@ impl FrameItem {
         if self.edits.is_none() {
             return Err(PyValueError::new_err("option 'writable': callbacks cannot change pixels; use a stage: insert_after"));
         }
-        self.with(|picture| {
-            if picture.edited.is_some() {
+        self.with(|image| {
+            if image.edited.is_some() {
                 return Err(PyValueError::new_err("option 'writable': the frame is being changed as RGB or HSV; use one of the two"));
             }
-            if picture.written.is_none() {
-                let planes = match picture.frame.surface.device() {
-                    Device::Cpu => host_planes(picture)?,
-                    Device::Cuda(_) => card_planes(py, picture)?,
+            if image.written.is_none() {
+                let planes = match image.frame.surface.device() {
+                    Device::Cpu => host_planes(image)?,
+                    Device::Cuda(_) => gpu_planes(py, image)?,
                 };
-                picture.written = Some(planes.into_iter().map(Arc::new).collect());
+                image.written = Some(planes.into_iter().map(Arc::new).collect());
             }
-            Ok(picture.written.iter().flatten().map(|plane| Tensor::of(Arc::clone(plane))).collect())
+            Ok(image.written.iter().flatten().map(|plane| Tensor::of(Arc::clone(plane))).collect())
         })
     }
 }
 
-fn host_planes(picture: &mut Picture) -> PyResult<Vec<Memory>> {
+fn host_planes(image: &mut Image) -> PyResult<Vec<Memory>> {
     let failed = |error: framerail::core::CoreError| PyRuntimeError::new_err(error.to_string());
-    picture.host_bytes_copied += picture.frame.make_writable(&FramePool::new(0)).map_err(failed)?;
-    let surface = picture.frame.surface.host_mut().map_err(failed)?;
+    image.host_bytes_copied += image.frame.make_writable(&FramePool::new(0)).map_err(failed)?;
+    let surface = image.frame.surface.host_mut().map_err(failed)?;
     let shared = || PyRuntimeError::new_err("a bug in framerail: a frame that was made writable is not");
     Memory::of_writable_planes(surface).ok_or_else(shared)
 }
 
-fn card_planes(py: Python<'_>, picture: &mut Picture) -> PyResult<Vec<Memory>> {
-    let is_shared = match &mut picture.frame.surface {
+fn gpu_planes(py: Python<'_>, image: &mut Image) -> PyResult<Vec<Memory>> {
+    let is_shared = match &mut image.frame.surface {
         Surface::Device(surface) => Arc::get_mut(surface).is_none(),
         _ => false,
     };
-    let format = card_picture(&picture.frame)?.format();
+    let format = gpu_surface(&image.frame)?.format();
     if is_shared {
-        let copy = copied_on_card(&picture.frame).map_err(|error| errors::cuda(py, &error))?;
-        picture.frame.surface = Surface::Device(Arc::new(copy));
+        let copy = copied_on_gpu(&image.frame).map_err(|error| errors::cuda(py, &error))?;
+        image.frame.surface = Surface::Device(Arc::new(copy));
     }
-    let Surface::Device(surface) = &picture.frame.surface else { return Ok(Vec::new()) };
-    Ok((0..format.planes()).filter_map(|plane| Memory::of_card_plane(surface, plane, true)).collect())
+    let Surface::Device(surface) = &image.frame.surface else { return Ok(Vec::new()) };
+    Ok((0..format.planes()).filter_map(|plane| Memory::of_gpu_plane(surface, plane, true)).collect())
 }
 
-fn copied_on_card(frame: &Frame) -> Result<CudaSurface, CudaError> {
+fn copied_on_gpu(frame: &Frame) -> Result<CudaSurface, CudaError> {
     let surface = CudaSurface::of(&frame.surface).ok_or_else(|| CudaError::BadArgument { what: "the frame has no pixels".into() })?;
     let device = surface.cuda_device();
     surface.copied(&dlpack::pool(device)?, &CudaStream::new(device)?)
 }
 
-fn card_picture(frame: &Frame) -> PyResult<&CudaSurface> {
+fn gpu_surface(frame: &Frame) -> PyResult<&CudaSurface> {
     let what = "this frame has no pixels: the decoder made the model's input directly; set pixels=True in the function's @stage";
     CudaSurface::of(&frame.surface).ok_or_else(|| PyRuntimeError::new_err(what))
 }

@@ -135,12 +135,12 @@ impl Writer {
     }
 
     /// Writes `count` consecutive frames of bytes in a dense array.
-    #[pyo3(signature = (pictures, count, height, width, channels, sample_bytes, is_planar, times))]
+    #[pyo3(signature = (images, count, height, width, channels, sample_bytes, is_planar, times))]
     #[expect(clippy::too_many_arguments, reason = "one call a batch, with plain values")]
     fn write(
         &self,
         py: Python<'_>,
-        pictures: &Bound<'_, PyAny>,
+        images: &Bound<'_, PyAny>,
         count: usize,
         height: u32,
         width: u32,
@@ -150,7 +150,7 @@ impl Writer {
         times: Option<Vec<f64>>,
     ) -> PyResult<()> {
         let array = PixelArray { width, height, channels, sample_bytes, is_planar };
-        let bytes = Foreign::of(pictures, &[count * array.bytes()], DType::U8, Device::Cpu, 1, "frames")?;
+        let bytes = Foreign::of(images, &[count * array.bytes()], DType::U8, Device::Cpu, 1, "frames")?;
         self.with(py, move |writer| writer.write(bytes.host_bytes(), array, times.as_deref()))
     }
 

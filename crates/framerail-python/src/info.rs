@@ -63,7 +63,7 @@ pub fn release_cuda_memory(py: Python<'_>, device: u32) -> PyResult<()> {
 #[pyfunction]
 pub fn onnxruntime(py: Python<'_>) -> PyResult<String> {
     let _kept = KeptContext::note();
-    let device = if framerail::devices::is_card_present() { Device::Cuda(0) } else { Device::Cpu };
+    let device = if framerail::devices::is_gpu_present() { Device::Cuda(0) } else { Device::Cpu };
     let runtime = py.detach(|| Runtime::load_for(device, None, &SearchPath::from_env()));
     let runtime = runtime.map_err(|error| PyValueError::new_err(error.to_string()))?;
     let info = runtime.info();

@@ -61,7 +61,7 @@ impl std::fmt::Display for InputError {
 }
 
 /// A GPU's stream and memory.
-struct Card {
+struct Gpu {
     stream: CudaStream,
     pool: DevicePool,
     tables: TableCache,
@@ -93,20 +93,20 @@ pub struct ModelBatch {
 pub struct ModelInput {
     options: TensorOptions,
     converter: TensorConverter,
-    card: Option<Card>,
+    gpu: Option<Gpu>,
     /// Host tensors that were lent; one without other holders is reused.
     shelf: Vec<Arc<Memory>>,
 }
 
 impl ModelInput {
     pub fn new(options: TensorOptions) -> Result<Self, VisionError> {
-        Ok(Self { options, converter: TensorConverter::new(options)?, card: None, shelf: Vec::new() })
+        Ok(Self { options, converter: TensorConverter::new(options)?, gpu: None, shelf: Vec::new() })
     }
 
     /// Device and size of a converted view: views with equal ones form a batch.
     pub fn form(&self, view: View<'_>) -> (Device, [usize; 3]) {
         let frame = view.frame;
-        (frame.surface.device(), view.options(&self.options).picture_shape(frame.width, frame.height))
+        (frame.surface.device(), view.options(&self.options).image_shape(frame.width, frame.height))
     }
 
     /// Converts matching views to one tensor. On a GPU the work is queued; events of the memory order its readers.
@@ -115,8 +115,8 @@ impl ModelInput {
     /// `Frames` for frames that differ in form or have no pixels, `Vision`, `Cuda`.
     pub fn convert(&mut self, views: &[View<'_>]) -> Result<ModelBatch, InputError> {
         let first = views.first().ok_or_else(|| InputError::Frames("there are no frames to make a tensor from".into()))?;
-        let (device, picture) = self.form(*first);
-        if let Some(other) = views.iter().find(|view| self.form(**view) != (device, picture)) {
+        let (device, image) = self.form(*first);
+        if let Some(other) = views.iter().find(|view| self.form(**view) != (device, image)) {
             let (first, other) = (first.frame, other.frame);
             let what = format!(
                 "frames {} and {} differ in size or device; set a size, so that they fit into one tensor",
@@ -125,20 +125,20 @@ impl ModelInput {
             return Err(InputError::Frames(what));
         }
         let mappings = views.iter().map(|view| self.mapping(*view)).collect::<Result<_, _>>()?;
-        let [a, b, c] = picture;
+        let [a, b, c] = image;
         let shape = [views.len(), a, b, c];
         let memory = match device {
             Device::Cpu => self.on_host(views, shape)?,
-            Device::Cuda(_) => self.on_card(views, shape)?,
+            Device::Cuda(_) => self.on_gpu(views, shape)?,
         };
         Ok(ModelBatch { memory, mappings })
     }
 
     fn on_host(&mut self, views: &[View<'_>], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
         let dtype = self.options.dtype;
-        let picture_bytes = shape.iter().skip(1).product::<usize>() * dtype.size_bytes();
-        let mut bytes = self.host_bytes(picture_bytes * views.len());
-        for (view, out) in views.iter().zip(bytes.chunks_exact_mut(picture_bytes.max(1))) {
+        let image_bytes = shape.iter().skip(1).product::<usize>() * dtype.size_bytes();
+        let mut bytes = self.host_bytes(image_bytes * views.len());
+        for (view, out) in views.iter().zip(bytes.chunks_exact_mut(image_bytes.max(1))) {
             match view.area {
                 // The tables of a part are used once.
                 Some(_) => TensorConverter::new(view.options(&self.options))?.convert(view.frame, out)?,
@@ -164,20 +164,20 @@ impl ModelInput {
         vec![0; len]
     }
 
-    fn on_card(&mut self, views: &[View<'_>], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
-        let surfaces = views.iter().map(|view| picture_of(view.frame)).collect::<Result<Vec<_>, _>>()?;
+    fn on_gpu(&mut self, views: &[View<'_>], shape: [usize; 4]) -> Result<Arc<Memory>, InputError> {
+        let surfaces = views.iter().map(|view| surface_of(view.frame)).collect::<Result<Vec<_>, _>>()?;
         let (Some(first), Some(view)) = (surfaces.first(), views.first()) else {
             return Err(InputError::Frames("there are no frames".into()));
         };
         let spec = view.options(&self.options).tensor_spec(view.frame.width, view.frame.height);
-        let card = Card::of(&mut self.card, first.cuda_device())?;
-        let out = card.pool.buffer(spec.picture_bytes() * views.len())?;
+        let gpu = Gpu::of(&mut self.gpu, first.cuda_device())?;
+        let out = gpu.pool.buffer(spec.image_bytes() * views.len())?;
         let mut conversions = Vec::with_capacity(views.len());
         for (view, surface) in views.iter().zip(&surfaces) {
             let (options, color, size) = (view.options(&self.options), &view.frame.color, (surface.width(), surface.height()));
             let plan = options.plan(size.0, size.1, surface.format(), color, view.frame.pixel_aspect())?;
             let (conversion, tone) = (plan.conversion(), options.tone_curves(color));
-            let tables = card.tables.tables(&conversion, size, tone.as_ref(), &card.pool, &card.stream)?;
+            let tables = gpu.tables.tables(&conversion, size, tone.as_ref(), &gpu.pool, &gpu.stream)?;
             conversions.push((conversion, tables));
         }
         let jobs = surfaces.iter().zip(&conversions).enumerate().map(|(place, (surface, (conversion, tables)))| ConvertJob {
@@ -185,10 +185,10 @@ impl ModelInput {
             conversion: *conversion,
             tables: tables.as_deref(),
             out: &out,
-            out_offset_bytes: place * spec.picture_bytes(),
+            out_offset_bytes: place * spec.image_bytes(),
         });
         let jobs: Vec<ConvertJob<'_>> = jobs.collect();
-        convert_batch(&card.stream, &spec, &jobs)?;
+        convert_batch(&gpu.stream, &spec, &jobs)?;
         drop(jobs);
         Ok(Arc::new(Memory::of_device(out, shape, self.options.dtype)))
     }
@@ -202,22 +202,22 @@ impl ModelInput {
 
     /// Peak device memory, and the device; `None` on the host.
     pub fn device_bytes(&self) -> Option<(Device, u64)> {
-        self.card.as_ref().map(|card| (card.pool.device().id(), card.pool.stats().high_water_bytes as u64))
+        self.gpu.as_ref().map(|gpu| (gpu.pool.device().id(), gpu.pool.stats().high_water_bytes as u64))
     }
 }
 
-impl Card {
+impl Gpu {
     /// Kept from batch to batch, and recreated when the GPU changes.
-    fn of<'a>(kept: &'a mut Option<Card>, device: &Arc<CudaDevice>) -> Result<&'a Card, CudaError> {
-        let card = match kept.take() {
-            Some(card) if card.pool.device().id() == device.id() => card,
-            _ => Card { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, tables: TableCache::default() },
+    fn of<'a>(kept: &'a mut Option<Gpu>, device: &Arc<CudaDevice>) -> Result<&'a Gpu, CudaError> {
+        let gpu = match kept.take() {
+            Some(gpu) if gpu.pool.device().id() == device.id() => gpu,
+            _ => Gpu { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, tables: TableCache::default() },
         };
-        Ok(kept.insert(card))
+        Ok(kept.insert(gpu))
     }
 }
 
-fn picture_of(frame: &Frame) -> Result<&CudaSurface, InputError> {
+fn surface_of(frame: &Frame) -> Result<&CudaSurface, InputError> {
     CudaSurface::of(&frame.surface).ok_or_else(|| InputError::Frames(format!("frame {} has no pixels any more", frame.index)))
 }
 

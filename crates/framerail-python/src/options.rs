@@ -217,7 +217,7 @@ struct Reader {
     /// The GPU that returns frames; by default the first of `device`.
     hand_out: Option<String>,
     /// The GPU that `auto` tries.
-    current_card: u32,
+    current_gpu: u32,
     mode: Mode,
     output: Output,
     index: Index,
@@ -284,16 +284,16 @@ pub fn timeout(secs: Option<f64>) -> PyResult<Option<Duration>> {
 /// The device of returned frames, and the decoding GPUs if they differ.
 fn devices(py: Python<'_>, given: &Reader) -> PyResult<(ReadDevice, Vec<Arc<CudaDevice>>)> {
     let bad = |error: &dyn std::fmt::Display| PyValueError::new_err(format!("option 'device': {error}"));
-    let card = |ordinal| open(py, ordinal).map_err(|error| errors::cuda(py, &error));
+    let gpu = |ordinal| open(py, ordinal).map_err(|error| errors::cuda(py, &error));
     let wanted: DeviceChoice = given.device.parse().map_err(|error| bad(&error))?;
     let ordinals = match wanted {
         DeviceChoice::On(Device::Cpu) => return Ok((ReadDevice::Cpu, Vec::new())),
         DeviceChoice::On(Device::Cuda(ordinal)) => vec![ordinal],
-        DeviceChoice::OnSeveral(cards) => cards.ordinals(device_count().map_err(|error| errors::cuda(py, &error))?),
+        DeviceChoice::OnSeveral(gpus) => gpus.ordinals(device_count().map_err(|error| errors::cuda(py, &error))?),
         DeviceChoice::Auto => {
-            return match open(py, given.current_card) {
+            return match open(py, given.current_gpu) {
                 Ok(device) => Ok((ReadDevice::Cuda(device), Vec::new())),
-                Err(error) if framerail::devices::is_card_present() => {
+                Err(error) if framerail::devices::is_gpu_present() => {
                     log::warn!("the GPU cannot be used, frames are decoded on the CPU: {error}");
                     Ok((ReadDevice::Cpu, Vec::new()))
                 }
@@ -301,10 +301,10 @@ fn devices(py: Python<'_>, given: &Reader) -> PyResult<(ReadDevice, Vec<Arc<Cuda
             };
         }
     };
-    let decode_on = ordinals.into_iter().map(card).collect::<PyResult<Vec<_>>>()?;
+    let decode_on = ordinals.into_iter().map(gpu).collect::<PyResult<Vec<_>>>()?;
     let first = decode_on.first().cloned().ok_or_else(|| bad(&"no GPU was found"))?;
     let on = match given.hand_out.as_deref().map(str::parse).transpose().map_err(|error: CoreError| bad(&error))? {
-        Some(Device::Cuda(ordinal)) => card(ordinal)?,
+        Some(Device::Cuda(ordinal)) => gpu(ordinal)?,
         _ => first,
     };
     Ok((ReadDevice::Cuda(on), decode_on))

@@ -207,7 +207,7 @@ impl Reader {
 
     /// The same into the caller's array. `stream` is the stream that uses GPU memory, numbered as in the array API standard.
     fn read_into<'py>(&self, py: Python<'py>, numbers: Vec<usize>, out: &Bound<'py, PyAny>, stream: isize) -> PyResult<Bound<'py, PyDict>> {
-        let (picture, device) = self.with(py, |reader| Ok((reader.picture_shape()?, reader.metadata().device)))?;
+        let (picture, device) = self.with(py, |reader| Ok((reader.image_shape()?, reader.metadata().device)))?;
         let [a, b, c] = picture.axes;
         let mut target = Foreign::of(out, &[numbers.len(), a, b, c], picture.dtype, device, stream, "out")?;
         let frames = self.with(py, move |reader| match device {
@@ -223,7 +223,7 @@ impl Reader {
 
     /// Shape, type and planes of one frame, as JSON.
     fn picture(&self, py: Python<'_>) -> PyResult<String> {
-        let picture = self.with(py, |reader| Ok(reader.picture_shape()?))?;
+        let picture = self.with(py, |reader| Ok(reader.image_shape()?))?;
         let planes = picture.planes.map(|planar| {
             let planes: Vec<_> = planar.planes.iter().map(|plane| json!([plane.offset_bytes, plane.row_bytes, plane.rows])).collect();
             json!({"format": planar.format.to_string(), "width": planar.width, "height": planar.height, "planes": planes})

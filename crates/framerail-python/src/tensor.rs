@@ -36,7 +36,7 @@ enum Owner {
     /// A plane of a frame that may have other holders.
     Plane { _kept: HostSurface },
     /// The same on a GPU.
-    CardPlane(Surface),
+    GpuPlane(Surface),
     /// Other memory, of which this is a part.
     Part(Arc<Memory>),
 }
@@ -134,14 +134,14 @@ impl Memory {
     }
 
     /// A GPU plane in its own layout; `None` for a surface without planes.
-    pub fn of_card_plane(surface: &Arc<dyn DeviceSurface>, plane: usize, is_writable: bool) -> Option<Self> {
+    pub fn of_gpu_plane(surface: &Arc<dyn DeviceSurface>, plane: usize, is_writable: bool) -> Option<Self> {
         let kept = Surface::Device(Arc::clone(surface));
-        let picture = CudaSurface::of(&kept)?;
-        let (layout, address, device) = (picture.layout(plane), picture.plane_address(plane) as usize, picture.cuda_device().id());
+        let image = CudaSurface::of(&kept)?;
+        let (layout, address, device) = (image.layout(plane), image.plane_address(plane) as usize, image.cuda_device().id());
         let (shape, strides) = (vec![layout.rows, layout.row_bytes], vec![layout.pitch_bytes, 1]);
         let has_writer = is_writable.then(AtomicBool::default);
         Some(Self {
-            owner: OfProcess::new(Owner::CardPlane(kept)),
+            owner: OfProcess::new(Owner::GpuPlane(kept)),
             address,
             shape,
             strides,
@@ -263,7 +263,7 @@ impl Memory {
         match self.owner.get() {
             Ok(Owner::Batch(reader::Tensor::Cuda(tensor))) => Some(tensor.buffer()),
             Ok(Owner::Device(buffer)) => Some(buffer),
-            Ok(Owner::CardPlane(surface)) => CudaSurface::of(surface).map(CudaSurface::buffer),
+            Ok(Owner::GpuPlane(surface)) => CudaSurface::of(surface).map(CudaSurface::buffer),
             Ok(Owner::Part(whole)) => whole.device_buffer(),
             _ => None,
         }

@@ -6,7 +6,7 @@ use framerail_media::{MediaError, PageMemory, Slot, Slots};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    Batch, FrameInfo, HostTensor, PictureShape, ReaderError, Tensor,
+    Batch, FrameInfo, HostTensor, ImageShape, ReaderError, Tensor,
     batches::{Order, Outlet},
     host_memory::HostPool,
 };
@@ -18,7 +18,7 @@ pub(crate) const MIN_REACH: usize = 2;
 pub(crate) struct Assembly {
     numbers: Arc<[usize]>,
     batch: usize,
-    shape: PictureShape,
+    shape: ImageShape,
     pool: HostPool,
     /// Number of batches, counted from the next one to send, whose memory may be in use.
     reach: usize,
@@ -48,7 +48,7 @@ struct OpenBatch {
 }
 
 impl Assembly {
-    pub(crate) fn new(order: &Order, shape: PictureShape, pool: HostPool, reach: usize, outlet: Outlet) -> Self {
+    pub(crate) fn new(order: &Order, shape: ImageShape, pool: HostPool, reach: usize, outlet: Outlet) -> Self {
         Self {
             numbers: Arc::clone(&order.numbers),
             batch: order.batch.max(1),
@@ -184,7 +184,7 @@ mod tests {
     fn assembly(numbers: &[usize], batch: usize, reach: usize, queue: usize) -> (Assembly, std::sync::mpsc::Receiver<Made>) {
         let (sender, receiver) = sync_channel(queue);
         let order = Order { numbers: numbers.into(), batch, queue };
-        let shape = PictureShape { axes: [1, 1, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
+        let shape = ImageShape { axes: [1, 1, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
         (Assembly::new(&order, shape, HostPool::new(2), reach, Outlet::new(sender)), receiver)
     }
 
@@ -218,8 +218,8 @@ mod tests {
                 while next < count {
                     let made = batches.recv().expect("all come").expect("no error");
                     let bytes = made.tensor.host().expect("on the host").as_bytes().to_vec();
-                    for (frame, picture) in made.frames.iter().zip(bytes.chunks(3)) {
-                        assert_eq!((frame.number, picture), (next, [next as u8; 3].as_slice()));
+                    for (frame, image) in made.frames.iter().zip(bytes.chunks(3)) {
+                        assert_eq!((frame.number, image), (next, [next as u8; 3].as_slice()));
                         next += 1;
                     }
                     assert!(made.frames.len() == batch || next == count);

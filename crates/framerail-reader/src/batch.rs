@@ -98,7 +98,7 @@ impl Tensor {
 
 /// Shape, type and layout of one frame; all frames of a tensor share it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PictureShape {
+pub struct ImageShape {
     /// Lengths of the axes after T, in the layout's order.
     pub axes: [usize; 3],
     /// Order of the axes.
@@ -106,10 +106,10 @@ pub struct PictureShape {
     /// Type of the elements.
     pub dtype: DType,
     /// Positions of the planes, for [`crate::OutputOptions::Yuv`].
-    pub planes: Option<PlanarPicture>,
+    pub planes: Option<PlanarFrame>,
 }
 
-impl PictureShape {
+impl ImageShape {
     /// Size of one frame in bytes.
     pub fn bytes(&self) -> usize {
         self.axes.iter().product::<usize>() * self.dtype.size_bytes()
@@ -118,7 +118,7 @@ impl PictureShape {
 
 /// The planes of a decoded frame, stored one after the other.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PlanarPicture {
+pub struct PlanarFrame {
     /// Pixel format.
     pub format: PixelFormat,
     /// Width in pixels.
@@ -144,7 +144,7 @@ pub struct PlanePlace {
 #[derive(Debug)]
 pub struct DenseTensor<M> {
     count: usize,
-    picture: PictureShape,
+    image: ImageShape,
     pub(crate) memory: M,
 }
 
@@ -152,34 +152,34 @@ pub struct DenseTensor<M> {
 pub type HostTensor = DenseTensor<HostBuffer>;
 
 impl<M> DenseTensor<M> {
-    pub(crate) fn new(count: usize, picture: PictureShape, memory: M) -> Self {
-        Self { count, picture, memory }
+    pub(crate) fn new(count: usize, image: ImageShape, memory: M) -> Self {
+        Self { count, image, memory }
     }
 
     /// Lengths of the axes, in the order named by the layout; dense, without pitch.
     pub fn shape(&self) -> [usize; 4] {
-        let [a, b, c] = self.picture.axes;
+        let [a, b, c] = self.image.axes;
         [self.count, a, b, c]
     }
 
     /// Type of the elements.
     pub fn dtype(&self) -> DType {
-        self.picture.dtype
+        self.image.dtype
     }
 
     /// Order of the axes.
     pub fn layout(&self) -> TensorLayout {
-        self.picture.layout
+        self.image.layout
     }
 
     /// Shape, type and layout of each frame.
-    pub fn picture(&self) -> &PictureShape {
-        &self.picture
+    pub fn image(&self) -> &ImageShape {
+        &self.image
     }
 
     /// Positions of the planes in each frame, for [`crate::OutputOptions::Yuv`].
-    pub fn planes(&self) -> Option<&PlanarPicture> {
-        self.picture.planes.as_ref()
+    pub fn planes(&self) -> Option<&PlanarFrame> {
+        self.image.planes.as_ref()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 #[cfg(feature = "cuda")]
 use crate::{
-    device_engine::{CardMemory, DeviceEngine},
+    device_engine::{DeviceEngine, GpuMemory},
     frame_index::Access,
 };
 
@@ -46,7 +46,7 @@ pub struct Batches {
     failure: Option<String>,
     /// Where batches made on the host are uploaded to.
     #[cfg(feature = "cuda")]
-    upload: Option<CardMemory>,
+    upload: Option<GpuMemory>,
 }
 
 /// Progress of the threads, for the caller, for error messages and cancellation.
@@ -117,15 +117,15 @@ impl BatchRequest {
 
 /// The GPU that receives the batches.
 #[cfg(feature = "cuda")]
-pub(crate) struct BatchCard {
-    pub(crate) memory: CardMemory,
+pub(crate) struct BatchGpu {
+    pub(crate) memory: GpuMemory,
     /// Whether it decodes the video too.
     pub(crate) decodes: bool,
 }
 
 /// There is none without the feature `cuda`.
 #[cfg(not(feature = "cuda"))]
-pub(crate) type BatchCard = std::convert::Infallible;
+pub(crate) type BatchGpu = std::convert::Infallible;
 
 /// Makes the batches of a request on one thread, and begins again where it stands when the index turns out wrong.
 struct Maker {
@@ -136,7 +136,7 @@ struct Maker {
     numbers: Arc<[usize]>,
     outlet: Outlet,
     #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "there is none"))]
-    card: Option<BatchCard>,
+    gpu: Option<BatchGpu>,
 }
 
 impl Maker {
@@ -172,8 +172,8 @@ impl Maker {
         let Self { video, index, target, outlet, .. } = self;
         let mode = plan::mode(self.request.mode, index, &order.numbers);
         #[cfg(feature = "cuda")]
-        if let Some(card) = self.card.as_ref().filter(|card| card.decodes && index.access == Access::ByTime) {
-            let mut engine = DeviceEngine::new(video, index, target, &card.memory)?;
+        if let Some(gpu) = self.gpu.as_ref().filter(|gpu| gpu.decodes && index.access == Access::ByTime) {
+            let mut engine = DeviceEngine::new(video, index, target, &gpu.memory)?;
             if mode == ReadMode::Stream {
                 return engine.stream(order, outlet);
             }
@@ -239,7 +239,7 @@ impl Batches {
         index: Arc<FrameIndex>,
         target: &Target,
         request: BatchRequest,
-        card: Option<BatchCard>,
+        gpu: Option<BatchGpu>,
     ) -> Result<Self, ReaderError> {
         let numbers = request.numbers(video, &index)?;
         let video = video.with_own_cancel();
@@ -248,8 +248,8 @@ impl Batches {
         let (queue, progress) = (request.queue, Arc::clone(&outlet.progress));
         progress.total.store(numbers.len().div_ceil(request.batch), Ordering::Relaxed);
         #[cfg(feature = "cuda")]
-        let upload = card.as_ref().map(|card| card.memory.clone());
-        let mut maker = Maker { video: Arc::clone(&video), index, target: target.clone(), request, numbers, outlet, card };
+        let upload = gpu.as_ref().map(|gpu| gpu.memory.clone());
+        let mut maker = Maker { video: Arc::clone(&video), index, target: target.clone(), request, numbers, outlet, gpu };
         let spawned = std::thread::Builder::new().name("batches".into()).spawn(move || {
             if let Err(error) = maker.run()
                 && !maker.outlet.is_stopped()

@@ -5,7 +5,7 @@
 //! destination. The content of a clip depends on its item alone, never on the thread or on timing.
 
 #[cfg(feature = "cuda")]
-mod card;
+mod gpu;
 mod kept;
 mod output;
 mod queue;
@@ -28,9 +28,9 @@ use parking_lot::Mutex;
 use crate::{ClipPolicy, ClipSampling, FrameStatus, KnownIndex, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
 
 #[cfg(feature = "cuda")]
-pub use self::card::CardPlace;
+use self::gpu::ClipGpu;
 #[cfg(feature = "cuda")]
-use self::card::ClipCard;
+pub use self::gpu::GpuPlace;
 use self::{
     kept::Kept,
     output::ClipOutput,
@@ -56,7 +56,7 @@ pub enum ClipPlace {
     Host(Box<dyn ClipMemory>),
     /// Memory on the reader's GPU.
     #[cfg(feature = "cuda")]
-    Card(CardPlace),
+    Gpu(GpuPlace),
 }
 
 /// Augmentation of a clip's frames, and the format of the result.
@@ -169,7 +169,7 @@ pub struct ClipShape {
     /// Frames per part.
     pub frames: usize,
     /// Axes of a frame, in the layout's order.
-    pub picture: [usize; 3],
+    pub image: [usize; 3],
     /// Whether channels come before frames.
     pub channels_first: bool,
     /// Type of the elements.
@@ -179,19 +179,19 @@ pub struct ClipShape {
 impl ClipShape {
     /// All axes of a clip.
     pub fn axes(&self) -> Vec<usize> {
-        let [a, b, c] = self.picture;
+        let [a, b, c] = self.image;
         let clip = if self.channels_first { [a, self.frames, b, c] } else { [self.frames, a, b, c] };
         (self.parts > 1).then_some(self.parts).into_iter().chain(clip).collect()
     }
 
     /// Size of a frame in bytes.
-    pub fn picture_bytes(&self) -> usize {
-        self.picture.iter().product::<usize>() * self.dtype.size_bytes()
+    pub fn image_bytes(&self) -> usize {
+        self.image.iter().product::<usize>() * self.dtype.size_bytes()
     }
 
     /// Size of a clip in bytes.
     pub fn bytes(&self) -> usize {
-        self.parts * self.frames * self.picture_bytes()
+        self.parts * self.frames * self.image_bytes()
     }
 }
 
@@ -274,7 +274,7 @@ struct Shared {
     /// Threads that take the clips that are due first.
     threads: usize,
     #[cfg(feature = "cuda")]
-    card: Option<ClipCard>,
+    gpu: Option<ClipGpu>,
 }
 
 /// Loads batches of clips on threads that run until this value is dropped.
@@ -299,10 +299,10 @@ impl ClipLoader {
             return Err(ReaderError::BadOption { name: "policy", reason });
         }
         #[cfg(feature = "cuda")]
-        let card = open_card(&options)?;
+        let gpu = open_gpu(&options)?;
         #[cfg(feature = "cuda")]
-        let (default, helpers) = match &card {
-            Some(card) => (card.threads(), options.helpers.unwrap_or_else(default_helpers)),
+        let (default, helpers) = match &gpu {
+            Some(gpu) => (gpu.threads(), options.helpers.unwrap_or_else(default_helpers)),
             None => (plan::default_threads(), 0),
         };
         #[cfg(not(feature = "cuda"))]
@@ -319,7 +319,7 @@ impl ClipLoader {
             cancel,
             threads: count,
             #[cfg(feature = "cuda")]
-            card,
+            gpu,
         });
         let mut loader = Self { shared, threads: Vec::with_capacity(count + helpers) };
         for number in 0..count + helpers {
@@ -433,7 +433,7 @@ fn default_helpers() -> usize {
 }
 
 #[cfg(feature = "cuda")]
-fn open_card(options: &ClipLoaderOptions) -> Result<Option<ClipCard>, ReaderError> {
+fn open_gpu(options: &ClipLoaderOptions) -> Result<Option<ClipGpu>, ReaderError> {
     let crate::ReadDevice::Cuda(device) = &options.reader.device else { return Ok(None) };
     crate::device_engine::check_output(&options.reader.output)?;
     if options.channels_first {
@@ -441,5 +441,5 @@ fn open_card(options: &ClipLoaderOptions) -> Result<Option<ClipCard>, ReaderErro
         return Err(ReaderError::BadOption { name: "layout", reason });
     }
     let failed = |error| ReaderError::Cuda { source_name: "a loader of clips".into(), error };
-    ClipCard::new(device).map(Some).map_err(failed)
+    ClipGpu::new(device).map(Some).map_err(failed)
 }

@@ -24,15 +24,15 @@ pub struct PieceCounts(Arc<Mutex<Counts>>);
 
 #[derive(Default)]
 struct Counts {
-    pictures: u64,
+    images: u64,
     conversions: BTreeMap<(String, String), u64>,
 }
 
 impl PieceCounts {
     /// Adds the frames and conversions of a decoder since `before`.
-    fn add(&self, pictures: u64, before: &[Conversion], now: Vec<Conversion>) {
+    fn add(&self, images: u64, before: &[Conversion], now: Vec<Conversion>) {
         let mut counts = self.0.lock();
-        counts.pictures += pictures;
+        counts.images += images;
         for Conversion { from, to, frames } in now {
             let known = before.iter().find(|known| known.from == from && known.to == to).map_or(0, |known| known.frames);
             *counts.conversions.entry((from, to)).or_default() += frames - known;
@@ -40,8 +40,8 @@ impl PieceCounts {
     }
 
     /// Frames output by the decoders, shown or not, since the last call.
-    pub fn take_pictures(&self) -> u64 {
-        std::mem::take(&mut self.0.lock().pictures)
+    pub fn take_frames(&self) -> u64 {
+        std::mem::take(&mut self.0.lock().images)
     }
 
     /// Conversions to supported pixel formats so far.
@@ -59,7 +59,7 @@ pub struct CpuPieces {
     is_used: bool,
     /// Ends a piece at the first damage; the counts are added here.
     strict: Option<PieceCounts>,
-    pictures: u64,
+    images: u64,
 }
 
 impl CpuPieces {
@@ -69,7 +69,7 @@ impl CpuPieces {
     /// `Media` when this build of FFmpeg cannot decode it.
     pub fn new(setup: &DecoderSetup, pool: &FramePool) -> Result<Self, ReaderError> {
         let decoder = Decoder::open_with(setup, pool)?;
-        Ok(Self { setup: setup.clone(), pool: pool.clone(), decoder, is_used: false, strict: None, pictures: 0 })
+        Ok(Self { setup: setup.clone(), pool: pool.clone(), decoder, is_used: false, strict: None, images: 0 })
     }
 
     /// The same decoder, but it ends a piece at its first damage with [`PieceEnd::NeedsContext`], so that delivered frames are as good as
@@ -81,8 +81,8 @@ impl CpuPieces {
     }
 
     /// Frames output by the decoder, shown or not, since the last call.
-    pub fn take_pictures(&mut self) -> u64 {
-        std::mem::take(&mut self.pictures)
+    pub fn take_frames(&mut self) -> u64 {
+        std::mem::take(&mut self.images)
     }
 
     /// Conversions to supported pixel formats so far.
@@ -99,14 +99,14 @@ impl CpuPieces {
     fn take(&mut self, shown: &Shown, output: &mut dyn PieceOutput<Frame>) -> Result<Option<usize>, ReaderError> {
         let mut count = 0;
         while let Decoded::Frame(frame) = self.decoder.receive()? {
-            self.pictures += 1;
+            self.images += 1;
             if self.strict.is_some() && *self.decoder.damage() != shown.damage {
                 return Ok(None);
             }
             let tag = shown.tags.get(&frame.pts.0).copied();
             if tag.is_none_or(|tag| !shown.hidden.contains(&tag)) {
                 output.reserve()?;
-                output.push(Tagged { tag: tag.unwrap_or(UNKNOWN_TAG), picture: frame });
+                output.push(Tagged { tag: tag.unwrap_or(UNKNOWN_TAG), image: frame });
                 count += 1;
             }
         }
@@ -124,7 +124,7 @@ struct Shown {
 }
 
 impl PieceDecoder for CpuPieces {
-    type Picture = Frame;
+    type Decoded = Frame;
 
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
         // When references are missing, decoders fall back to data of earlier frames, even after a flush.
@@ -154,7 +154,7 @@ impl PieceDecoder for CpuPieces {
         }
         let is_short = self.strict.is_some() && count < piece.shown();
         if let Some(strict) = &self.strict {
-            strict.add(std::mem::take(&mut self.pictures), &before, self.decoder.conversions());
+            strict.add(std::mem::take(&mut self.images), &before, self.decoder.conversions());
         }
         Ok(if is_short { PieceEnd::NeedsContext } else { PieceEnd::Complete })
     }

@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use crate::{
     ReaderError,
     device_packets::DevicePackets,
-    device_pieces::{CopySurfaces, DevicePicture, DevicePieces, DeviceSetup, Done, MakeSurface},
-    fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, HostFrame},
+    device_pieces::{CopySurfaces, DeviceFrame, DevicePieces, DeviceSetup, Done, MakeSurface},
+    fallback::{FallbackPackets, FallbackPieces, GpuOrHost, HostFallback, HostFrame},
     frame_source::{FrameSource, Reading, SourceStats, until_first_frame},
     packets::{PacketReader, StreamPacket, VideoPacket},
     parallel::{Ahead, MakeDecoder, ParallelDecoder},
@@ -149,14 +149,14 @@ impl DeviceReader {
                 Arc::new(CopySurfaces::new(pool)) as Arc<dyn MakeSurface>
             }
         };
-        let mut cards = vec![DecodingCard { device: Arc::clone(&options.device), make }];
-        cards.extend(options.others.iter().cloned());
-        let of_all: usize = cards.iter().map(|card| card.decoders(codec, coded.bits())).sum();
+        let mut gpus = vec![DecodingCard { device: Arc::clone(&options.device), make }];
+        gpus.extend(options.others.iter().cloned());
+        let of_all: usize = gpus.iter().map(|gpu| gpu.decoders(codec, coded.bits())).sum();
         let pays = is_file(&info) && info.frames_estimate.is_none_or(|frames| frames >= MIN_FRAMES);
         let decoders = options.decoders.unwrap_or(if pays { of_all } else { 1 }).max(1);
-        let setups = setups(&cards, codec, packets.input(), policy)?;
-        let frame_bytes = cards.first().map_or(0, |card| frame_bytes(&info, coded.bits(), card.make.as_ref()));
-        let ahead_bytes = ahead_bytes.saturating_mul(cards.len() as u64);
+        let setups = setups(&gpus, codec, packets.input(), policy)?;
+        let frame_bytes = gpus.first().map_or(0, |gpu| frame_bytes(&info, coded.bits(), gpu.make.as_ref()));
+        let ahead_bytes = ahead_bytes.saturating_mul(gpus.len() as u64);
         let frames = usize::try_from(ahead_bytes / frame_bytes.max(1)).unwrap_or(usize::MAX).max(decoders);
         let mut reader = Self {
             fallback: HostFallback::new(&packets.input().decoder_setup()),
@@ -255,22 +255,22 @@ impl DeviceReader {
     /// Sends a packet, or the end, to the one engine.
     fn send_one(&mut self, packet: Option<VideoPacket>) -> Result<(), ReaderError> {
         let Mode::One(_, decoder) = &mut self.mode else { return Ok(()) };
-        let pictures = match packet {
+        let images = match packet {
             Some(packet) => decoder.send(packet)?,
             None => decoder.end()?,
         };
-        for picture in pictures {
-            let frame = self.deliver(picture);
+        for image in images {
+            let frame = self.deliver(image);
             self.ready.extend(frame.map(MediaItem::Frame));
         }
         Ok(())
     }
 
     /// Converts decoder output to a frame, if it lies within the selection.
-    fn deliver(&mut self, picture: CardOrHost<DevicePicture>) -> Option<Frame> {
-        match picture {
-            CardOrHost::Card(picture) => self.deliver_picture(picture),
-            CardOrHost::Host(frame) => self.deliver_frame(*frame),
+    fn deliver(&mut self, image: GpuOrHost<DeviceFrame>) -> Option<Frame> {
+        match image {
+            GpuOrHost::Gpu(image) => self.deliver_image(image),
+            GpuOrHost::Host(frame) => self.deliver_frame(*frame),
         }
     }
 
@@ -315,8 +315,8 @@ impl DeviceReader {
         Some(Frame { index, pts: Pts(stamp.pts), status, ..frame })
     }
 
-    fn deliver_picture(&mut self, picture: DevicePicture) -> Option<Frame> {
-        let DevicePicture { surface, format, color, times, field_order, has_errors } = picture;
+    fn deliver_image(&mut self, image: DeviceFrame) -> Option<Frame> {
+        let DeviceFrame { surface, format, color, times, field_order, has_errors } = image;
         self.delivered = Some(format.pixel_format);
         let duration = (times.duration > 0).then_some(times.duration);
         let (stamp, index) = self.place(times.pts, duration)?;
@@ -371,8 +371,8 @@ impl FrameSource for DeviceReader {
                             return Ok(stream.next_side()?.map(MediaItem::Packet));
                         }
                         Step::AsOne => self.go_on_as_one()?,
-                        Step::Picture(tagged) => {
-                            if let Some(frame) = self.deliver(tagged.picture) {
+                        Step::Decoded(tagged) => {
+                            if let Some(frame) = self.deliver(tagged.image) {
                                 return Ok(Some(MediaItem::Frame(frame)));
                             }
                         }
@@ -408,7 +408,7 @@ impl FrameSource for DeviceReader {
         };
         let done = self.setups.iter().fold(Done::default(), |sum, setup| sum.plus(*setup.done.lock()));
         let frames_on_host = self.on_host.map_or(0, |(_, frames)| frames);
-        SourceStats { pictures_decoded: done.pictures, frames_on_host, traffic: done.traffic, ..of_pieces }
+        SourceStats { pictures_decoded: done.images, frames_on_host, traffic: done.traffic, ..of_pieces }
     }
 
     fn reading(&self) -> Reading {
@@ -430,12 +430,12 @@ pub(crate) fn may_work_on_cpu(error: &CudaError) -> bool {
 
 /// The setups that all decoders of a stream share, one per GPU.
 pub(crate) fn setups(
-    cards: &[DecodingCard],
+    gpus: &[DecodingCard],
     codec: NvdecCodec,
     input: &Input,
     policy: RotationPolicy,
 ) -> Result<Vec<Arc<DeviceSetup>>, ReaderError> {
-    cards.iter().map(|card| setup(card, codec, input, policy)).collect()
+    gpus.iter().map(|gpu| setup(gpu, codec, input, policy)).collect()
 }
 
 /// Returns the GPUs in rotation, so that decoders are spread evenly over them.
@@ -445,13 +445,8 @@ pub(crate) fn in_turn(setups: &[Arc<DeviceSetup>]) -> impl Fn() -> Arc<DeviceSet
 }
 
 /// The setup that all decoders of a stream share on one GPU.
-pub(crate) fn setup(
-    card: &DecodingCard,
-    codec: NvdecCodec,
-    input: &Input,
-    policy: RotationPolicy,
-) -> Result<Arc<DeviceSetup>, ReaderError> {
-    let device = &card.device;
+pub(crate) fn setup(gpu: &DecodingCard, codec: NvdecCodec, input: &Input, policy: RotationPolicy) -> Result<Arc<DeviceSetup>, ReaderError> {
+    let device = &gpu.device;
     let info = input.info();
     let turn = match turn(input, policy) {
         Rotation::None => None,
@@ -470,7 +465,7 @@ pub(crate) fn setup(
         parameters: input.parameters().clone(),
         color: info.color,
         sample_aspect_ratio: info.sample_aspect_ratio,
-        make: Arc::clone(&card.make),
+        make: Arc::clone(&gpu.make),
         turn,
         time_base: info.time_base,
         source_name: info.source.to_string(),

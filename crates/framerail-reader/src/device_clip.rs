@@ -57,9 +57,9 @@ impl DeviceClip {
                 Arc::new(CopySurfaces::new(DevicePool::new(&device.device, KEEP_BYTES).map_err(failed)?))
             }
         };
-        let mut cards = vec![DecodingCard { device: Arc::clone(&device.device), make }];
-        cards.extend(device.others.iter().cloned());
-        let frames = DeviceFrames::new(input, Arc::new(index), &options, &cards, device.decoders, usize::MAX)?;
+        let mut gpus = vec![DecodingCard { device: Arc::clone(&device.device), make }];
+        gpus.extend(device.others.iter().cloned());
+        let frames = DeviceFrames::new(input, Arc::new(index), &options, &gpus, device.decoders, usize::MAX)?;
         Ok(Self { info, frames })
     }
 
@@ -92,12 +92,12 @@ impl DeviceClip {
         if let Some(number) = numbers.iter().find(|number| **number >= self.len()) {
             return Err(refuse(format!("frame {number} was requested; there are {}, numbered from 0", self.len())));
         }
-        let found = self.frames.pictures(numbers)?;
+        let found = self.frames.images(numbers)?;
         let frame = |number: &usize| {
             let pts = self.pts(*number).unwrap_or(Pts(0));
             let missing = || refuse(format!("frame {number} at PTS {} did not come out of the decoder", pts.0));
-            let picture = found.get(number).ok_or_else(missing)?;
-            Ok(ClipFrame { number: *number, pts, surface: Arc::clone(&picture.surface), has_errors: picture.has_errors })
+            let image = found.get(number).ok_or_else(missing)?;
+            Ok(ClipFrame { number: *number, pts, surface: Arc::clone(&image.surface), has_errors: image.has_errors })
         };
         numbers.iter().map(frame).collect()
     }

@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 
 use crate::{
     Batch, CudaBatch, FrameInfo, FrameStatus, HostTensor, ReaderError, Tensor,
-    batch::PictureShape,
+    batch::ImageShape,
     batches::{Order, Outlet},
-    card_slots::{CardSlots, InPlace, Place, Places},
     device::{DecodingCard, check, in_turn, setups},
-    device_pieces::{DevicePicture, DevicePieces, DeviceSetup},
+    device_pieces::{DeviceFrame, DevicePieces, DeviceSetup},
     frame_index::{Access, FrameIndex},
+    gpu_slots::{GpuSlots, InPlace, Place, Places},
     parallel::{Ahead, MakeDecoder, ParallelDecoder},
     piece_frames::{NextFrame, PieceFrames},
     piece_source::PieceSource,
-    tensors::TensorPictures,
+    tensors::TensorFrames,
     video::{Fault, Target, Video},
 };
 
@@ -38,63 +38,63 @@ const MAX_AHEAD_BYTES: u64 = 3 << 30;
 const MAX_TRIES: usize = 64;
 
 /// A GPU's memory for batches and frames, shared by all readers of the process: a new reader reuses the memory of earlier ones.
-struct CardPools {
+struct GpuPools {
     batches: DevicePool,
-    pictures: DevicePool,
+    images: DevicePool,
 }
 
-impl CardPools {
+impl GpuPools {
     fn of(device: &Arc<CudaDevice>) -> Result<Arc<Self>, CudaError> {
-        static KNOWN: Mutex<BTreeMap<u32, Arc<CardPools>>> = Mutex::new(BTreeMap::new());
+        static KNOWN: Mutex<BTreeMap<u32, Arc<GpuPools>>> = Mutex::new(BTreeMap::new());
         let mut known = KNOWN.lock();
         if let Some(pools) = known.get(&device.info().ordinal) {
             return Ok(Arc::clone(pools));
         }
-        let (batches, pictures) = (DevicePool::new(device, KEEP_BATCHES_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
-        let pools = Arc::new(Self { batches, pictures });
+        let (batches, images) = (DevicePool::new(device, KEEP_BATCHES_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
+        let pools = Arc::new(Self { batches, images });
         known.insert(device.info().ordinal, Arc::clone(&pools));
         Ok(pools)
     }
 }
 
 /// A reader's share of a GPU's memory. Dropping the last one frees most of it.
-struct Share(Arc<CardPools>);
+struct Share(Arc<GpuPools>);
 
 impl Drop for Share {
     fn drop(&mut self) {
         // The remaining reference belongs to the list of pools.
         if Arc::strong_count(&self.0) <= 2 {
             self.0.batches.shrink(KEEP_UNUSED_BYTES);
-            self.0.pictures.shrink(KEEP_UNUSED_BYTES);
+            self.0.images.shrink(KEEP_UNUSED_BYTES);
         }
     }
 }
 
 /// A GPU's memory for batches; shared by a reader's threads.
 #[derive(Clone)]
-pub(crate) struct CardMemory {
+pub(crate) struct GpuMemory {
     pub(crate) device: Arc<CudaDevice>,
     batches: DevicePool,
     /// The decoding GPUs, with their memory for frames.
-    pictures: Vec<DevicePool>,
+    images: Vec<DevicePool>,
     _shares: Arc<Vec<Share>>,
 }
 
-impl CardMemory {
+impl GpuMemory {
     /// Batches on a GPU, which also decodes unless `decode_on` names others.
     pub(crate) fn new(device: &Arc<CudaDevice>, decode_on: &[Arc<CudaDevice>]) -> Result<Self, CudaError> {
         let decode_on = if decode_on.is_empty() { std::slice::from_ref(device) } else { decode_on };
-        let own = CardPools::of(device)?;
-        let shares = decode_on.iter().map(|card| CardPools::of(card).map(Share)).collect::<Result<Vec<_>, _>>()?;
-        let pictures = shares.iter().map(|share| share.0.pictures.clone()).collect();
+        let own = GpuPools::of(device)?;
+        let shares = decode_on.iter().map(|gpu| GpuPools::of(gpu).map(Share)).collect::<Result<Vec<_>, _>>()?;
+        let images = shares.iter().map(|share| share.0.images.clone()).collect();
         let batches = own.batches.clone();
         let shares = shares.into_iter().chain([Share(own)]).collect();
-        Ok(Self { device: Arc::clone(device), batches, pictures, _shares: Arc::new(shares) })
+        Ok(Self { device: Arc::clone(device), batches, images, _shares: Arc::new(shares) })
     }
 
     /// The decoding GPUs.
     pub(crate) fn decoding(&self) -> impl Iterator<Item = &Arc<CudaDevice>> {
-        self.pictures.iter().map(DevicePool::device)
+        self.images.iter().map(DevicePool::device)
     }
 
     /// Uploads a batch that was made on the host.
@@ -106,7 +106,7 @@ impl CardMemory {
             buffer.upload(0, bytes, &stream)?;
         }
         let count = tensor.shape().first().copied().unwrap_or(0);
-        Ok(CudaBatch::new(count, tensor.picture().clone(), Arc::new(buffer)))
+        Ok(CudaBatch::new(count, tensor.image().clone(), Arc::new(buffer)))
     }
 }
 
@@ -146,14 +146,14 @@ impl DeviceFrames {
         input: Input,
         index: Arc<FrameIndex>,
         options: &InputOptions,
-        cards: &[DecodingCard],
+        gpus: &[DecodingCard],
         decoders: Option<usize>,
         window: usize,
     ) -> Result<Self, ReaderError> {
         let (mut of_all, mut kind) = (0, None);
-        for card in cards {
-            let (codec, coded) = check(&input, &card.device)?;
-            of_all += card.decoders(codec, coded.bits());
+        for gpu in gpus {
+            let (codec, coded) = check(&input, &gpu.device)?;
+            of_all += gpu.decoders(codec, coded.bits());
             kind = Some(codec);
         }
         let source_name = input.info().source.to_string();
@@ -164,7 +164,7 @@ impl DeviceFrames {
                                                     on the CPU",
             ));
         }
-        let setups = kind.map(|codec| setups(cards, codec, &input, options.rotation)).transpose()?.unwrap_or_default();
+        let setups = kind.map(|codec| setups(gpus, codec, &input, options.rotation)).transpose()?.unwrap_or_default();
         let decoders = decoders.unwrap_or(of_all).max(1);
         let next = in_turn(&setups);
         let make: MakeDecoder<DevicePieces> = Arc::new(move || DevicePieces::new(&next()));
@@ -175,18 +175,18 @@ impl DeviceFrames {
 
     /// Frames decoded by the GPUs.
     fn pictures_decoded(&self) -> u64 {
-        self.setups.iter().map(|setup| setup.done.lock().pictures).sum()
+        self.setups.iter().map(|setup| setup.done.lock().images).sum()
     }
 
     /// See [`PieceFrames::pictures`].
-    pub(crate) fn pictures(&mut self, numbers: &[usize]) -> Result<HashMap<usize, DevicePicture>, ReaderError> {
-        self.frames.pictures(numbers)?.ok_or_else(|| self.headers_change())
+    pub(crate) fn images(&mut self, numbers: &[usize]) -> Result<HashMap<usize, DeviceFrame>, ReaderError> {
+        self.frames.images(numbers)?.ok_or_else(|| self.headers_change())
     }
 
     /// The next frame after [`PieceFrames::begin`]; `None` at the end.
-    fn next(&mut self) -> Result<Option<(usize, DevicePicture)>, ReaderError> {
+    fn next(&mut self) -> Result<Option<(usize, DeviceFrame)>, ReaderError> {
         match self.frames.next()? {
-            NextFrame::Frame(number, picture) => Ok(Some((number, picture))),
+            NextFrame::Frame(number, image) => Ok(Some((number, image))),
             NextFrame::End => Ok(None),
             NextFrame::NotInPieces => Err(self.headers_change()),
         }
@@ -209,11 +209,11 @@ fn not_on_device(source_name: &str, reason: &str) -> ReaderError {
 pub(crate) struct DeviceEngine {
     video: Arc<Video>,
     target: Target,
-    memory: CardMemory,
+    memory: GpuMemory,
     frames: DeviceFrames,
     stream: CudaStream,
     /// Positions of frames in the batches in progress.
-    slots: Arc<CardSlots>,
+    slots: Arc<GpuSlots>,
     pictures_decoded: u64,
 }
 
@@ -222,25 +222,25 @@ impl DeviceEngine {
     ///
     /// # Errors
     /// `NotOnDevice` when the CPU must decode; `Media`, `Cuda`.
-    pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, memory: &CardMemory) -> Result<Self, ReaderError> {
+    pub(crate) fn new(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Target, memory: &GpuMemory) -> Result<Self, ReaderError> {
         let failed = |error| cuda_error(video, error);
         let options = check_output(&target.output)?;
         if let Some(reason) = on_the_host(&options) {
             return Err(ReaderError::NotOnDevice { source_name: video.source_name().to_owned(), reason: reason.to_owned() });
         }
         let options = options.pinned(target.kind.width, target.kind.height);
-        let (mut cards, mut ahead_bytes) = (Vec::with_capacity(memory.pictures.len()), 0);
-        let slots = Arc::new(CardSlots::default());
-        for pool in &memory.pictures {
-            let tensors = TensorPictures::new(options, pool.clone());
+        let (mut gpus, mut ahead_bytes) = (Vec::with_capacity(memory.images.len()), 0);
+        let slots = Arc::new(GpuSlots::default());
+        for pool in &memory.images {
+            let tensors = TensorFrames::new(options, pool.clone());
             // Frames decoded by another GPU are copied over the link between the two.
             let is_here = pool.device().id() == memory.device.id();
             let make = Arc::new(if is_here { tensors.with_slots(&slots) } else { tensors });
             ahead_bytes += (pool.device().free_memory_lately().map_err(failed)? / MEMORY_SHARE).min(MAX_AHEAD_BYTES);
-            cards.push(DecodingCard { device: Arc::clone(pool.device()), make });
+            gpus.push(DecodingCard { device: Arc::clone(pool.device()), make });
         }
         let window = usize::try_from(ahead_bytes / (target.shape().bytes().max(1) as u64)).unwrap_or(usize::MAX);
-        let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &cards, None, window)?;
+        let frames = DeviceFrames::new(video.open()?, Arc::clone(index), &video.input, &gpus, None, window)?;
         let stream = CudaStream::new(&memory.device).map_err(failed)?;
         Ok(Self { video: Arc::clone(video), target: target.clone(), memory: memory.clone(), frames, stream, slots, pictures_decoded: 0 })
     }
@@ -267,12 +267,12 @@ impl DeviceEngine {
         self.frames.frames.begin(&wanted);
         let mut statuses = BTreeMap::new();
         let deadline = self.video.deadline();
-        while let Some((number, picture)) = self.frames.next()? {
+        while let Some((number, image)) = self.frames.next()? {
             deadline.check(|| format!("the GPU is at frame {number}, {} of {} are decoded", statuses.len(), wanted.len()))?;
-            let status = status_of(&picture);
-            self.check_size(&picture)?;
+            let status = status_of(&image);
+            self.check_size(&image)?;
             for place in places.get(&number).into_iter().flatten() {
-                self.put(&mut gathering, *place, &picture.surface)?;
+                self.put(&mut gathering, *place, &image.surface)?;
             }
             statuses.insert(number, status);
         }
@@ -300,14 +300,14 @@ impl DeviceEngine {
         let mut unique = order.numbers.to_vec();
         unique.dedup();
         self.frames.frames.begin(&unique);
-        let mut ahead: Option<(usize, DevicePicture)> = None;
+        let mut ahead: Option<(usize, DeviceFrame)> = None;
         let mut last: Option<(usize, Arc<dyn DeviceSurface>, FrameStatus)> = None;
-        let (batch, picture) = (order.batch.max(1), self.target.shape());
+        let (batch, image) = (order.batch.max(1), self.target.shape());
         let places = Places::Rising {
             index: Arc::clone(self.frames.index()),
             numbers: Arc::clone(&order.numbers),
             batch,
-            picture_bytes: picture.bytes(),
+            image_bytes: image.bytes(),
         };
         let most = batch.min(order.numbers.len());
         self.begin_batches(places, most);
@@ -322,12 +322,12 @@ impl DeviceEngine {
                 while last.as_ref().is_none_or(|(shown, ..)| shown < number) {
                     if ahead.is_none() {
                         ahead = self.frames.next()?;
-                        if let Some((_, picture)) = &ahead {
-                            self.check_size(picture)?;
+                        if let Some((_, image)) = &ahead {
+                            self.check_size(image)?;
                         }
                     }
                     last = Some(match (ahead.take(), last.take()) {
-                        (Some((found, picture)), _) if found <= *number => (found, Arc::clone(&picture.surface), status_of(&picture)),
+                        (Some((found, image)), _) if found <= *number => (found, Arc::clone(&image.surface), status_of(&image)),
                         // The decoder did not output it: the frame shown before stays.
                         (other, Some((_, surface, _))) => {
                             ahead = other;
@@ -353,13 +353,13 @@ impl DeviceEngine {
     }
 
     /// Checks that a frame has the size in the header, while only the header is known.
-    fn check_size(&mut self, picture: &DevicePicture) -> Result<(), Fault> {
+    fn check_size(&mut self, image: &DeviceFrame) -> Result<(), Fault> {
         let kind = self.target.kind;
-        if !self.target.is_seen && picture.format.size != (kind.width, kind.height) {
+        if !self.target.is_seen && image.format.size != (kind.width, kind.height) {
             return Err(Fault::OtherKind);
         }
         self.target.is_seen = true;
-        self.video.counters.frames_rescaled.add(u64::from(picture.format.size != (kind.width, kind.height)));
+        self.video.counters.frames_rescaled.add(u64::from(image.format.size != (kind.width, kind.height)));
         Ok(())
     }
 
@@ -376,17 +376,17 @@ impl DeviceEngine {
 
     fn gathering(&self, batch: usize, count: usize) -> Result<Gathering, ReaderError> {
         let buffer = self.slots.take(batch).map_err(|error| cuda_error(&self.video, error))?;
-        Ok(Gathering { count, picture: self.target.shape(), buffer })
+        Ok(Gathering { count, image: self.target.shape(), buffer })
     }
 
     /// Copies a frame to its position if the conversion did not write it there: frames that stand in for another, or that another GPU
     /// decoded. The copy is queued without waiting.
     fn put(&self, gathering: &mut Gathering, place: usize, surface: &Arc<dyn DeviceSurface>) -> Result<(), ReaderError> {
-        let bytes = gathering.picture.bytes();
+        let bytes = gathering.image.bytes();
         let failed = |error| cuda_error(&self.video, error);
         let (tensor, made): (Option<&CudaTensor>, Option<&InPlace>) = (surface.as_any().downcast_ref(), surface.as_any().downcast_ref());
         let (source, from, have) = match (tensor, made.and_then(|made| Some((made, made.slots.first()?)))) {
-            (Some(tensor), _) => (tensor.buffer(), 0, tensor.spec().picture_bytes()),
+            (Some(tensor), _) => (tensor.buffer(), 0, tensor.spec().image_bytes()),
             (None, Some((made, slot))) => (&*slot.buffer, slot.offset, made.bytes),
             (None, None) => return Err(failed(CudaError::BadArgument { what: "a frame that is not a tensor".into() })),
         };
@@ -405,11 +405,11 @@ impl DeviceEngine {
     fn stand_in(&mut self, number: usize) -> Result<Arc<dyn DeviceSurface>, Fault> {
         let first = number.saturating_sub(MAX_TRIES);
         let before: Vec<usize> = (first..number).collect();
-        let mut found = self.frames.pictures(&before)?;
+        let mut found = self.frames.images(&before)?;
         let nearest = before.iter().rev().find_map(|before| found.remove(before));
         let reason = "neither it nor a frame before it can be decoded";
         let error = || Fault::Error(self.video.decode_error(self.frames.index(), number, reason));
-        nearest.map(|picture| picture.surface).ok_or_else(error)
+        nearest.map(|image| image.surface).ok_or_else(error)
     }
 
     fn count(&mut self) {
@@ -426,18 +426,18 @@ impl DeviceEngine {
 /// A batch being filled.
 struct Gathering {
     count: usize,
-    picture: PictureShape,
+    image: ImageShape,
     buffer: Arc<DeviceBuffer>,
 }
 
 impl Gathering {
     fn batch(self, frames: Vec<FrameInfo>) -> Batch {
-        Batch { tensor: Tensor::Cuda(CudaBatch::new(self.count, self.picture, self.buffer)), frames }
+        Batch { tensor: Tensor::Cuda(CudaBatch::new(self.count, self.image, self.buffer)), frames }
     }
 }
 
-fn status_of(picture: &DevicePicture) -> FrameStatus {
-    if picture.has_errors { FrameStatus::Repaired } else { FrameStatus::Ok }
+fn status_of(image: &DeviceFrame) -> FrameStatus {
+    if image.has_errors { FrameStatus::Repaired } else { FrameStatus::Ok }
 }
 
 fn cuda_error(video: &Video, error: CudaError) -> ReaderError {

@@ -4,13 +4,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use framerail_cuda::{
     CudaError, CudaStream,
-    nvdec::{MappedPicture, NvdecSession, PictureInfo, PictureSink},
+    nvdec::{FrameSink, MappedFrame, MappedFrameInfo, NvdecSession},
 };
 use framerail_media::{BitstreamFilter, InputPacket};
 
 use crate::{
     ReaderError,
-    device_pieces::{DevicePicture, DeviceSetup, PacketTimes, PictureMaker, no_sequence},
+    device_pieces::{DeviceFrame, DeviceSetup, ImageMaker, PacketTimes, no_sequence},
     fallback::PacketDecoder,
 };
 
@@ -33,7 +33,7 @@ impl DevicePackets {
     pub(crate) fn new(setup: &Arc<DeviceSetup>) -> Result<Self, ReaderError> {
         let failed = |error| setup.error(error);
         let stream = CudaStream::new(&setup.device).map_err(failed)?;
-        let sink = QueueSink { maker: PictureMaker::new(setup), awaited: HashMap::new(), ready: Vec::new() };
+        let sink = QueueSink { maker: ImageMaker::new(setup), awaited: HashMap::new(), ready: Vec::new() };
         let headers = setup.headers()?;
         let session = NvdecSession::new(&setup.device, setup.codec, &headers, &stream, sink).map_err(failed)?;
         Ok(Self { setup: Arc::clone(setup), session, filter: BitstreamFilter::for_parser(&setup.parameters)?, unknown: 0 })
@@ -59,7 +59,7 @@ impl DevicePackets {
 }
 
 impl PacketDecoder for DevicePackets {
-    type Picture = DevicePicture;
+    type Decoded = DeviceFrame;
 
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError> {
         let (sent, is_last) = match packet {
@@ -75,18 +75,18 @@ impl PacketDecoder for DevicePackets {
         sent
     }
 
-    fn take(&mut self) -> Vec<(Option<i64>, DevicePicture)> {
+    fn take(&mut self) -> Vec<(Option<i64>, DeviceFrame)> {
         let ready = std::mem::take(&mut self.session.sink().ready);
-        ready.into_iter().map(|picture| (picture.times.pts, picture)).collect()
+        ready.into_iter().map(|image| (image.times.pts, image)).collect()
     }
 }
 
 /// Queues the frames of one engine.
 struct QueueSink {
-    maker: PictureMaker,
+    maker: ImageMaker,
     /// By timestamp; `None` for frames that are not shown.
     awaited: HashMap<i64, Option<PacketTimes>>,
-    ready: Vec<DevicePicture>,
+    ready: Vec<DeviceFrame>,
 }
 
 impl QueueSink {
@@ -99,8 +99,8 @@ impl QueueSink {
     }
 }
 
-impl PictureSink for QueueSink {
-    fn wants(&mut self, info: &PictureInfo) -> bool {
+impl FrameSink for QueueSink {
+    fn wants(&mut self, info: &MappedFrameInfo) -> bool {
         let is_hidden = self.awaited.get(&info.timestamp).is_some_and(Option::is_none);
         if is_hidden {
             self.awaited.remove(&info.timestamp);
@@ -108,10 +108,10 @@ impl PictureSink for QueueSink {
         !is_hidden
     }
 
-    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
-        let times = self.awaited.remove(&picture.info.timestamp).flatten().unwrap_or_default();
-        let picture = self.maker.picture(picture, times, 0)?;
-        self.ready.push(picture);
+    fn image(&mut self, image: &MappedFrame<'_>) -> Result<(), CudaError> {
+        let times = self.awaited.remove(&image.info.timestamp).flatten().unwrap_or_default();
+        let image = self.maker.image(image, times, 0)?;
+        self.ready.push(image);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use framerail_core::{ColorDescription, DeviceSurface, FieldOrder, Rational, Rotation, TimeBase};
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DevicePool, Traffic, kernels,
-    nvdec::{CLOCK_HZ, MappedPicture, NvdecCodec, NvdecSession, PictureInfo, PictureSink, StreamFormat},
+    nvdec::{CLOCK_HZ, FrameSink, MappedFrame, MappedFrameInfo, NvdecCodec, NvdecSession, StreamFormat},
 };
 use framerail_media::{BitstreamFilter, InputPacket, Parameters, bitstream_filter::parser_headers};
 use parking_lot::Mutex;
@@ -28,14 +28,14 @@ pub trait MakeSurface: Send + Sync {
     ///
     /// # Errors
     /// Any error; it ends the reading.
-    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError>;
+    fn make(&self, image: &MappedFrame<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError>;
 
     /// The same for a frame whose position in a batch may be known by the tag of its packet: it is then written there directly.
     ///
     /// # Errors
     /// As [`MakeSurface::make`].
-    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, _tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        self.make(picture, color)
+    fn make_tagged(&self, image: &MappedFrame<'_>, color: &ColorDescription, _tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        self.make(image, color)
     }
 
     /// Device memory for one frame, in bytes.
@@ -55,10 +55,10 @@ impl CopySurfaces {
 }
 
 impl MakeSurface for CopySurfaces {
-    fn make(&self, picture: &MappedPicture<'_>, _: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        let planes = &picture.planes;
+    fn make(&self, image: &MappedFrame<'_>, _: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        let planes = &image.planes;
         let surface = CudaSurface::new(&self.pool, planes.format(), planes.width(), planes.height())?;
-        surface.copy_from(planes, picture.stream)?;
+        surface.copy_from(planes, image.stream)?;
         Ok(Arc::new(surface))
     }
 
@@ -86,7 +86,7 @@ impl PacketTimes {
 }
 
 /// A decoded frame in device memory, before it gets its final number and time.
-pub(crate) struct DevicePicture {
+pub(crate) struct DeviceFrame {
     pub(crate) surface: Arc<dyn DeviceSurface>,
     pub(crate) format: Arc<StreamFormat>,
     pub(crate) color: ColorDescription,
@@ -100,13 +100,13 @@ pub(crate) struct DevicePicture {
 pub(crate) struct Done {
     pub(crate) traffic: Traffic,
     /// Frames decoded by the engines.
-    pub(crate) pictures: u64,
+    pub(crate) images: u64,
 }
 
 impl Done {
     /// The sum of both.
     pub(crate) fn plus(self, other: Self) -> Self {
-        Self { traffic: self.traffic.plus(other.traffic), pictures: self.pictures + other.pictures }
+        Self { traffic: self.traffic.plus(other.traffic), images: self.images + other.images }
     }
 }
 
@@ -148,17 +148,17 @@ impl DeviceSetup {
         Ok(parser_headers(&self.parameters)?)
     }
 
-    pub(crate) fn account(&self, pictures: u64) {
+    pub(crate) fn account(&self, images: u64) {
         let traffic = Traffic::take();
         // One lock for both: separate locks were once taken here in one order and by readers of the statistics in the other.
         let mut done = self.done.lock();
         done.traffic = done.traffic.plus(traffic);
-        done.pictures += pictures;
+        done.images += images;
     }
 }
 
 /// Makes a delivered frame of what the session maps.
-pub(crate) struct PictureMaker {
+pub(crate) struct ImageMaker {
     make: Arc<dyn MakeSurface>,
     turn: Option<(Rotation, DevicePool)>,
     color: ColorDescription,
@@ -166,7 +166,7 @@ pub(crate) struct PictureMaker {
     format: Option<Arc<StreamFormat>>,
 }
 
-impl PictureMaker {
+impl ImageMaker {
     pub(crate) fn new(setup: &DeviceSetup) -> Self {
         Self {
             make: Arc::clone(&setup.make),
@@ -178,34 +178,34 @@ impl PictureMaker {
     }
 
     /// `tag` is the tag of the frame's packet; 0 when packets have none.
-    pub(crate) fn picture(&mut self, picture: &MappedPicture<'_>, times: PacketTimes, tag: i64) -> Result<DevicePicture, CudaError> {
-        let mut format = picture.format.clone();
+    pub(crate) fn image(&mut self, image: &MappedFrame<'_>, times: PacketTimes, tag: i64) -> Result<DeviceFrame, CudaError> {
+        let mut format = image.format.clone();
         format.sample_aspect_ratio = format.sample_aspect_ratio.or(self.sample_aspect_ratio);
         let format = self.format.take().filter(|known| **known == format).unwrap_or_else(|| Arc::new(format));
         self.format = Some(Arc::clone(&format));
         let color = format.color.completed_by(&self.color);
-        let (info, planes, stream, has_errors) = (picture.info, picture.planes, picture.stream, picture.has_errors);
-        let picture = &MappedPicture { info, format: &format, planes, stream, has_errors };
+        let (info, planes, stream, has_errors) = (image.info, image.planes, image.stream, image.has_errors);
+        let image = &MappedFrame { info, format: &format, planes, stream, has_errors };
         let (surface, format) = match &self.turn {
-            None => (self.make.make_tagged(picture, &color, tag)?, Arc::clone(&format)),
-            Some((rotation, pool)) => self.turned(picture, (*rotation, pool), &color, tag)?,
+            None => (self.make.make_tagged(image, &color, tag)?, Arc::clone(&format)),
+            Some((rotation, pool)) => self.turned(image, (*rotation, pool), &color, tag)?,
         };
-        Ok(DevicePicture { surface, format, color, times, field_order: picture.info.field_order, has_errors: picture.has_errors })
+        Ok(DeviceFrame { surface, format, color, times, field_order: image.info.field_order, has_errors: image.has_errors })
     }
 
     fn turned(
         &self,
-        picture: &MappedPicture<'_>,
+        image: &MappedFrame<'_>,
         (rotation, pool): (Rotation, &DevicePool),
         color: &ColorDescription,
         tag: i64,
     ) -> Result<(Arc<dyn DeviceSurface>, Arc<StreamFormat>), CudaError> {
-        let (stream, format) = (picture.stream, Arc::new(picture.format.turned(rotation)));
-        let upright = kernels::turned(&picture.planes, rotation, pool, stream)?;
+        let (stream, format) = (image.stream, Arc::new(image.format.turned(rotation)));
+        let upright = kernels::turned(&image.planes, rotation, pool, stream)?;
         upright.buffer().begin_read(stream)?;
-        let (info, planes, has_errors) = (picture.info, upright.planes(), picture.has_errors);
-        let upright_picture = MappedPicture { info, format: &format, planes, stream, has_errors };
-        let surface = self.make.make_tagged(&upright_picture, color, tag)?;
+        let (info, planes, has_errors) = (image.info, upright.planes(), image.has_errors);
+        let upright_frame = MappedFrame { info, format: &format, planes, stream, has_errors };
+        let surface = self.make.make_tagged(&upright_frame, color, tag)?;
         upright.buffer().end_read(stream)?;
         Ok((surface, format))
     }
@@ -240,14 +240,9 @@ impl DevicePieces {
         Ok(ready)
     }
 
-    fn run(
-        &mut self,
-        packets: &[InputPacket],
-        shown: &Shown,
-        output: &mut dyn PieceOutput<DevicePicture>,
-    ) -> Result<PieceEnd, ReaderError> {
+    fn run(&mut self, packets: &[InputPacket], shown: &Shown, output: &mut dyn PieceOutput<DeviceFrame>) -> Result<PieceEnd, ReaderError> {
         let setup = Arc::clone(&self.setup);
-        let mut maker = PictureMaker::new(&setup);
+        let mut maker = ImageMaker::new(&setup);
         maker.format = self.format.take();
         let sink = PieceSink { shown, output, maker, error: None };
         let made = NvdecSession::new(&setup.device, setup.codec, &self.headers, &self.stream, sink);
@@ -267,9 +262,9 @@ impl DevicePieces {
 }
 
 impl PieceDecoder for DevicePieces {
-    type Picture = DevicePicture;
+    type Decoded = DeviceFrame;
 
-    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<DevicePicture>) -> Result<PieceEnd, ReaderError> {
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<DeviceFrame>) -> Result<PieceEnd, ReaderError> {
         if let Some(filter) = &mut self.filter {
             filter.reset();
         }
@@ -296,18 +291,18 @@ pub(crate) fn no_sequence() -> CudaError {
 
 /// Counts the frames passed on.
 struct Counted<'a> {
-    output: &'a mut dyn PieceOutput<DevicePicture>,
+    output: &'a mut dyn PieceOutput<DeviceFrame>,
     pushed: usize,
 }
 
-impl PieceOutput<DevicePicture> for Counted<'_> {
+impl PieceOutput<DeviceFrame> for Counted<'_> {
     fn reserve(&mut self) -> Result<(), ReaderError> {
         self.pushed += 1;
         self.output.reserve()
     }
 
-    fn push(&mut self, picture: Tagged<DevicePicture>) {
-        self.output.push(picture);
+    fn push(&mut self, image: Tagged<DeviceFrame>) {
+        self.output.push(image);
     }
 }
 
@@ -331,25 +326,25 @@ impl Shown {
 
 struct PieceSink<'a> {
     shown: &'a Shown,
-    output: &'a mut dyn PieceOutput<DevicePicture>,
-    maker: PictureMaker,
+    output: &'a mut dyn PieceOutput<DeviceFrame>,
+    maker: ImageMaker,
     /// Why the sink stopped the session, if not for a CUDA error.
     error: Option<ReaderError>,
 }
 
-impl PictureSink for PieceSink<'_> {
-    fn wants(&mut self, info: &PictureInfo) -> bool {
+impl FrameSink for PieceSink<'_> {
+    fn wants(&mut self, info: &MappedFrameInfo) -> bool {
         self.shown.all || self.shown.times.contains_key(&info.timestamp)
     }
 
-    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError> {
+    fn image(&mut self, image: &MappedFrame<'_>) -> Result<(), CudaError> {
         if let Err(error) = self.output.reserve() {
             self.error = Some(error);
             return Err(CudaError::BadArgument { what: "reading was cancelled".into() });
         }
-        let (tag, times) = self.shown.times.get(&picture.info.timestamp).copied().unwrap_or_default();
-        let picture = self.maker.picture(picture, times, tag)?;
-        self.output.push(Tagged { tag, picture });
+        let (tag, times) = self.shown.times.get(&image.info.timestamp).copied().unwrap_or_default();
+        let image = self.maker.image(image, times, tag)?;
+        self.output.push(Tagged { tag, image });
         Ok(())
     }
 }

@@ -25,9 +25,9 @@ const KEPT_FRAMES: usize = 8;
 
 /// Decoder output: a frame of the first decoder, or one of the host decoder.
 #[derive(Debug)]
-pub enum CardOrHost<P> {
+pub enum GpuOrHost<P> {
     /// Output of the first decoder.
-    Card(P),
+    Gpu(P),
     /// Output of the host decoder.
     Host(Box<HostFrame>),
 }
@@ -130,9 +130,9 @@ impl<D: PieceDecoder> FallbackPieces<D> {
 }
 
 impl<D: PieceDecoder> PieceDecoder for FallbackPieces<D> {
-    type Picture = CardOrHost<D::Picture>;
+    type Decoded = GpuOrHost<D::Decoded>;
 
-    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<PieceEnd, ReaderError> {
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Decoded>) -> Result<PieceEnd, ReaderError> {
         let mut given = Given { output, reserved: 0, pushed: 0 };
         match self.first.decode(piece, &mut given) {
             Err(ReaderError::NotOnDevice { reason, .. }) if piece.number > 0 || given.pushed > 0 => {
@@ -147,7 +147,7 @@ impl<D: PieceDecoder> PieceDecoder for FallbackPieces<D> {
 
 /// Counts the frames of the first decoder.
 struct Given<'a, P> {
-    output: &'a mut dyn PieceOutput<CardOrHost<P>>,
+    output: &'a mut dyn PieceOutput<GpuOrHost<P>>,
     reserved: usize,
     pushed: usize,
 }
@@ -163,15 +163,15 @@ impl<P> PieceOutput<P> for Given<'_, P> {
         self.output.check()
     }
 
-    fn push(&mut self, picture: Tagged<P>) {
+    fn push(&mut self, image: Tagged<P>) {
         self.pushed += 1;
-        self.output.push(Tagged { tag: picture.tag, picture: CardOrHost::Card(picture.picture) });
+        self.output.push(Tagged { tag: image.tag, image: GpuOrHost::Gpu(image.image) });
     }
 }
 
 /// Passes on the frames that the first decoder did not output: both decoders output the same frames in the same order.
 struct Rest<'a, P> {
-    output: &'a mut dyn PieceOutput<CardOrHost<P>>,
+    output: &'a mut dyn PieceOutput<GpuOrHost<P>>,
     /// Places that the first decoder reserved.
     reserved: usize,
     /// Frames that the first decoder output.
@@ -191,10 +191,10 @@ impl<P> PieceOutput<Frame> for Rest<'_, P> {
         self.output.check()
     }
 
-    fn push(&mut self, picture: Tagged<Frame>) {
+    fn push(&mut self, image: Tagged<Frame>) {
         if self.asked > self.pushed {
-            let frame = HostFrame { frame: picture.picture, is_timed: self.is_timed };
-            self.output.push(Tagged { tag: picture.tag, picture: CardOrHost::Host(Box::new(frame)) });
+            let frame = HostFrame { frame: image.image, is_timed: self.is_timed };
+            self.output.push(Tagged { tag: image.tag, image: GpuOrHost::Host(Box::new(frame)) });
         }
     }
 }
@@ -202,7 +202,7 @@ impl<P> PieceOutput<Frame> for Rest<'_, P> {
 /// Decodes a stream packet by packet.
 pub trait PacketDecoder {
     /// The output of the decoder.
-    type Picture;
+    type Decoded;
 
     /// Sends the next packet, or `None` at the end.
     ///
@@ -211,7 +211,7 @@ pub trait PacketDecoder {
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError>;
 
     /// Returns the finished frames in display order, each with the PTS of its packet if known.
-    fn take(&mut self) -> Vec<(Option<i64>, Self::Picture)>;
+    fn take(&mut self) -> Vec<(Option<i64>, Self::Decoded)>;
 }
 
 /// Decodes a stream with one decoder until it rejects the stream, then on the host.
@@ -236,7 +236,7 @@ impl<D: PacketDecoder> FallbackPackets<D> {
     /// # Errors
     /// The errors of the decoders. `NotOnDevice` when the first decoder rejects the stream and the host cannot continue: no frame was
     /// output yet, packets have no PTS, or there was no random access point for a long time.
-    pub fn send(&mut self, packet: VideoPacket) -> Result<Vec<CardOrHost<D::Picture>>, ReaderError> {
+    pub fn send(&mut self, packet: VideoPacket) -> Result<Vec<GpuOrHost<D::Decoded>>, ReaderError> {
         if self.first.is_none() {
             return self.on_host(Some(&packet.packet));
         }
@@ -248,18 +248,18 @@ impl<D: PacketDecoder> FallbackPackets<D> {
     ///
     /// # Errors
     /// As [`FallbackPackets::send`].
-    pub fn end(&mut self) -> Result<Vec<CardOrHost<D::Picture>>, ReaderError> {
+    pub fn end(&mut self) -> Result<Vec<GpuOrHost<D::Decoded>>, ReaderError> {
         if self.first.is_none() { self.on_host(None) } else { self.on_first(None) }
     }
 
-    fn on_first(&mut self, packet: Option<InputPacket>) -> Result<Vec<CardOrHost<D::Picture>>, ReaderError> {
+    fn on_first(&mut self, packet: Option<InputPacket>) -> Result<Vec<GpuOrHost<D::Decoded>>, ReaderError> {
         let Some(first) = &mut self.first else { return Ok(Vec::new()) };
         let is_end = packet.is_none();
         let sent = first.send(packet);
         let mut ready = Vec::new();
-        for (pts, picture) in first.take() {
+        for (pts, image) in first.take() {
             self.last_pts = pts.max(self.last_pts);
-            ready.push(CardOrHost::Card(picture));
+            ready.push(GpuOrHost::Gpu(image));
         }
         match sent {
             Err(ReaderError::NotOnDevice { reason, source_name }) => {
@@ -286,13 +286,13 @@ impl<D: PacketDecoder> FallbackPackets<D> {
         Ok(())
     }
 
-    fn on_host(&mut self, packet: Option<&InputPacket>) -> Result<Vec<CardOrHost<D::Picture>>, ReaderError> {
+    fn on_host(&mut self, packet: Option<&InputPacket>) -> Result<Vec<GpuOrHost<D::Decoded>>, ReaderError> {
         let Some((decoder, place)) = &mut self.host else { return Ok(Vec::new()) };
         decoder.send(packet)?;
         let mut ready = Vec::new();
         while let Decoded::Frame(frame) = decoder.receive()? {
             if self.last_pts.is_none_or(|last| frame.pts.0 > last) {
-                ready.push(CardOrHost::Host(Box::new(HostFrame { frame, is_timed: true })));
+                ready.push(GpuOrHost::Host(Box::new(HostFrame { frame, is_timed: true })));
             }
         }
         self.fallback.note(*place, decoder.damage(), decoder.conversions());

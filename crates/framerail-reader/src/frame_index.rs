@@ -277,7 +277,7 @@ impl FrameIndex {
 
 impl FrameIndex {
     /// Number of frames to decode for rising frame numbers, each GOP from its start.
-    pub(crate) fn pictures_anew(&self, numbers: &[usize]) -> usize {
+    pub(crate) fn frames_decoded_afresh(&self, numbers: &[usize]) -> usize {
         let mut groups: BTreeMap<usize, usize> = BTreeMap::new();
         for place in numbers.iter().filter_map(|number| self.place(*number)) {
             let last = groups.entry(self.start_of(place, &BTreeSet::new())).or_insert(place);
@@ -296,7 +296,7 @@ impl FrameIndex {
     }
 
     /// Number of frames to decode for rising frame numbers, from the first to the last without a break.
-    pub(crate) fn pictures_between(&self, numbers: &[usize]) -> usize {
+    pub(crate) fn frames_between(&self, numbers: &[usize]) -> usize {
         let places = || numbers.iter().filter_map(|number| self.place(*number));
         let first = places().map(|place| self.start_of(place, &BTreeSet::new())).min();
         first.zip(places().max()).map_or(0, |(first, last)| last + 1 - first)

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::{Frame, FramePool, StreamInfo};
 use framerail_media::{
-    Conversion, Damage, FactsReader, Input, InputOptions, LossMeter, MediaError, MediaItem, MediaReader, PacketKind, PicturePool,
+    Conversion, Damage, DecodeBufferPool, FactsReader, Input, InputOptions, LossMeter, MediaError, MediaItem, MediaReader, PacketKind,
     facts::PacketFacts,
     reader::{adopt, no_frame},
 };
@@ -23,7 +23,7 @@ pub struct HostOptions {
     /// Provides memory for frames that must be copied (rotated or converted frames).
     pub pool: FramePool,
     /// Memory of frames decoded in pieces; shared by sources that are read with clones of these options.
-    pub pictures: PicturePool,
+    pub images: DecodeBufferPool,
     /// Memory for frames decoded ahead of their turn; default: a quarter of the available memory, at most 4 GiB.
     pub memory_bytes: Option<u64>,
     /// Whether a file may be decoded in pieces.
@@ -39,7 +39,7 @@ impl HostOptions {
     pub fn new(pool: &FramePool) -> Self {
         Self {
             pool: pool.clone(),
-            pictures: PicturePool::new(),
+            images: DecodeBufferPool::new(),
             memory_bytes: None,
             in_pieces: true,
             threads_alone: None,
@@ -115,7 +115,7 @@ impl HostReader {
     fn in_pieces(input: Input, plan: PiecePlan, host: &HostOptions) -> Result<Self, ReaderError> {
         let (mut setup, info) = (input.decoder_setup(), input.info().clone());
         setup.threads = plan.threads;
-        setup.pictures = Some(host.pictures.clone());
+        setup.images = Some(host.images.clone());
         let (pool, counts) = (host.pool.clone(), PieceCounts::default());
         let of_pieces = counts.clone();
         let make: MakeDecoder<CpuPieces> = Arc::new(move || Ok(CpuPieces::new(&setup, &pool)?.strict(&of_pieces)));
@@ -214,7 +214,7 @@ impl FrameSource for HostReader {
                     return Ok(stream.next_side()?.map(MediaItem::Packet));
                 }
                 Step::AsOne => self.go_on_as_one("damage, or a very long span without a keyframe")?,
-                Step::Picture(tagged) => match self.placed(tagged.picture) {
+                Step::Decoded(tagged) => match self.placed(tagged.image) {
                     Ok(Some(frame)) => return Ok(Some(MediaItem::Frame(frame))),
                     Ok(None) => {}
                     Err(NotInOrder) => self.go_on_as_one("its timestamps do not increase")?,

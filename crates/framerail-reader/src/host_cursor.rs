@@ -8,7 +8,7 @@ use framerail_media::{Damage, Decoded, Decoder, Input, MediaError, MediaItem, Me
 use crate::{
     IndexSource, ReaderError,
     frame_index::{Access, FrameIndex},
-    host_pictures::FrameKind,
+    host_frames::FrameKind,
     piece_source::PieceSource,
     video::{Deadline, Fault, Target, Video},
 };

@@ -12,7 +12,7 @@ use crate::{
     CpuPieces, FrameInfo, FrameStatus, IndexSource, Piece, PieceDecoder, PieceOutput, ReadMode, ReaderError, Tagged,
     frame_index::{Access, FrameIndex},
     host_cursor::{Found, HostCursor, is_undamaged},
-    host_pictures::{FrameKind, HostPictures},
+    host_frames::{FrameKind, HostFrames},
     piece_source::{PieceSource, span},
     plan,
     video::{Deadline, Fault, Target, Video},
@@ -25,7 +25,7 @@ const MAX_TRIES: usize = 300;
 struct Worker {
     threads: usize,
     pieces: CpuPieces,
-    pictures: HostPictures,
+    images: HostFrames,
 }
 
 /// Reads frames by number; keeps its decoders between requests.
@@ -36,7 +36,7 @@ pub(crate) struct HostEngine {
     mode: ReadMode,
     source: Option<PieceSource>,
     workers: Vec<Worker>,
-    cursor: Option<(HostCursor, HostPictures)>,
+    cursor: Option<(HostCursor, HostFrames)>,
     /// Last frame of the previous request.
     last: Option<usize>,
     /// Metadata from the decoded frames themselves, for frames that the index does not describe.
@@ -70,16 +70,16 @@ impl HostEngine {
     /// `Convert`; the engine cannot be used afterwards.
     pub(crate) fn set_target(&mut self, target: &Target) -> Result<(), ReaderError> {
         self.target = target.clone();
-        let pictures = self.workers.iter_mut().map(|worker| &mut worker.pictures).chain(self.cursor.as_mut().map(|(_, pictures)| pictures));
-        for pictures in pictures {
-            *pictures = HostPictures::new(&target.output, target.kind, &self.video.source_name())?;
+        let images = self.workers.iter_mut().map(|worker| &mut worker.images).chain(self.cursor.as_mut().map(|(_, images)| images));
+        for images in images {
+            *images = HostFrames::new(&target.output, target.kind, &self.video.source_name())?;
         }
         Ok(())
     }
 
     /// Writes the frames in the order requested. `out` has exactly the length that they need.
     pub(crate) fn read(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, Fault> {
-        let picture_bytes = self.target.shape().bytes().max(1);
+        let image_bytes = self.target.shape().bytes().max(1);
         let mut unique: Vec<usize> = numbers.to_vec();
         unique.sort_unstable();
         unique.dedup();
@@ -88,7 +88,7 @@ impl HostEngine {
         for (place, number) in numbers.iter().enumerate() {
             first.entry(*number).or_insert(place);
         }
-        let mut chunks: Vec<Option<&mut [u8]>> = out.chunks_exact_mut(picture_bytes).map(Some).collect();
+        let mut chunks: Vec<Option<&mut [u8]>> = out.chunks_exact_mut(image_bytes).map(Some).collect();
         let chunk = |number: &usize| chunks.get_mut(*first.get(number)?)?.take();
         let mut slots: Vec<&mut [u8]> = unique.iter().filter_map(chunk).collect();
         if slots.len() != unique.len() {
@@ -99,7 +99,7 @@ impl HostEngine {
         for (place, number) in numbers.iter().enumerate() {
             let from = first.get(number).copied().unwrap_or(place);
             if from != place {
-                out.copy_within(from * picture_bytes..(from + 1) * picture_bytes, place * picture_bytes);
+                out.copy_within(from * image_bytes..(from + 1) * image_bytes, place * image_bytes);
             }
         }
         let status = |number: &usize| unique.binary_search(number).ok().and_then(|slot| statuses.get(slot).copied());
@@ -148,9 +148,9 @@ impl HostEngine {
 
     fn read_on(&mut self, numbers: &[usize], slots: &mut [&mut [u8]], deadline: &Deadline) -> Result<Vec<FrameStatus>, Fault> {
         let threads = plan::threads_alone(self.video.threads);
-        let (mut cursor, mut pictures) = match self.cursor.take() {
+        let (mut cursor, mut images) = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => (HostCursor::new(&self.video, &self.index, threads)?, self.pictures()?),
+            None => (HostCursor::new(&self.video, &self.index, threads)?, self.images()?),
         };
         let mut statuses = Vec::with_capacity(numbers.len());
         for (at, slot) in slots.iter_mut().enumerate() {
@@ -166,7 +166,7 @@ impl HostEngine {
             match frame {
                 Some(frame) => {
                     check_kind(&self.target, &frame)?;
-                    pictures.make(number, &frame, slot)?;
+                    images.make(number, &frame, slot)?;
                     if self.index.source == IndexSource::Approximate && status != FrameStatus::Missing {
                         self.known.insert(number, self.video.info_of(&self.index, number, status, &frame)?);
                     }
@@ -176,18 +176,18 @@ impl HostEngine {
             }
             statuses.push(status);
         }
-        self.video.counters.frames_rescaled.add(pictures.take_rescaled());
+        self.video.counters.frames_rescaled.add(images.take_rescaled());
         self.target.is_seen = true;
         // Kept only on success: after an error the state of the cursor is unknown.
-        self.cursor = Some((cursor, pictures));
+        self.cursor = Some((cursor, images));
         if self.source.is_none() && self.index.access == Access::ByTime {
             self.source = Some(PieceSource::new(self.video.open()?, Arc::clone(&self.index)));
         }
         Ok(statuses)
     }
 
-    fn pictures(&self) -> Result<HostPictures, ReaderError> {
-        HostPictures::new(&self.target.output, self.target.kind, &self.video.source_name())
+    fn images(&self) -> Result<HostFrames, ReaderError> {
+        HostFrames::new(&self.target.output, self.target.kind, &self.video.source_name())
     }
 
     /// Fills the slot with the nearest decodable frame before a missing one.
@@ -237,8 +237,8 @@ impl HostEngine {
         self.target.is_seen |= statuses.iter().any(Option::is_some);
         let counters = &self.video.counters;
         for worker in &mut workers {
-            counters.pictures_decoded.add(worker.pieces.take_pictures());
-            counters.frames_rescaled.add(worker.pictures.take_rescaled());
+            counters.pictures_decoded.add(worker.pieces.take_frames());
+            counters.frames_rescaled.add(worker.images.take_rescaled());
         }
         counters.pictures_converted.add(statuses.iter().flatten().count() as u64);
         let (seeks, skipped) = source.take_counts();
@@ -258,7 +258,7 @@ impl HostEngine {
         }
         while taken.len() < count {
             let pieces = CpuPieces::new(&self.video.decoder_setup(threads), &self.video.frames)?;
-            taken.push(Worker { threads, pieces, pictures: self.pictures()? });
+            taken.push(Worker { threads, pieces, images: self.images()? });
         }
         Ok(taken)
     }
@@ -301,7 +301,7 @@ impl Job<'_, '_> {
     fn run(&self, worker: &mut Worker, piece: &Piece) -> Result<(), Fault> {
         let shown = piece.shown();
         let before = worker.pieces.damage().clone();
-        let mut sink = Sink { job: self, pictures: &mut worker.pictures, made: 0, fault: None };
+        let mut sink = Sink { job: self, images: &mut worker.images, made: 0, fault: None };
         let outcome = worker.pieces.decode(piece, &mut sink);
         let (made, fault) = (sink.made, sink.fault);
         if let Some(fault) = fault {
@@ -322,7 +322,7 @@ impl Job<'_, '_> {
 /// Converts the frames of a piece into their slots.
 struct Sink<'a, 'b, 'c> {
     job: &'a Job<'b, 'c>,
-    pictures: &'a mut HostPictures,
+    images: &'a mut HostFrames,
     made: usize,
     fault: Option<Fault>,
 }
@@ -334,7 +334,7 @@ impl Sink<'_, '_, '_> {
         let Some((number, slot)) = number.zip(slot.and_then(|slot| self.job.slots.get(slot))) else { return Ok(()) };
         check_kind(self.job.target, frame)?;
         let mut slot = slot.lock();
-        self.pictures.make(number, frame, slot.bytes)?;
+        self.images.make(number, frame, slot.bytes)?;
         slot.status = Some(status_of(frame));
         self.made += 1;
         Ok(())
@@ -357,8 +357,8 @@ impl PieceOutput<Frame> for Sink<'_, '_, '_> {
         if self.fault.is_some() { Err(ReaderError::Closed) } else { Ok(()) }
     }
 
-    fn push(&mut self, picture: Tagged<Frame>) {
-        if let Err(fault) = self.make(picture.tag, &picture.picture) {
+    fn push(&mut self, image: Tagged<Frame>) {
+        if let Err(fault) = self.make(image.tag, &image.image) {
             self.fault = Some(fault);
         }
     }

@@ -11,8 +11,6 @@
 mod assembly;
 mod batch;
 mod batches;
-#[cfg(feature = "cuda")]
-mod card_slots;
 mod clip_loader;
 mod clips;
 mod counters;
@@ -36,11 +34,13 @@ mod frame_source;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "cuda")]
+mod gpu_slots;
 mod host;
 mod host_cursor;
 mod host_engine;
+mod host_frames;
 mod host_memory;
-mod host_pictures;
 mod index_cache;
 mod metadata;
 mod options;
@@ -63,10 +63,10 @@ mod video_index;
 mod video_reader;
 mod window;
 
-pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, PictureShape, PlanarPicture, PlanePlace, Tensor};
+pub use batch::{Batch, DenseTensor, FrameInfo, FrameStatus, HostTensor, ImageShape, PlanarFrame, PlanePlace, Tensor};
 pub use batches::Batches;
 #[cfg(feature = "cuda")]
-pub use clip_loader::CardPlace;
+pub use clip_loader::GpuPlace;
 pub use clip_loader::{
     ClipAugment, ClipItem, ClipLoader, ClipLoaderOptions, ClipLoaderStats, ClipMemory, ClipPlace, ClipShape, LoadedBatch, LoadedClip,
 };
@@ -87,12 +87,12 @@ pub use host::{HostOptions, HostReader};
 pub use metadata::{FrameTime, IndexSource, ReaderStats, VideoMetadata};
 pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, ReadMode, ReaderOptions, Selection};
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
-pub use parallel::{Ahead, MakeDecoder, NextPicture, ParallelDecoder, PieceDecoder, PieceEnd, PieceOutput, Tagged};
+pub use parallel::{Ahead, MakeDecoder, NextDecoded, ParallelDecoder, PieceDecoder, PieceEnd, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
 pub use plan::{PiecePlan, default_memory_bytes, default_threads, frame_bytes};
 pub use prefetched::{Prefetched, Prefetching};
 pub use reading_report::{ReadingReport, reading_report};
 #[cfg(feature = "cuda")]
-pub use tensors::TensorPictures;
+pub use tensors::TensorFrames;
 pub use video_index::{FileStamp, IndexedVideo, KnownIndex};
 pub use video_reader::VideoReader;

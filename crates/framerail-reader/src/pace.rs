@@ -94,8 +94,8 @@ mod tests {
         Pace::new(Ahead { workers: 16, frames: 1000, adapts: true })
     }
 
-    fn takes(pace: &mut Pace, pictures: usize) {
-        for _ in 0..pictures {
+    fn takes(pace: &mut Pace, images: usize) {
+        for _ in 0..images {
             pace.awaits();
             pace.awaits();
             pace.gives();

@@ -20,7 +20,7 @@ pub struct Tagged<P> {
     /// The packet's number in the stream.
     pub tag: i64,
     /// The converted frame.
-    pub picture: P,
+    pub image: P,
 }
 
 /// Receives a piece's frames in display order.
@@ -40,7 +40,7 @@ pub trait PieceOutput<P> {
     }
 
     /// Delivers a frame for which a place was reserved.
-    fn push(&mut self, picture: Tagged<P>);
+    fn push(&mut self, image: Tagged<P>);
 }
 
 /// How a piece ended.
@@ -55,13 +55,13 @@ pub enum PieceEnd {
 /// Decodes one piece after another; each worker thread has one.
 pub trait PieceDecoder: Send {
     /// The output of the decoder.
-    type Picture: Send + 'static;
+    type Decoded: Send + 'static;
 
     /// Decodes a piece and delivers the frames that it shows, in display order. The previous piece must not affect the result.
     ///
     /// # Errors
     /// Any error that ends the reading.
-    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Picture>) -> Result<PieceEnd, ReaderError>;
+    fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Self::Decoded>) -> Result<PieceEnd, ReaderError>;
 }
 
 /// Creates the decoder of a worker, on the worker's thread.
@@ -80,9 +80,9 @@ pub struct Ahead {
 
 /// Result of [`ParallelDecoder::next_picture`].
 #[derive(Debug)]
-pub enum NextPicture<P> {
+pub enum NextDecoded<P> {
     /// The next frame.
-    Picture(Tagged<P>),
+    Decoded(Tagged<P>),
     /// The current piece needs the packets before it: see [`ParallelDecoder::into_pieces`].
     NeedsContext,
     /// The frame is not ready, and the caller's pace requires another piece: submit one if available, then call again.
@@ -93,7 +93,7 @@ pub enum NextPicture<P> {
 
 /// Messages of a piece: frames, then how it ended and its decoding time without waits.
 enum Message<P> {
-    Picture(Tagged<P>),
+    Decoded(Tagged<P>),
     End(Result<PieceEnd, ReaderError>, Duration),
 }
 
@@ -121,17 +121,17 @@ struct Shared<P> {
 struct Delivery<P> {
     piece: Arc<Piece>,
     place: u64,
-    pictures: Receiver<Message<P>>,
+    images: Receiver<Message<P>>,
 }
 
 /// Decodes pieces on several threads and delivers their frames in the order of the pieces.
 pub struct ParallelDecoder<D: PieceDecoder> {
     make: MakeDecoder<D>,
-    shared: Arc<Shared<D::Picture>>,
+    shared: Arc<Shared<D::Decoded>>,
     workers: Vec<JoinHandle<()>>,
     most_workers: usize,
     pace: Pace,
-    deliveries: VecDeque<Delivery<D::Picture>>,
+    deliveries: VecDeque<Delivery<D::Decoded>>,
     /// The piece before the current one.
     before: Option<Arc<Piece>>,
     /// Number of frames in the longest piece so far.
@@ -181,7 +181,7 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
 
     /// Submits a piece to the workers. Pieces must be submitted in order.
     pub fn submit(&mut self, piece: Piece) {
-        let (output, pictures) = channel();
+        let (output, images) = channel();
         let (place, shown) = (self.next_place, piece.shown());
         self.next_place += shown as u64;
         if shown > self.longest {
@@ -192,7 +192,7 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
             self.shared.window.advance(place);
         }
         let piece = Arc::new(piece);
-        self.deliveries.push_back(Delivery { piece: Arc::clone(&piece), place, pictures });
+        self.deliveries.push_back(Delivery { piece: Arc::clone(&piece), place, images });
         let mut jobs = self.shared.jobs.lock();
         jobs.waiting.push_back(Job { piece, place, output });
         jobs.unfinished += 1;
@@ -209,27 +209,27 @@ impl<D: PieceDecoder + 'static> ParallelDecoder<D> {
     ///
     /// # Errors
     /// The error that ended the current piece. The decoder cannot be used afterwards.
-    pub fn next_picture(&mut self) -> Result<NextPicture<D::Picture>, ReaderError> {
+    pub fn next_decoded(&mut self) -> Result<NextDecoded<D::Decoded>, ReaderError> {
         loop {
-            let Some(head) = self.deliveries.front_mut() else { return Ok(NextPicture::None) };
-            let message = match head.pictures.try_recv() {
+            let Some(head) = self.deliveries.front_mut() else { return Ok(NextDecoded::None) };
+            let message = match head.images.try_recv() {
                 Err(TryRecvError::Empty) => {
                     if self.pace.awaits() {
                         self.set_limit();
-                        return Ok(NextPicture::WantsPiece);
+                        return Ok(NextDecoded::WantsPiece);
                     }
-                    head.pictures.recv().ok()
+                    head.images.recv().ok()
                 }
                 received => received.ok(),
             };
             match message {
-                Some(Message::Picture(picture)) => {
+                Some(Message::Decoded(image)) => {
                     self.shared.window.leave();
                     self.pace.gives();
-                    return Ok(NextPicture::Picture(picture));
+                    return Ok(NextDecoded::Decoded(image));
                 }
                 Some(Message::End(Ok(PieceEnd::Complete), decoding)) => self.next_turn(decoding),
-                Some(Message::End(Ok(PieceEnd::NeedsContext), _)) => return Ok(NextPicture::NeedsContext),
+                Some(Message::End(Ok(PieceEnd::NeedsContext), _)) => return Ok(NextDecoded::NeedsContext),
                 Some(Message::End(Err(error), _)) => return Err(error),
                 // The worker ended without a message: it panicked.
                 None => return Err(ReaderError::Closed),
@@ -273,7 +273,7 @@ impl<D: PieceDecoder> Drop for ParallelDecoder<D> {
     }
 }
 
-fn work<D: PieceDecoder>(shared: &Shared<D::Picture>, make: &MakeDecoder<D>) {
+fn work<D: PieceDecoder>(shared: &Shared<D::Decoded>, make: &MakeDecoder<D>) {
     let mut decoder = None;
     while let Some(Job { piece, place, output }) = next_job(shared) {
         let mut sink = Output { shared, place, sender: &output, waited: Duration::ZERO };
@@ -334,8 +334,8 @@ impl<P> PieceOutput<P> for Output<'_, P> {
         if self.shared.window.is_closed() { Err(ReaderError::Closed) } else { Ok(()) }
     }
 
-    fn push(&mut self, picture: Tagged<P>) {
+    fn push(&mut self, image: Tagged<P>) {
         // The receiver may be gone.
-        let _ = self.sender.send(Message::Picture(picture));
+        let _ = self.sender.send(Message::Decoded(image));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     ReaderError,
     frame_index::FrameIndex,
-    parallel::{NextPicture, ParallelDecoder, PieceDecoder},
+    parallel::{NextDecoded, ParallelDecoder, PieceDecoder},
     piece_source::{PieceSource, Wanted},
 };
 
@@ -40,7 +40,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
     /// # Errors
     /// The errors of the decoders; the value cannot be used afterwards.
     #[cfg(feature = "cuda")]
-    pub(crate) fn pictures(&mut self, numbers: &[usize]) -> Result<Option<HashMap<usize, D::Picture>>, ReaderError> {
+    pub(crate) fn images(&mut self, numbers: &[usize]) -> Result<Option<HashMap<usize, D::Decoded>>, ReaderError> {
         let decoder = &mut self.decoder;
         self.source.pieces(numbers.iter().copied(), |piece| {
             decoder.submit(piece);
@@ -49,7 +49,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
         let mut found = HashMap::new();
         loop {
             match self.next()? {
-                NextFrame::Frame(number, picture) => drop(found.insert(number, picture)),
+                NextFrame::Frame(number, image) => drop(found.insert(number, image)),
                 NextFrame::NotInPieces => return Ok(None),
                 NextFrame::End => return Ok(Some(found)),
             }
@@ -65,7 +65,7 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
     ///
     /// # Errors
     /// The errors of the decoders; the value cannot be used afterwards.
-    pub(crate) fn next(&mut self) -> Result<NextFrame<D::Picture>, ReaderError> {
+    pub(crate) fn next(&mut self) -> Result<NextFrame<D::Decoded>, ReaderError> {
         loop {
             while self.decoder.wants_piece()
                 && let Some((start, wanted)) = self.groups.pop_front()
@@ -79,16 +79,16 @@ impl<D: PieceDecoder + 'static> PieceFrames<D> {
             if self.source.changes_headers() {
                 return Ok(NextFrame::NotInPieces);
             }
-            match self.decoder.next_picture()? {
-                NextPicture::Picture(tagged) => {
+            match self.decoder.next_decoded()? {
+                NextDecoded::Decoded(tagged) => {
                     let place = usize::try_from(tagged.tag).ok();
                     if let Some(number) = place.and_then(|place| self.source.index().number_at(place)) {
-                        return Ok(NextFrame::Frame(number, tagged.picture));
+                        return Ok(NextFrame::Frame(number, tagged.image));
                     }
                 }
-                NextPicture::NeedsContext => return Ok(NextFrame::NotInPieces),
-                NextPicture::None if self.groups.is_empty() => return Ok(NextFrame::End),
-                NextPicture::None | NextPicture::WantsPiece => {}
+                NextDecoded::NeedsContext => return Ok(NextFrame::NotInPieces),
+                NextDecoded::None if self.groups.is_empty() => return Ok(NextFrame::End),
+                NextDecoded::None | NextDecoded::WantsPiece => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use framerail_media::{Break, MediaError, facts::RandomAccess};
 use crate::{
     ReaderError,
     packets::{PacketReader, StreamPacket, VideoPacket},
-    parallel::{NextPicture, ParallelDecoder, PieceDecoder, Tagged},
+    parallel::{NextDecoded, ParallelDecoder, PieceDecoder, Tagged},
     piece::{Piece, PieceCutter, PiecePacket},
     plan::MAX_PIECE_PACKETS,
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Next result of a stream in pieces.
 pub(crate) enum Step<P> {
     /// The next frame.
-    Picture(Tagged<P>),
+    Decoded(Tagged<P>),
     /// The rest must be decoded as one: see [`PieceStream::into_packets`].
     AsOne,
     /// All frames were returned.
@@ -85,18 +85,18 @@ impl<D: PieceDecoder + 'static> PieceStream<D> {
     }
 
     /// Keeps the decoders busy and waits for the next frame.
-    pub(crate) fn next(&mut self) -> Result<Step<D::Picture>, ReaderError> {
+    pub(crate) fn next(&mut self) -> Result<Step<D::Decoded>, ReaderError> {
         loop {
             self.submit()?;
             if self.needs_pts && self.packets.input().has_breaks() {
                 // A single decoder detects which frames are missing around damage.
                 return Ok(Step::AsOne);
             }
-            match self.decoder.next_picture()? {
-                NextPicture::Picture(picture) => return Ok(Step::Picture(picture)),
-                NextPicture::WantsPiece => {}
-                NextPicture::None if self.is_read => return Ok(Step::End),
-                NextPicture::None | NextPicture::NeedsContext => return Ok(Step::AsOne),
+            match self.decoder.next_decoded()? {
+                NextDecoded::Decoded(image) => return Ok(Step::Decoded(image)),
+                NextDecoded::WantsPiece => {}
+                NextDecoded::None if self.is_read => return Ok(Step::End),
+                NextDecoded::None | NextDecoded::NeedsContext => return Ok(Step::AsOne),
             }
         }
     }

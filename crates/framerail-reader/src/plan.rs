@@ -108,7 +108,7 @@ pub(crate) struct BatchSequence {
     pub(crate) pieces: usize,
     /// Size in bytes of a decoded frame, and of a converted frame.
     pub(crate) decoded_bytes: u64,
-    pub(crate) picture_bytes: u64,
+    pub(crate) image_bytes: u64,
     /// Frames per batch.
     pub(crate) batch: usize,
     /// Memory for decoders, waiting frames and batches, in bytes.
@@ -120,7 +120,7 @@ impl BatchSequence {
     /// batches get a share of it, and frames further ahead wait unconverted.
     pub(crate) fn plan(&self) -> Result<BatchPlan, String> {
         let batch = self.batch.max(1);
-        let batch_bytes = self.picture_bytes.saturating_mul(batch as u64).max(1);
+        let batch_bytes = self.image_bytes.saturating_mul(batch as u64).max(1);
         let sequence = |frame_bytes, memory_bytes| Sequence {
             threads: self.threads,
             piece_frames: self.piece_frames,
@@ -129,7 +129,7 @@ impl BatchSequence {
             memory_bytes,
             least: 2,
         };
-        if let Ok(pieces) = sequence(self.picture_bytes, self.memory_bytes).plan() {
+        if let Ok(pieces) = sequence(self.image_bytes, self.memory_bytes).plan() {
             let frames = pieces.decoders.saturating_mul(self.piece_frames);
             let reach = frames.div_ceil(batch) + 1;
             let held = self.decoded_bytes.saturating_mul((pieces.decoders * HELD_BY_DECODER) as u64);
@@ -191,7 +191,7 @@ pub(crate) fn mode(asked: ReadMode, index: &FrameIndex, numbers: &[usize]) -> Re
     match asked {
         _ if !is_rising => ReadMode::Seek,
         ReadMode::Auto if index.access == Access::ByTime => {
-            let (anew, on) = (index.pictures_anew(numbers), index.pictures_between(numbers));
+            let (anew, on) = (index.frames_decoded_afresh(numbers), index.frames_between(numbers));
             if (anew as f64) < WORTH_SEEKING * on as f64 { ReadMode::Seek } else { ReadMode::Stream }
         }
         ReadMode::Auto => ReadMode::Stream,
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn frames_are_converted_early_while_memory_lasts() {
         let (decoded, rgb) = (frame_bytes(1920, 1080, PixelFormat::Yuv420p), 3 * 1920 * 1080);
-        let batches = |threads, piece_frames, picture_bytes, memory_mib: u64| {
+        let batches = |threads, piece_frames, image_bytes, memory_mib: u64| {
             let sequence = BatchSequence {
                 threads,
                 piece_frames,
                 pieces: 100,
                 decoded_bytes: decoded,
-                picture_bytes,
+                image_bytes,
                 batch: 32,
                 memory_bytes: memory_mib << 20,
             };
@@ -273,11 +273,11 @@ mod tests {
         assert_eq!(early(batches(8, 60, rgb, 4096)), (true, 8, 16));
         assert_eq!(early(batches(16, 60, rgb, 4096)), (false, 16, 7));
         assert_eq!(early(batches(16, 60, 3 * 224 * 224, 2048)), (true, 16, 31));
-        for (threads, piece_frames, picture_bytes, memory_mib) in
+        for (threads, piece_frames, image_bytes, memory_mib) in
             [(2, 12, rgb, 512), (16, 60, rgb, 4096), (16, 250, rgb, 4096), (64, 60, rgb, 4096), (16, 600, 3 * 224 * 224, 4096)]
         {
-            let plan = batches(threads, piece_frames, picture_bytes, memory_mib);
-            let of_batches = plan.reach as u64 * 32 * picture_bytes;
+            let plan = batches(threads, piece_frames, image_bytes, memory_mib);
+            let of_batches = plan.reach as u64 * 32 * image_bytes;
             let of_frames = if plan.is_early { 0 } else { (plan.pieces.frames + plan.pieces.decoders * HELD_BY_DECODER) as u64 * decoded };
             assert!(of_batches + of_frames <= memory_mib << 20, "{plan:?}");
         }

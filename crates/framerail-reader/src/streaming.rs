@@ -12,7 +12,7 @@ use std::{
 };
 
 use framerail_core::Frame;
-use framerail_media::{PageMemory, PicturePool, Slot};
+use framerail_media::{DecodeBufferPool, PageMemory, Slot};
 use parking_lot::Mutex;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     frame_index::{Access, FrameIndex},
     host_cursor::{Found, HostCursor},
     host_engine::{HostEngine, check_kind, status_of},
-    host_pictures::{FrameKind, HostPictures},
+    host_frames::{FrameKind, HostFrames},
     parallel::{Ahead, PieceDecoder, PieceEnd, PieceOutput, Tagged},
     piece::Piece,
     piece_frames::{NextFrame, PieceFrames},
@@ -102,7 +102,7 @@ enum Shown {
     /// Already converted into the frame's first position.
     Placed(Slot, FrameStatus),
     /// Already converted, to be copied.
-    Picture(Arc<PageMemory>, FrameStatus),
+    Decoded(Arc<PageMemory>, FrameStatus),
 }
 
 /// Source of decoded frames.
@@ -159,18 +159,18 @@ impl<'a> Streaming<'a> {
             Shown::Placed(mut slot, status) => {
                 let info = self.video.info(self.index, number, status)?;
                 let again = match is_wanted_again {
-                    true => Some(Shown::Picture(Arc::new(copied(slot.as_mut_slice())?), status)),
+                    true => Some(Shown::Decoded(Arc::new(copied(slot.as_mut_slice())?), status)),
                     false => None,
                 };
                 fill_all(assembly, slot, places, info)?;
                 Ok(again)
             }
-            Shown::Picture(picture, status) => {
+            Shown::Decoded(image, status) => {
                 let info = self.video.info(self.index, number, status)?;
                 let mut slot = assembly.slot_due(places.start)?;
-                slot.as_mut_slice().copy_from_slice(picture.as_slice());
+                slot.as_mut_slice().copy_from_slice(image.as_slice());
                 fill_all(assembly, slot, places, info)?;
-                Ok(is_wanted_again.then_some(Shown::Picture(picture, status)))
+                Ok(is_wanted_again.then_some(Shown::Decoded(image, status)))
             }
         }
     }
@@ -181,7 +181,7 @@ impl<'a> Streaming<'a> {
             let (seeks, skipped) = frames.take_counts();
             self.video.counters.seeks.add(seeks);
             self.video.counters.packets_skipped.add(skipped);
-            self.video.counters.pictures_decoded.add(counts.take_pictures());
+            self.video.counters.pictures_decoded.add(counts.take_frames());
             match next {
                 NextFrame::Frame(found, ready) if found == number => {
                     self.at += 1;
@@ -234,7 +234,7 @@ impl<'a> Streaming<'a> {
             Found::Missing(None) => {
                 let mut memory = PageMemory::new(self.target.shape().bytes())?;
                 HostEngine::new(self.video, self.index, &self.target, ReadMode::Seek).read(&[number], memory.as_mut_slice())?;
-                Shown::Picture(Arc::new(memory), FrameStatus::Missing)
+                Shown::Decoded(Arc::new(memory), FrameStatus::Missing)
             }
         })
     }
@@ -256,7 +256,7 @@ fn plan_of(video: &Video, index: &FrameIndex, target: &Target, numbers: &[usize]
         piece_frames: longest,
         pieces,
         decoded_bytes: plan::frame_bytes(width, height, format),
-        picture_bytes: target.shape().bytes() as u64,
+        image_bytes: target.shape().bytes() as u64,
         batch,
         memory_bytes: video.memory_bytes,
     }
@@ -278,14 +278,14 @@ fn in_pieces(
 ) -> Result<Supply, ReaderError> {
     let source = PieceSource::new(video.open()?, Arc::clone(index));
     let (of_video, of_index, target) = (Arc::clone(video), Arc::clone(index), target.clone());
-    let (counts, pictures, assembly) = (PieceCounts::default(), PicturePool::new(), Arc::clone(assembly));
+    let (counts, images, assembly) = (PieceCounts::default(), DecodeBufferPool::new(), Arc::clone(assembly));
     let of_pieces = counts.clone();
     let make: MakeDecoder<ReadyPieces> = Arc::new(move || {
         let mut setup = of_video.decoder_setup(plan.threads);
-        setup.pictures = Some(pictures.clone());
+        setup.images = Some(images.clone());
         Ok(ReadyPieces {
             inner: CpuPieces::new(&setup, &of_video.frames)?.strict(&of_pieces),
-            pictures: HostPictures::new(&target.output, target.kind, &of_video.source_name())?,
+            images: HostFrames::new(&target.output, target.kind, &of_video.source_name())?,
             assembly: Arc::clone(&assembly),
             index: Arc::clone(&of_index),
             video: Arc::clone(&of_video),
@@ -311,7 +311,7 @@ enum Ready {
 /// Decodes pieces and converts frames whose positions are within reach.
 struct ReadyPieces {
     inner: CpuPieces,
-    pictures: HostPictures,
+    images: HostFrames,
     assembly: Arc<Assembly>,
     index: Arc<FrameIndex>,
     video: Arc<Video>,
@@ -319,11 +319,11 @@ struct ReadyPieces {
 }
 
 impl PieceDecoder for ReadyPieces {
-    type Picture = Ready;
+    type Decoded = Ready;
 
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Ready>) -> Result<PieceEnd, ReaderError> {
-        let Self { inner, pictures, assembly, index, video, target } = self;
-        let mut sink = ReadySink { output, pictures, assembly, index, video, target, error: None };
+        let Self { inner, images, assembly, index, video, target } = self;
+        let mut sink = ReadySink { output, images, assembly, index, video, target, error: None };
         let outcome = inner.decode(piece, &mut sink);
         sink.error.map_or(outcome, Err)
     }
@@ -331,7 +331,7 @@ impl PieceDecoder for ReadyPieces {
 
 struct ReadySink<'a> {
     output: &'a mut dyn PieceOutput<Ready>,
-    pictures: &'a mut HostPictures,
+    images: &'a mut HostFrames,
     assembly: &'a Assembly,
     index: &'a FrameIndex,
     video: &'a Video,
@@ -349,7 +349,7 @@ impl ReadySink<'_> {
             && kind == self.target.kind
             && let Some(mut slot) = self.assembly.slot_ahead(place)?
         {
-            self.pictures.make(number, &frame, slot.as_mut_slice())?;
+            self.images.make(number, &frame, slot.as_mut_slice())?;
             self.video.counters.pictures_converted.add(1);
             return Ok(Ready::Placed(slot, status_of(&frame)));
         }
@@ -366,9 +366,9 @@ impl PieceOutput<Frame> for ReadySink<'_> {
         if self.error.is_some() { Err(ReaderError::Closed) } else { self.output.check() }
     }
 
-    fn push(&mut self, picture: Tagged<Frame>) {
-        match self.ready(picture.tag, picture.picture) {
-            Ok(ready) => self.output.push(Tagged { tag: picture.tag, picture: ready }),
+    fn push(&mut self, image: Tagged<Frame>) {
+        match self.ready(image.tag, image.image) {
+            Ok(ready) => self.output.push(Tagged { tag: image.tag, image: ready }),
             Err(error) => self.error = Some(error),
         }
     }
@@ -376,18 +376,18 @@ impl PieceOutput<Frame> for ReadySink<'_> {
 
 /// Converts frames into their positions.
 fn convert(video: &Video, target: &Target, work: &Mutex<Receiver<Work>>, assembly: &Assembly) {
-    let mut pictures = match HostPictures::new(&target.output, target.kind, &video.source_name()) {
-        Ok(pictures) => pictures,
+    let mut images = match HostFrames::new(&target.output, target.kind, &video.source_name()) {
+        Ok(images) => images,
         Err(error) => return assembly.fail(error),
     };
     loop {
         let next = work.lock().recv();
         let Ok(Work { frame, places, info }) = next else { return };
         let made = assembly.slot_due(places.start).and_then(|mut slot| {
-            pictures.make(info.number, &frame, slot.as_mut_slice())?;
+            images.make(info.number, &frame, slot.as_mut_slice())?;
             drop(frame);
             video.counters.pictures_converted.add(1);
-            video.counters.frames_rescaled.add(pictures.take_rescaled());
+            video.counters.frames_rescaled.add(images.take_rescaled());
             fill_all(assembly, slot, places, info)
         });
         if let Err(error) = made {

@@ -6,37 +6,37 @@ use framerail_core::{ColorDescription, DeviceSurface, PixelAspect, PixelFormat, 
 use framerail_cuda::{
     CudaError, CudaStream, CudaTensor, DevicePlanes, DevicePool, convert_into,
     kernels::{Conversion, ConversionTables, TableCache, TensorSpec},
-    nvdec::{MappedPicture, StreamFormat},
+    nvdec::{MappedFrame, StreamFormat},
 };
 use parking_lot::Mutex;
 
 use crate::{
     TensorOptions,
-    card_slots::{CardSlot, CardSlots, InPlace},
     device_pieces::MakeSurface,
+    gpu_slots::{GpuSlot, GpuSlots, InPlace},
 };
 
 /// Settings of the last conversion, which usually apply to the next frame too.
 type Planned = (((u32, u32), PixelFormat, ColorDescription, PixelAspect), TensorSpec, Conversion, Option<Arc<ConversionTables>>);
 
 /// Makes a [`CudaTensor`] of each frame.
-pub struct TensorPictures {
+pub struct TensorFrames {
     options: TensorOptions,
     pool: DevicePool,
     planned: Mutex<Option<Planned>>,
     tables: TableCache,
     /// Positions of frames in batches on the pool's GPU.
-    slots: Option<Arc<CardSlots>>,
+    slots: Option<Arc<GpuSlots>>,
 }
 
-impl TensorPictures {
+impl TensorFrames {
     /// Tensors are allocated from this pool.
     pub fn new(options: TensorOptions, pool: DevicePool) -> Self {
         Self { options, pool, planned: Mutex::default(), tables: TableCache::default(), slots: None }
     }
 
     /// Frames with a position are written there.
-    pub(crate) fn with_slots(self, slots: &Arc<CardSlots>) -> Self {
+    pub(crate) fn with_slots(self, slots: &Arc<GpuSlots>) -> Self {
         Self { slots: Some(Arc::clone(slots)), ..self }
     }
 
@@ -57,12 +57,12 @@ impl TensorPictures {
         &self,
         planes: &DevicePlanes<'_>,
         (color, aspect): (&ColorDescription, Option<Rational>),
-        slot: &CardSlot,
+        slot: &GpuSlot,
         stream: &CudaStream,
     ) -> Result<usize, CudaError> {
         let (_, spec, conversion, tables) = self.plan(planes, color, aspect, stream)?;
         convert_into(planes, &spec, (conversion, tables.as_deref()), (&slot.buffer, slot.offset), stream)?;
-        Ok(spec.picture_bytes())
+        Ok(spec.image_bytes())
     }
 
     fn plan(
@@ -88,24 +88,24 @@ impl TensorPictures {
     }
 }
 
-impl MakeSurface for TensorPictures {
-    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        Ok(Arc::new(self.convert(&picture.planes, color, picture.format.sample_aspect_ratio, picture.stream)?))
+impl MakeSurface for TensorFrames {
+    fn make(&self, image: &MappedFrame<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        Ok(Arc::new(self.convert(&image.planes, color, image.format.sample_aspect_ratio, image.stream)?))
     }
 
-    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+    fn make_tagged(&self, image: &MappedFrame<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
         let slots = self.slots.as_ref().map_or(Ok(Vec::new()), |slots| slots.of(tag))?;
         if slots.is_empty() {
-            return self.make(picture, color);
+            return self.make(image, color);
         }
         let mut bytes = 0;
         for slot in &slots {
-            bytes = self.convert_to(&picture.planes, (color, picture.format.sample_aspect_ratio), slot, picture.stream)?;
+            bytes = self.convert_to(&image.planes, (color, image.format.sample_aspect_ratio), slot, image.stream)?;
         }
         Ok(Arc::new(InPlace { slots, bytes }))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {
-        self.options.picture_bytes(format.size.0, format.size.1)
+        self.options.image_bytes(format.size.0, format.size.1)
     }
 }

@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 
 use crate::{
     FrameInfo, FrameStatus, IndexSource, OnError, OutputOptions, ReaderError,
-    batch::PictureShape,
+    batch::ImageShape,
     counters::Counters,
     frame_index::FrameIndex,
+    host_frames::{FrameKind, image_shape},
     host_memory::HostPool,
-    host_pictures::{FrameKind, picture_shape},
 };
 
 /// Number of attempts when the file does not match its header or index.
@@ -137,7 +137,7 @@ impl Video {
     #[cfg(feature = "cuda")]
     pub(crate) fn uploaded(
         &self,
-        memory: &crate::device_engine::CardMemory,
+        memory: &crate::device_engine::GpuMemory,
         tensor: &crate::HostTensor,
     ) -> Result<crate::Tensor, ReaderError> {
         let failed = |error| ReaderError::Cuda { source_name: self.source_name(), error };
@@ -188,7 +188,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn shape(&self) -> PictureShape {
-        picture_shape(&self.output, self.kind)
+    pub(crate) fn shape(&self) -> ImageShape {
+        image_shape(&self.output, self.kind)
     }
 }

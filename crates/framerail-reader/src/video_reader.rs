@@ -9,14 +9,14 @@ use framerail_core::{Device, FramePool};
 use framerail_media::{Decoded, Decoder, Input, InputOptions, MediaError, PacketKind, ProbeEffort};
 
 use crate::{
-    Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, IndexCache, IndexPolicy, IndexSource, OutputOptions, PictureShape,
+    Batch, Batches, FrameInfo, FrameStatus, FrameTime, HostTensor, ImageShape, IndexCache, IndexPolicy, IndexSource, OutputOptions,
     ReaderError, ReaderOptions, ReaderStats, Selection, Tensor, VideoMetadata,
     batches::{BatchRequest, KEPT_BATCHES},
     frame_index::{self, Access, FrameIndex},
     host_cursor::adopt_first,
     host_engine::{HostEngine, check_kind, status_of},
+    host_frames::{FrameKind, HostFrames, check_output},
     host_memory::HostPool,
-    host_pictures::{FrameKind, HostPictures, check_output},
     index_cache::CacheEntry,
     plan, selection,
     video::{Fault, MAX_TRIES, Target, Video},
@@ -24,9 +24,9 @@ use crate::{
 #[cfg(feature = "cuda")]
 use crate::{
     ReadDevice,
-    batches::BatchCard,
+    batches::BatchGpu,
     device::may_work_on_cpu,
-    device_engine::{self, CardMemory, DeviceEngine},
+    device_engine::{self, DeviceEngine, GpuMemory},
 };
 
 /// Reads frames of one video stream by number, by time or in sequence, as dense batches.
@@ -46,13 +46,13 @@ pub struct VideoReader {
     index: Option<Arc<FrameIndex>>,
     engine: Option<HostEngine>,
     #[cfg(feature = "cuda")]
-    card: Option<Card>,
+    gpu: Option<Gpu>,
 }
 
 /// The GPU to which a reader outputs.
 #[cfg(feature = "cuda")]
-struct Card {
-    memory: CardMemory,
+struct Gpu {
+    memory: GpuMemory,
     engine: Option<DeviceEngine>,
 }
 
@@ -67,7 +67,7 @@ impl VideoReader {
         let input = Input::open(&source)?;
         let info = input.info();
         let kind = FrameKind { width: info.width, height: info.height, format: info.pixel_format };
-        #[cfg_attr(not(feature = "cuda"), allow(unused_mut, reason = "a card changes it"))]
+        #[cfg_attr(not(feature = "cuda"), allow(unused_mut, reason = "a GPU changes it"))]
         let mut metadata = VideoMetadata {
             source: info.source.to_string(),
             container: info.container.clone(),
@@ -107,7 +107,7 @@ impl VideoReader {
         };
         let target = Target { output: options.output.clone(), kind, is_seen: false };
         #[cfg(feature = "cuda")]
-        let card = open_card(&options, &input, &mut metadata)?;
+        let gpu = open_gpu(&options, &input, &mut metadata)?;
         Ok(Self {
             options,
             video: Arc::new(video),
@@ -119,7 +119,7 @@ impl VideoReader {
             index: None,
             engine: None,
             #[cfg(feature = "cuda")]
-            card,
+            gpu,
         })
     }
 
@@ -183,9 +183,9 @@ impl VideoReader {
     pub fn set_output(&mut self, output: OutputOptions) -> Result<(), ReaderError> {
         check_output(&output)?;
         #[cfg(feature = "cuda")]
-        if let Some(card) = &mut self.card {
+        if let Some(gpu) = &mut self.gpu {
             device_engine::check_output(&output)?;
-            card.engine = card.engine.take().filter(|_| output == self.target.output);
+            gpu.engine = gpu.engine.take().filter(|_| output == self.target.output);
         }
         let is_new = output != self.target.output;
         self.target.output = output.clone();
@@ -200,7 +200,7 @@ impl VideoReader {
     ///
     /// # Errors
     /// As [`VideoReader::read`]: the first frame is read if its header may be wrong.
-    pub fn picture_shape(&mut self) -> Result<PictureShape, ReaderError> {
+    pub fn image_shape(&mut self) -> Result<ImageShape, ReaderError> {
         Ok(self.target.shape())
     }
 
@@ -220,7 +220,7 @@ impl VideoReader {
     /// `OutOfRange` for a number that does not exist, `Timeout`, `Media`, `Cuda`; `Decode` for damage if the options require intact frames.
     pub fn read(&mut self, numbers: &[usize]) -> Result<Batch, ReaderError> {
         #[cfg(feature = "cuda")]
-        if let Some(batch) = self.read_on_card(numbers)? {
+        if let Some(batch) = self.read_on_gpu(numbers)? {
             return Ok(batch);
         }
         let (memory, frames, shape) = self.retried(|reader| {
@@ -231,8 +231,8 @@ impl VideoReader {
         })?;
         let tensor = HostTensor::new(numbers.len(), shape, memory);
         #[cfg(feature = "cuda")]
-        if let Some(card) = &self.card {
-            return Ok(Batch { tensor: self.video.uploaded(&card.memory, &tensor)?, frames });
+        if let Some(gpu) = &self.gpu {
+            return Ok(Batch { tensor: self.video.uploaded(&gpu.memory, &tensor)?, frames });
         }
         Ok(Batch { tensor: Tensor::Host(tensor), frames })
     }
@@ -252,7 +252,7 @@ impl VideoReader {
     /// As [`VideoReader::read`]; `BadOption` for a wrong length, or for a reader on a GPU.
     pub fn read_into(&mut self, numbers: &[usize], out: &mut [u8]) -> Result<Vec<FrameInfo>, ReaderError> {
         #[cfg(feature = "cuda")]
-        if self.card.is_some() {
+        if self.gpu.is_some() {
             let reason = "this reader is on a GPU; use read, which returns GPU memory".into();
             return Err(ReaderError::BadOption { name: "out", reason });
         }
@@ -278,29 +278,29 @@ impl VideoReader {
         let index = self.index()?;
         let request = BatchRequest { selection, batch, drop_last, mode: self.options.mode, queue: self.options.queue };
         #[cfg(feature = "cuda")]
-        let card = self.card.as_ref().map(|card| BatchCard { memory: card.memory.clone(), decodes: self.metadata.fallback.is_none() });
+        let gpu = self.gpu.as_ref().map(|gpu| BatchGpu { memory: gpu.memory.clone(), decodes: self.metadata.fallback.is_none() });
         #[cfg(not(feature = "cuda"))]
-        let card = None;
-        Batches::new(&self.video, index, &self.target, request, card)
+        let gpu = None;
+        Batches::new(&self.video, index, &self.target, request, gpu)
     }
 
     /// Reads frames decoded on the GPU; `None` when the host must decode, with the reason recorded.
     #[cfg(feature = "cuda")]
-    fn read_on_card(&mut self, numbers: &[usize]) -> Result<Option<Batch>, ReaderError> {
-        if self.card.is_none() || self.metadata.fallback.is_some() {
+    fn read_on_gpu(&mut self, numbers: &[usize]) -> Result<Option<Batch>, ReaderError> {
+        if self.gpu.is_none() || self.metadata.fallback.is_some() {
             return Ok(None);
         }
         let outcome = self.retried(|reader| {
             let index = reader.index()?;
             reader.check_numbers(numbers, index.len())?;
-            let Some(card) = &mut reader.card else { return Err(ReaderError::Closed.into()) };
-            let engine = match &mut card.engine {
+            let Some(gpu) = &mut reader.gpu else { return Err(ReaderError::Closed.into()) };
+            let engine = match &mut gpu.engine {
                 Some(engine) => engine,
-                none => none.insert(DeviceEngine::new(&reader.video, &index, &reader.target, &card.memory)?),
+                none => none.insert(DeviceEngine::new(&reader.video, &index, &reader.target, &gpu.memory)?),
             };
             let batch = engine.read(numbers);
             if batch.is_err() {
-                card.engine = None;
+                gpu.engine = None;
             }
             batch
         });
@@ -393,10 +393,10 @@ impl VideoReader {
             return Ok(None);
         }
         check_kind(&self.target, &frame)?;
-        let mut pictures = HostPictures::new(&self.target.output, self.target.kind, &self.video.source_name())?;
+        let mut images = HostFrames::new(&self.target.output, self.target.kind, &self.video.source_name())?;
         let bytes = self.target.shape().bytes().max(1);
         for out in out.chunks_exact_mut(bytes) {
-            pictures.make(0, &frame, out)?;
+            images.make(0, &frame, out)?;
         }
         self.target.is_seen = true;
         let by_rate = self.metadata.frame_rate.filter(|rate| rate.is_positive()).map_or(0.0, |rate| 1.0 / rate.as_f64());
@@ -452,8 +452,8 @@ impl VideoReader {
     fn forget_engines(&mut self) {
         self.engine = None;
         #[cfg(feature = "cuda")]
-        if let Some(card) = &mut self.card {
-            card.engine = None;
+        if let Some(gpu) = &mut self.gpu {
+            gpu.engine = None;
         }
     }
 
@@ -537,11 +537,11 @@ impl VideoReader {
 
 /// The GPU's memory, after checking whether it decodes the video: if not, the reason is recorded.
 #[cfg(feature = "cuda")]
-fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadata) -> Result<Option<Card>, ReaderError> {
+fn open_gpu(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadata) -> Result<Option<Gpu>, ReaderError> {
     let ReadDevice::Cuda(device) = &options.device else { return Ok(None) };
     device_engine::check_output(&options.output)?;
     let failed = |error| ReaderError::Cuda { source_name: options.input.source.to_string(), error };
-    let memory = CardMemory::new(device, &options.decode_on).map_err(failed)?;
+    let memory = GpuMemory::new(device, &options.decode_on).map_err(failed)?;
     metadata.device = device.id();
     for device in memory.decoding() {
         match crate::device::check(input, device) {
@@ -553,7 +553,7 @@ fn open_card(options: &ReaderOptions, input: &Input, metadata: &mut VideoMetadat
     if options.index == IndexPolicy::Approximate && metadata.fallback.is_none() {
         metadata.fallback = Some("without an exact index, frames are read on the CPU".into());
     }
-    Ok(Some(Card { memory, engine: None }))
+    Ok(Some(Gpu { memory, engine: None }))
 }
 
 fn check(options: &ReaderOptions) -> Result<(), ReaderError> {

@@ -5,9 +5,9 @@ use std::{collections::VecDeque, ops::Range, path::Path, sync::Arc};
 use framerail_core::{Frame, FramePool, PixelFormat};
 use framerail_media::{Decoded, Decoder, Input, InputOptions, InputPacket, MediaItem, MediaReader, SideStreams};
 use framerail_reader::{
-    Ahead, CpuPieces, MakeDecoder, NextPicture, PacketReader, ParallelDecoder, Piece, PieceCutter, PieceDecoder, PieceEnd, PieceOutput,
+    Ahead, CpuPieces, MakeDecoder, NextDecoded, PacketReader, ParallelDecoder, Piece, PieceCutter, PieceDecoder, PieceEnd, PieceOutput,
     ReaderError, StreamPacket, Tagged,
-    fallback::{CardOrHost, FallbackPackets, FallbackPieces, HostFallback, PacketDecoder},
+    fallback::{FallbackPackets, FallbackPieces, GpuOrHost, HostFallback, PacketDecoder},
 };
 use framerail_testkit::{Clip, ClipSpec, Codec, Container};
 
@@ -34,7 +34,7 @@ fn refusal() -> ReaderError {
 }
 
 /// Simulated GPU decoder of pieces.
-struct CardPieces {
+struct GpuPieces {
     inner: CpuPieces,
     refuses: Refuses,
 }
@@ -54,16 +54,16 @@ impl PieceOutput<Frame> for Picky<'_> {
         if self.has_refused { Err(refusal()) } else { Ok(()) }
     }
 
-    fn push(&mut self, picture: Tagged<Frame>) {
-        self.has_refused |= !self.refuses.takes(&picture.picture);
+    fn push(&mut self, image: Tagged<Frame>) {
+        self.has_refused |= !self.refuses.takes(&image.image);
         if !self.has_refused && self.output.reserve().is_ok() {
-            self.output.push(picture);
+            self.output.push(image);
         }
     }
 }
 
-impl PieceDecoder for CardPieces {
-    type Picture = Frame;
+impl PieceDecoder for GpuPieces {
+    type Decoded = Frame;
 
     fn decode(&mut self, piece: &Piece, output: &mut dyn PieceOutput<Frame>) -> Result<PieceEnd, ReaderError> {
         let mut picky = Picky { output, refuses: self.refuses.clone(), has_refused: false };
@@ -74,7 +74,7 @@ impl PieceDecoder for CardPieces {
 }
 
 /// Simulated GPU decoder of packets, which delays frames and loses them when it rejects the stream.
-struct CardPackets {
+struct GpuPackets {
     inner: Decoder,
     refuses: Refuses,
     holds: usize,
@@ -82,8 +82,8 @@ struct CardPackets {
     ready: Vec<Frame>,
 }
 
-impl PacketDecoder for CardPackets {
-    type Picture = Frame;
+impl PacketDecoder for GpuPackets {
+    type Decoded = Frame;
 
     fn send(&mut self, packet: Option<InputPacket>) -> Result<(), ReaderError> {
         self.inner.send(packet.as_ref())?;
@@ -132,13 +132,13 @@ fn sequential(clip: &Clip) -> Contents {
 }
 
 /// Frames of both decoders, in order, and the number decoded by the host.
-fn sorted_out(out: Vec<CardOrHost<Frame>>) -> (Contents, usize) {
-    let on_host = out.iter().filter(|one| matches!(one, CardOrHost::Host(_))).count();
+fn sorted_out(out: Vec<GpuOrHost<Frame>>) -> (Contents, usize) {
+    let on_host = out.iter().filter(|one| matches!(one, GpuOrHost::Host(_))).count();
     let frames: Vec<Frame> = out
         .into_iter()
         .map(|one| match one {
-            CardOrHost::Card(frame) => frame,
-            CardOrHost::Host(host) => {
+            GpuOrHost::Gpu(frame) => frame,
+            GpuOrHost::Host(host) => {
                 assert!(host.is_timed, "the clip states its times");
                 host.frame
             }
@@ -151,9 +151,9 @@ fn in_pieces(clip: &Clip, refuses: &Refuses, min_packets: usize) -> Result<(Cont
     let input = Input::open(&options(clip.path())).expect("a readable clip");
     let (setup, fallback) = (input.decoder_setup(), HostFallback::new(&input.decoder_setup()));
     let (refuses, of_workers) = (refuses.clone(), fallback.clone());
-    let make: MakeDecoder<FallbackPieces<CardPieces>> = Arc::new(move || {
+    let make: MakeDecoder<FallbackPieces<GpuPieces>> = Arc::new(move || {
         let inner = CpuPieces::new(&setup, &FramePool::new(2))?;
-        Ok(FallbackPieces::new(CardPieces { inner, refuses: refuses.clone() }, &of_workers))
+        Ok(FallbackPieces::new(GpuPieces { inner, refuses: refuses.clone() }, &of_workers))
     });
     let mut decoder = ParallelDecoder::new(Ahead { workers: 3, frames: 6, adapts: false }, make);
     let (mut packets, mut cutter) = (PacketReader::new(input), PieceCutter::new(min_packets));
@@ -164,8 +164,8 @@ fn in_pieces(clip: &Clip, refuses: &Refuses, min_packets: usize) -> Result<(Cont
     }
     cutter.finish().into_iter().for_each(|piece| decoder.submit(piece));
     let mut out = Vec::new();
-    while let NextPicture::Picture(tagged) = decoder.next_picture()? {
-        out.push(tagged.picture);
+    while let NextDecoded::Decoded(tagged) = decoder.next_decoded()? {
+        out.push(tagged.image);
     }
     assert!(decoder.most_waiting() <= 6, "{} frames waited", decoder.most_waiting());
     let (contents, on_host) = sorted_out(out);
@@ -176,8 +176,8 @@ fn packet_by_packet(clip: &Clip, refuses: &Refuses, holds: usize) -> Result<(Con
     let input = Input::open(&options(clip.path())).expect("a readable clip");
     let fallback = HostFallback::new(&input.decoder_setup());
     let inner = Decoder::open(&input, &FramePool::new(2)).expect("a decoder");
-    let card = CardPackets { inner, refuses: refuses.clone(), holds, held: VecDeque::new(), ready: Vec::new() };
-    let (mut decoder, mut packets, mut out) = (FallbackPackets::new(card, &fallback), PacketReader::new(input), Vec::new());
+    let gpu = GpuPackets { inner, refuses: refuses.clone(), holds, held: VecDeque::new(), ready: Vec::new() };
+    let (mut decoder, mut packets, mut out) = (FallbackPackets::new(gpu, &fallback), PacketReader::new(input), Vec::new());
     while let Some(packet) = packets.next_packet()? {
         if let StreamPacket::Video(packet) = packet {
             out.extend(decoder.send(packet)?);
@@ -206,7 +206,7 @@ fn frames_behind_a_change_are_decoded_on_the_host() {
             let (found, on_host, fallback) = in_pieces(&clip, &Refuses::OtherFormats, min_packets).expect("handed over");
             assert_eq!(times(&found), times(&expected), "{to}, pieces of {min_packets}");
             assert!(found == expected, "{to}, pieces of {min_packets}: samples differ");
-            assert_eq!(on_host, 50, "{to}, pieces of {min_packets}: what the card gave is not taken twice");
+            assert_eq!(on_host, 50, "{to}, pieces of {min_packets}: what the GPU gave is not taken twice");
             assert!(fallback.reason().is_some_and(|reason| reason.contains("no engine")));
             assert!(!fallback.damage().is_any(), "{:?}", fallback.damage());
         }

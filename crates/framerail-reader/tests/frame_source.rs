@@ -185,10 +185,10 @@ fn content_of(items: Vec<MediaItem>) -> usize {
 }
 
 #[cfg(feature = "cuda")]
-mod card {
+mod gpu {
     use framerail_reader::{DeviceOptions, DeviceReader, ReaderError};
 
-    use super::{reader_support::card, *};
+    use super::{reader_support::gpu, *};
 
     fn times(reader: &mut dyn FrameSource) -> Vec<i64> {
         let mut found = Vec::new();
@@ -202,20 +202,20 @@ mod card {
     }
 
     #[test]
-    fn a_card_gives_the_frames_of_the_host() {
-        let Some(device) = card("a_card_gives_the_frames_of_the_host") else { return };
+    fn a_gpu_gives_the_frames_of_the_host() {
+        let Some(device) = gpu("a_card_gives_the_frames_of_the_host") else { return };
         for (name, clip) in &make_corpus().made {
             for decoders in [1, 3] {
                 let device = DeviceOptions { decoders: Some(decoders), ..DeviceOptions::new(&device) };
-                let mut on_card = match DeviceReader::open(&options(clip.path()), &device) {
+                let mut on_gpu = match DeviceReader::open(&options(clip.path()), &device) {
                     Ok(reader) => reader,
                     Err(ReaderError::NotOnDevice { .. }) => continue,
                     Err(error) => panic!("{name}: {error}"),
                 };
                 let mut on_host = in_pieces(&options(clip.path()));
                 let info = |reader: &dyn FrameSource| (reader.info().width, reader.info().height, reader.info().rotation);
-                assert_eq!(info(&on_card), info(on_host.as_ref()), "{name}");
-                assert_eq!(times(&mut on_card), times(on_host.as_mut()), "{name}, {decoders} decoders");
+                assert_eq!(info(&on_gpu), info(on_host.as_ref()), "{name}");
+                assert_eq!(times(&mut on_gpu), times(on_host.as_mut()), "{name}, {decoders} decoders");
             }
         }
     }

@@ -40,12 +40,12 @@ fn check(path: &Path) -> IndexSource {
     let pts: Vec<i64> = frames.iter().map(|frame| frame.pts.0).collect();
     let options = TensorOptions { layout: TensorLayout::Thwc, ..TensorOptions::default() };
     let mut converter = TensorConverter::new(options).expect("valid options");
-    let picture = |frame: &Frame| {
-        let mut out = vec![0; options.picture_bytes(frame.width, frame.height)];
+    let image = |frame: &Frame| {
+        let mut out = vec![0; options.image_bytes(frame.width, frame.height)];
         converter.convert(frame, &mut out).expect("convertible");
         out
     };
-    let pictures: Vec<Vec<u8>> = frames.iter().map(picture).collect();
+    let images: Vec<Vec<u8>> = frames.iter().map(image).collect();
     let mut source = IndexSource::Unread;
     for mode in [ReadMode::Auto, ReadMode::Seek, ReadMode::Stream] {
         let output = OutputOptions::Tensor(options);
@@ -59,9 +59,9 @@ fn check(path: &Path) -> IndexSource {
             for chunk in numbers.chunks(4) {
                 let batch = reader.read(chunk).unwrap_or_else(|error| panic!("{name}, {mode:?}, {chunk:?}: {error}"));
                 let bytes = batch.tensor.host().expect("on the host").as_bytes();
-                for ((number, info), found) in chunk.iter().zip(&batch.frames).zip(bytes.chunks_exact(pictures[0].len())) {
+                for ((number, info), found) in chunk.iter().zip(&batch.frames).zip(bytes.chunks_exact(images[0].len())) {
                     assert_eq!(info.pts.0, pts[*number], "{name}");
-                    assert!(found == pictures[*number], "{name}, {mode:?}: frame {number} of {chunk:?} differs");
+                    assert!(found == images[*number], "{name}, {mode:?}: frame {number} of {chunk:?} differs");
                 }
             }
         }
@@ -69,9 +69,9 @@ fn check(path: &Path) -> IndexSource {
             let numbers = reader.select(&selection).expect("a selection");
             let batches = reader.batches(selection, 5, false).expect("batches");
             let made: Vec<_> = batches.map(|batch| batch.unwrap_or_else(|error| panic!("{name}, {mode:?}: {error}"))).collect();
-            let bytes = made.iter().flat_map(|batch| batch.tensor.host().expect("on the host").as_bytes().chunks_exact(pictures[0].len()));
+            let bytes = made.iter().flat_map(|batch| batch.tensor.host().expect("on the host").as_bytes().chunks_exact(images[0].len()));
             for (number, found) in numbers.iter().zip(bytes) {
-                assert!(found == pictures[*number], "{name}, {mode:?}: frame {number} of a stream differs");
+                assert!(found == images[*number], "{name}, {mode:?}: frame {number} of a stream differs");
             }
         }
         source = reader.metadata().index_source;

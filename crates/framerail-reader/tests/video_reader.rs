@@ -17,7 +17,7 @@ const MODES: [ReadMode; 3] = [ReadMode::Auto, ReadMode::Seek, ReadMode::Stream];
 /// Expected PTS and pixels of each frame.
 struct Expected {
     pts: Vec<i64>,
-    pictures: Vec<Vec<u8>>,
+    images: Vec<Vec<u8>>,
     options: TensorOptions,
 }
 
@@ -32,29 +32,29 @@ impl Expected {
         let of_changing = TensorOptions { size: size_of_first, ..options };
         let mut plain = TensorConverter::new(options).expect("valid options");
         let mut scaled = TensorConverter::new(of_changing).expect("valid options");
-        let picture = |frame: &Frame| {
+        let image = |frame: &Frame| {
             let is_own = !changes || Some((frame.width, frame.height)) == size;
             let converter = if is_own { &mut plain } else { &mut scaled };
             let (width, height) = size.expect("a frame");
-            let mut out = vec![0; options.picture_bytes(width, height)];
+            let mut out = vec![0; options.image_bytes(width, height)];
             converter.convert(frame, &mut out).expect("a convertible frame");
             out
         };
         let pts = frames.iter().map(|frame| frame.pts.0).collect();
-        Self { pts, pictures: frames.iter().map(picture).collect(), options }
+        Self { pts, images: frames.iter().map(image).collect(), options }
     }
 
     fn check(&self, name: &str, what: &str, numbers: &[usize], batch: &Batch) {
         let bytes = batch.tensor.host().expect("on the host").as_bytes();
-        let picture_bytes = self.pictures[0].len();
-        assert_eq!(bytes.len(), numbers.len() * picture_bytes, "{name}, {what}");
+        let image_bytes = self.images[0].len();
+        assert_eq!(bytes.len(), numbers.len() * image_bytes, "{name}, {what}");
         assert_eq!(batch.frames.len(), numbers.len(), "{name}, {what}");
         for (place, (number, info)) in numbers.iter().zip(&batch.frames).enumerate() {
             assert_eq!(info.number, *number, "{name}, {what}");
             assert_eq!(info.pts.0, self.pts[*number], "{name}, {what}, frame {number}");
             assert_ne!(info.status, FrameStatus::Missing, "{name}, {what}, frame {number}");
-            let found = &bytes[place * picture_bytes..(place + 1) * picture_bytes];
-            assert!(found == self.pictures[*number], "{name}, {what}: frame {number} of {numbers:?} differs");
+            let found = &bytes[place * image_bytes..(place + 1) * image_bytes];
+            assert!(found == self.images[*number], "{name}, {what}: frame {number} of {numbers:?} differs");
         }
     }
 }

@@ -54,8 +54,8 @@ fn swscale_equals_ffmpeg_bit_for_bit() {
                     frame += 1;
                 }
                 frame += 1;
-                let picture = &bytes[place * width * height * channels..(place + 1) * width * height * channels];
-                for (y, row) in picture.chunks_exact(width * channels).enumerate() {
+                let image = &bytes[place * width * height * channels..(place + 1) * width * height * channels];
+                for (y, row) in image.chunks_exact(width * channels).enumerate() {
                     assert!(row == expected.row(0, y), "{name}, {order:?}: frame {number}, row {y}");
                 }
             }
@@ -71,11 +71,11 @@ fn planes_come_as_decoded() {
     let tensor = batch.tensor.host().expect("on the host");
     let planar = tensor.planes().expect("planes").clone();
     assert_eq!((planar.format, planar.planes.len()), (PixelFormat::Yuv420p, 3));
-    let picture = tensor.as_bytes().len() / 2;
+    let image = tensor.as_bytes().len() / 2;
     let reference: Vec<_> = reference_planes(clip.path(), PixelFormat::Yuv420p).collect();
     for (place, number) in [5, 20].into_iter().enumerate() {
         for (plane, found) in planar.planes.iter().enumerate() {
-            let bytes = &tensor.as_bytes()[place * picture + found.offset_bytes..];
+            let bytes = &tensor.as_bytes()[place * image + found.offset_bytes..];
             for (row, samples) in bytes.chunks_exact(found.row_bytes).take(found.rows).enumerate() {
                 assert!(samples == reference[number].row(plane, row), "frame {number}, plane {plane}, row {row}");
             }
@@ -109,7 +109,7 @@ fn shapes_follow_the_options() {
 #[test]
 fn batches_are_the_same_however_much_is_made_ahead() {
     let clip = h264().make();
-    let frame_bytes = |reader: &mut VideoReader| reader.picture_shape().expect("a shape").bytes() as u64;
+    let frame_bytes = |reader: &mut VideoReader| reader.image_shape().expect("a shape").bytes() as u64;
     let mut one = open(clip.path(), |options| options.threads = 1);
     let (bytes, frames) = (frame_bytes(&mut one), one.num_frames().expect("an index"));
     let repeated = |times: &dyn Fn(usize) -> usize| Selection::List((0..frames).flat_map(|number| vec![number; times(number)]).collect());

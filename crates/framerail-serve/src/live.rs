@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    Picture,
+    LiveImage,
     body::{Answer, Reply, answer, failed, whole, with_header},
     site::Site,
 };
@@ -26,15 +26,15 @@ const BOUNDARY: &str = "framerail-picture";
 const MULTIPART: &str = "multipart/x-mixed-replace; boundary=framerail-picture";
 
 /// The first image with a sequence number above `after`; waits until an instant or the end of the run.
-async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant) -> Option<Arc<Picture>> {
+async fn image_after(site: &Site, stream: StreamId, after: u64, until: Instant) -> Option<Arc<LiveImage>> {
     let mut closing = site.closing.subscribe();
     loop {
-        let mut latest = site.pictures.want(stream);
-        let newer = latest.wait_for(|picture| picture.as_ref().is_some_and(|picture| picture.sequence > after));
+        let mut latest = site.images.want(stream);
+        let newer = latest.wait_for(|image| image.as_ref().is_some_and(|image| image.sequence > after));
         let wake = until.min(Instant::now() + RENEWAL);
         tokio::select! {
-            newer = timeout_at(wake, newer) => if let Ok(Ok(picture)) = newer {
-                return picture.clone();
+            newer = timeout_at(wake, newer) => if let Ok(Ok(image)) = newer {
+                return image.clone();
             },
             _ = closing.wait_for(|closing| *closing) => return None,
         }
@@ -45,10 +45,10 @@ async fn picture_after(site: &Site, stream: StreamId, after: u64, until: Instant
 }
 
 /// The next image of a stream, encoded for this request; or one newer than the client's sequence number.
-pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer {
+pub(crate) async fn image(site: &Site, stream: StreamId, after: u64) -> Answer {
     let until = Instant::now() + PICTURE_PATIENCE;
-    let Some(picture) = picture_after(site, stream, after, until).await else {
-        let failure = site.pictures.failure();
+    let Some(image) = image_after(site, stream, after, until).await else {
+        let failure = site.images.failure();
         if failure.is_none() && after > 0 {
             // The client already has the latest image.
             return answer(StatusCode::NO_CONTENT, "image/jpeg", Reply::Whole(None));
@@ -56,12 +56,12 @@ pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer
         let why = failure.unwrap_or_else(|| format!("no frame of stream {stream} within 3 s"));
         return with_header(failed(StatusCode::SERVICE_UNAVAILABLE, &why), "retry-after", "1");
     };
-    let mut reply = whole("image/jpeg", picture.jpeg.clone());
+    let mut reply = whole("image/jpeg", image.jpeg.clone());
     for (name, value) in [
-        ("x-framerail-sequence", picture.sequence.to_string()),
-        ("x-framerail-frame", picture.frame.to_string()),
-        ("x-framerail-seconds", format!("{:.3}", picture.seconds)),
-        ("x-framerail-detections", picture.detections.to_string()),
+        ("x-framerail-sequence", image.sequence.to_string()),
+        ("x-framerail-frame", image.frame.to_string()),
+        ("x-framerail-seconds", format!("{:.3}", image.seconds)),
+        ("x-framerail-detections", image.detections.to_string()),
     ] {
         reply = with_header(reply, name, &value);
     }
@@ -69,7 +69,7 @@ pub(crate) async fn picture(site: &Site, stream: StreamId, after: u64) -> Answer
 }
 
 /// Images of a stream as they are encoded; skips those for which the client is too slow.
-pub(crate) fn pictures(site: &Arc<Site>, stream: StreamId) -> Answer {
+pub(crate) fn images(site: &Arc<Site>, stream: StreamId) -> Answer {
     let (parts, receiver) = mpsc::channel(1);
     let site = Arc::clone(site);
     tokio::spawn(async move {
@@ -78,23 +78,23 @@ pub(crate) fn pictures(site: &Arc<Site>, stream: StreamId) -> Answer {
             // Waiting for capacity first ensures that the image is recent.
             let Ok(room) = parts.reserve().await else { return };
             let until = Instant::now() + RENEWAL;
-            let Some(picture) = picture_after(&site, stream, after, until).await else { continue };
-            after = picture.sequence;
-            room.send(part(&picture));
+            let Some(image) = image_after(&site, stream, after, until).await else { continue };
+            after = image.sequence;
+            room.send(part(&image));
         }
     });
     answer(StatusCode::OK, MULTIPART, Reply::Parts(receiver))
 }
 
-fn part(picture: &Picture) -> Bytes {
-    let (length, frame, seconds) = (picture.jpeg.len(), picture.frame, picture.seconds);
+fn part(image: &LiveImage) -> Bytes {
+    let (length, frame, seconds) = (image.jpeg.len(), image.frame, image.seconds);
     let head = format!(
         "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\nX-Framerail-Frame: {frame}\r\n\
          X-Framerail-Seconds: {seconds:.3}\r\n\r\n"
     );
     let mut bytes = Vec::with_capacity(head.len() + length + 2);
     bytes.extend_from_slice(head.as_bytes());
-    bytes.extend_from_slice(&picture.jpeg);
+    bytes.extend_from_slice(&image.jpeg);
     bytes.extend_from_slice(b"\r\n");
     bytes.into()
 }

@@ -91,7 +91,7 @@ async fn look(site: &Arc<Site>, path: &str, request: &Request<Incoming>) -> Answ
     if let Some(file) = path.strip_prefix("/frames/") {
         return frames(site, file, request.uri()).await;
     }
-    let Some(run) = site.run() else { return pictures_alone(site, path).await };
+    let Some(run) = site.run() else { return images_alone(site, path).await };
     match path {
         "/" => whole("text/html; charset=utf-8", PAGE),
         "/watch.css" => whole("text/css; charset=utf-8", STYLE),
@@ -132,14 +132,14 @@ async fn frames(site: &Arc<Site>, file: &str, uri: &Uri) -> Answer {
         return failed(StatusCode::NOT_FOUND, "this run has no frames to show");
     }
     if ending == "mjpg" {
-        return live::pictures(site, stream);
+        return live::images(site, stream);
     }
     let after = query(uri, "after").and_then(|after| after.parse().ok()).unwrap_or(0);
-    live::picture(site, stream, after).await
+    live::image(site, stream, after).await
 }
 
 /// Pages of a server without a run.
-async fn pictures_alone(site: &Arc<Site>, path: &str) -> Answer {
+async fn images_alone(site: &Arc<Site>, path: &str) -> Answer {
     match path {
         "/" => whole("text/html; charset=utf-8", index(site)),
         "/watch.css" => whole("text/css; charset=utf-8", STYLE),
@@ -152,19 +152,19 @@ async fn pictures_alone(site: &Arc<Site>, path: &str) -> Answer {
 
 /// A page with an image of each stream, without scripts.
 fn index(site: &Site) -> String {
-    let picture = |stream: &crate::NamedStream| {
+    let image = |stream: &crate::NamedStream| {
         let (id, name) = (stream.id, escaped(&stream.name));
         format!(
             "<figure><img src=\"/{id}.mjpg\" alt=\"Live image of {name}\"><figcaption><a \
              href=\"/{id}.mjpg\">{name}</a></figcaption></figure>\n"
         )
     };
-    let pictures: String = site.streams().iter().map(picture).collect();
-    let pictures = if pictures.is_empty() { "<p>No stream has started yet; reload the page.</p>".to_owned() } else { pictures };
+    let images: String = site.streams().iter().map(image).collect();
+    let images = if images.is_empty() { "<p>No stream has started yet; reload the page.</p>".to_owned() } else { images };
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>framerail: live</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"stylesheet\" href=\"/watch.css\"><link rel=\"icon\" \
-         href=\"/icon.svg\"><main class=\"gallery\"><h1>Live</h1>\n{pictures}</main></html>\n"
+         href=\"/icon.svg\"><main class=\"gallery\"><h1>Live</h1>\n{images}</main></html>\n"
     )
 }
 

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, runtime::Runtime, sync::watch, task::JoinSet};
 
 use crate::{
-    Content, Pictures, ServeError,
+    Content, LiveImages, ServeError,
     access::Access,
     door::{Door, Guest, Leaving},
     guarded_stream::GuardedStream,
@@ -89,7 +89,7 @@ impl BoundServer {
     ///
     /// # Errors
     /// `Start`.
-    pub fn serve(self, content: Content, pictures: &Pictures) -> Result<Server, ServeError> {
+    pub fn serve(self, content: Content, images: &LiveImages) -> Result<Server, ServeError> {
         let start = |message: String| ServeError::Start { message };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
         let runtime = runtime.map_err(|error| start(error.to_string()))?;
@@ -101,7 +101,7 @@ impl BoundServer {
             sources: self.sources,
             guesses: Guesses::default(),
             content,
-            pictures: pictures.clone(),
+            images: images.clone(),
             history,
             closing,
         });

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    Pictures,
+    LiveImages,
     access::Access,
     door::Door,
     guesses::Guesses,
@@ -39,7 +39,7 @@ pub enum Content {
         title: String,
     },
     /// Only images, of the streams in this list.
-    Pictures(Arc<Mutex<Vec<NamedStream>>>),
+    LiveImages(Arc<Mutex<Vec<NamedStream>>>),
 }
 
 /// State shared by all requests.
@@ -49,7 +49,7 @@ pub(crate) struct Site {
     pub(crate) sources: AllowedSources,
     pub(crate) guesses: Guesses,
     pub(crate) content: Content,
-    pub(crate) pictures: Pictures,
+    pub(crate) images: LiveImages,
     pub(crate) history: Mutex<History>,
     /// Becomes true when the server is about to close.
     pub(crate) closing: watch::Sender<bool>,
@@ -74,7 +74,7 @@ impl Site {
     pub(crate) fn run(&self) -> Option<&RunSwitch> {
         match &self.content {
             Content::Run { run, .. } => Some(run),
-            Content::Pictures(_) => None,
+            Content::LiveImages(_) => None,
         }
     }
 
@@ -88,7 +88,7 @@ impl Site {
             state: health.state,
             reasons: health.reasons,
             view: view.as_deref(),
-            view_failure: self.pictures.failure(),
+            view_failure: self.images.failure(),
             settings: run.settings(),
             models: run.models(),
             stats,
@@ -114,7 +114,7 @@ impl Site {
                 let streams = run.streams().stats();
                 streams.into_iter().map(|stream| NamedStream { id: stream.id, name: stream.name }).collect()
             }
-            Content::Pictures(streams) => streams.lock().clone(),
+            Content::LiveImages(streams) => streams.lock().clone(),
         }
     }
 

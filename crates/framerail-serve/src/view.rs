@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use framerail_pipeline::{NodeId, PlannedEdge, PlannedGraph, Verdict};
 
-use crate::{Pictures, ServeError};
+use crate::{LiveImages, ServeError};
 
 /// A place between two stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,12 @@ impl View {
     }
 
     /// Offers the frames that pass this place.
-    pub fn attach(&self, planned: &mut PlannedGraph, pictures: &Pictures) {
-        let pictures = pictures.clone();
+    pub fn attach(&self, planned: &mut PlannedGraph, images: &LiveImages) {
+        let images = images.clone();
         planned.graph.probe(
             self.edge,
             Arc::new(move |item| {
-                pictures.offer(item);
+                images.offer(item);
                 Verdict::Keep
             }),
         );

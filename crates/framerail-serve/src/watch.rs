@@ -4,7 +4,7 @@ use std::{env, net::SocketAddr};
 
 use framerail_pipeline::{PlannedGraph, RunSwitch, ServeDescription, Value};
 
-use crate::{BoundServer, Content, PictureOptions, PictureThread, Pictures, ServeError, ServeOptions, Server, View};
+use crate::{BoundServer, Content, ImageOptions, ImageThread, LiveImages, ServeError, ServeOptions, Server, View};
 
 /// Environment variable for the token, used if the caller gives none: other users can see command-line arguments.
 pub const TOKEN_VARIABLE: &str = "FRAMERAIL_SERVE_TOKEN";
@@ -46,8 +46,8 @@ impl WatchOptions {
 /// A bound server and images, before the run starts.
 pub struct Watch {
     server: BoundServer,
-    pictures: Pictures,
-    thread: PictureThread,
+    images: LiveImages,
+    thread: ImageThread,
     view: String,
 }
 
@@ -67,9 +67,9 @@ impl Watch {
         })?;
         let view = View::find(planned, view.as_deref())?;
         // Do not draw again what a stage has drawn.
-        let (pictures, thread) = Pictures::start(PictureOptions { overlay: !view.is_drawn, ..PictureOptions::default() })?;
-        view.attach(planned, &pictures);
-        Ok(Some(Self { server, pictures, thread, view: view.stage }))
+        let (images, thread) = LiveImages::start(ImageOptions { overlay: !view.is_drawn, ..ImageOptions::default() })?;
+        view.attach(planned, &images);
+        Ok(Some(Self { server, images, thread, view: view.stage }))
     }
 
     /// The bound address, with the assigned port.
@@ -83,8 +83,8 @@ impl Watch {
     /// `Start` when no thread can be created.
     pub fn serve(self, run: RunSwitch) -> Result<Watched, ServeError> {
         let content = Content::Run { run, view: Some(self.view), title: "framerail".to_owned() };
-        let server = self.server.serve(content, &self.pictures)?;
-        Ok(Watched { server, _pictures: self.thread })
+        let server = self.server.serve(content, &self.images)?;
+        Ok(Watched { server, _images: self.thread })
     }
 }
 
@@ -92,7 +92,7 @@ impl Watch {
 pub struct Watched {
     server: Server,
     /// Dropped after the server, which uses it.
-    _pictures: PictureThread,
+    _images: ImageThread,
 }
 
 impl Watched {

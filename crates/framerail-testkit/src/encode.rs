@@ -155,13 +155,13 @@ fn feed_into(command: Command, spec: &ClipSpec, frames: std::ops::Range<u32>, al
     };
     let any = !frames.is_empty();
     tool::run_fed(command, |out: &mut dyn Write| {
-        let mut picture = Vec::new();
+        let mut image = Vec::new();
         for frame in frames {
             match (&spec.content, &face) {
-                (Content::Faces(faces), Some(face)) => face.draw(&mut picture, faces, spec.width, spec.height, frame),
-                _ => background::draw(&mut picture, spec.width, spec.height, u64::from(frame), alpha, spec.interlaced),
+                (Content::Faces(faces), Some(face)) => face.draw(&mut image, faces, spec.width, spec.height, frame),
+                _ => background::draw(&mut image, spec.width, spec.height, u64::from(frame), alpha, spec.interlaced),
             }
-            if out.write_all(&picture).is_err() {
+            if out.write_all(&image).is_err() {
                 return;
             }
         }

@@ -117,10 +117,10 @@ fn pixel_formats_are_those_asked_for() {
 
 #[test]
 fn structure_is_as_described() {
-    let pictures = |name: &str| ffprobe_frames(clip(name).path()).iter().map(|frame| frame.picture_type).collect::<String>();
-    assert!(!pictures("h264").contains('B'));
+    let images = |name: &str| ffprobe_frames(clip(name).path()).iter().map(|frame| frame.picture_type).collect::<String>();
+    assert!(!images("h264").contains('B'));
     for name in ["h264-b-frames", "hevc-b-frames", "mpeg4-b-frames", "h264-open-gop", "hevc-open-gop", "h264-annexb-b-frames"] {
-        assert!(pictures(name).contains('B'), "{name}: {}", pictures(name));
+        assert!(images(name).contains('B'), "{name}: {}", images(name));
     }
     let wide = ffprobe_stream(clip("h264-wide-pixels").path(), "v:0").sample_aspect_ratio.expect("a shape");
     assert_eq!((wide.num, wide.den), (4, 3));

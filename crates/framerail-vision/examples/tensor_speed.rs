@@ -27,7 +27,7 @@ fn frame(pool: &FramePool, format: PixelFormat, width: u32, height: u32, seed: u
 fn time(frames: &[Frame], options: TensorOptions) -> Result<(f64, f64), Box<dyn Error>> {
     let mut converter = TensorConverter::new(options)?;
     let (width, height) = (frames[0].width, frames[0].height);
-    let mut outputs = vec![vec![1_u8; options.picture_bytes(width, height)]; frames.len()];
+    let mut outputs = vec![vec![1_u8; options.image_bytes(width, height)]; frames.len()];
     let mut millis: Vec<f64> = Vec::new();
     for round in 0..ROUNDS + FRAMES {
         let place = round % frames.len();
@@ -87,7 +87,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let frames: Vec<Frame> = (0..frames_count).map(|seed| frame(&pool, format, 1920, 1080, seed)).collect::<Result<_, _>>()?;
         for (name, options) in &outputs {
             let TensorOptions { layout, sampling, channel_order, dtype, .. } = options;
-            let (width, height) = options.picture_size(1920, 1080);
+            let (width, height) = options.image_size(1920, 1080);
             let line = format!("{format:12} 1920x1080 -> {width}x{height} {layout:?} {channel_order:?} {dtype:?} {sampling:?} ({name})");
             if words.iter().all(|word| line.contains(word.as_str())) {
                 let (median, best) = time(&frames, *options)?;

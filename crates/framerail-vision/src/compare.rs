@@ -86,13 +86,13 @@ pub fn compare(left: &HostSurface, right: &HostSurface) -> Result<Comparison, Vi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_pictures::picture;
+    use crate::test_images::image;
 
     #[test]
     fn known_differences_are_measured() {
         for format in [PixelFormat::Yuv420p, PixelFormat::P010, PixelFormat::Rgba] {
-            let base = picture(format, 8, 6, |_, _, _| 100);
-            let other = picture(format, 8, 6, |component, x, _| if component == 0 && x < 4 { 104 } else { 100 });
+            let base = image(format, 8, 6, |_, _, _| 100);
+            let other = image(format, 8, 6, |component, x, _| if component == 0 && x < 4 { 104 } else { 100 });
             let comparison = compare(&base, &other).expect("same kind");
             let first = comparison.components[0];
             assert_eq!((first.max_abs, first.mean_abs), (4, 2.0), "{format}");
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn different_kinds_are_refused() {
-        let (a, b) = (picture(PixelFormat::Gray8, 8, 6, |_, _, _| 0), picture(PixelFormat::Gray8, 8, 7, |_, _, _| 0));
+        let (a, b) = (image(PixelFormat::Gray8, 8, 6, |_, _, _| 0), image(PixelFormat::Gray8, 8, 7, |_, _, _| 0));
         assert!(matches!(compare(&a, &b), Err(VisionError::SurfacesDiffer { .. })));
     }
 }

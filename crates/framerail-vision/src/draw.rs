@@ -112,7 +112,7 @@ mod tests {
     use crate::{
         ColorBy,
         font::rasterise,
-        test_pictures::{flat, rgb_at},
+        test_images::{flat, rgb_at},
     };
 
     fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {

@@ -204,7 +204,7 @@ mod tests {
 
     use crate::{
         ChannelOrder, Fit, Preprocess, Preprocessor, Sampling,
-        test_pictures::{code_at, frame, noisy, picture, rgb_at},
+        test_images::{code_at, frame, image, noisy, rgb_at},
     };
 
     type Rgb = [i32; 3];
@@ -292,7 +292,7 @@ mod tests {
         for (color, factors, black) in cases {
             for (format, w, h) in [(PixelFormat::Yuv420p, 61, 34), (PixelFormat::Yuv422p, 64, 30), (PixelFormat::Yuva420p, 1, 2)] {
                 // Every code value, including those far outside the limits of RGB.
-                let noise = picture(format, w, h, |component, x, y| (x * 89 + y * 151 + x * y * 7 + component as u32 * 101) as u16 % 256);
+                let noise = image(format, w, h, |component, x, y| (x * 89 + y * 151 + x * y * 7 + component as u32 * 101) as u16 % 256);
                 let frame = frame(noise, color);
                 let surface = frame.surface.host().expect("host");
                 let (sx, sy) = format.chroma_shift();

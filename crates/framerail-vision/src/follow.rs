@@ -172,10 +172,10 @@ mod tests {
     use framerail_core::{ColorDescription, FramePool, PixelFormat};
 
     use super::*;
-    use crate::{Canvas, test_pictures::noisy};
+    use crate::{Canvas, test_images::noisy};
 
     /// A patterned square of 40 pixels on noise.
-    fn picture(format: PixelFormat, x: f32, y: f32) -> HostSurface {
+    fn image(format: PixelFormat, x: f32, y: f32) -> HostSurface {
         let mut surface = noisy(format, 200, 120);
         let color = ColorDescription::default();
         let mut canvas = Canvas::new(&mut surface, &color);
@@ -198,11 +198,11 @@ mod tests {
     fn a_moving_object_is_followed_in_every_format() {
         for &format in PixelFormat::ALL {
             let mut follower = Follower::default();
-            follower.see(1, &picture(format, 40.0, 30.0), &at(40.0, 30.0));
+            follower.see(1, &image(format, 40.0, 30.0), &at(40.0, 30.0));
             let mut last = at(40.0, 30.0);
             for step in 1..=6 {
                 let (x, y) = (40.0 + 10.0 * step as f32, 30.0 + 4.0 * step as f32);
-                last = follower.follow(1, &picture(format, x, y), &last).unwrap_or_else(|| panic!("{format}: lost at {step}"));
+                last = follower.follow(1, &image(format, x, y), &last).unwrap_or_else(|| panic!("{format}: lost at {step}"));
                 let (found, expected) = (last.center(), at(x, y).center());
                 assert!((found.x - expected.x).abs() < 3.0 && (found.y - expected.y).abs() < 3.0, "{format}: {found:?} {expected:?}");
             }
@@ -213,10 +213,10 @@ mod tests {
     fn what_is_gone_flat_or_unknown_is_not_followed() {
         let format = PixelFormat::Yuv420p;
         let mut follower = Follower::default();
-        let scene = picture(format, 40.0, 30.0);
+        let scene = image(format, 40.0, 30.0);
         assert_eq!(follower.follow(1, &scene, &at(40.0, 30.0)), None, "never seen");
         follower.see(1, &scene, &at(40.0, 30.0));
-        assert_eq!(follower.clone().follow(1, &picture(format, 150.0, 70.0), &at(40.0, 30.0)), None, "out of range");
+        assert_eq!(follower.clone().follow(1, &image(format, 150.0, 70.0), &at(40.0, 30.0)), None, "out of range");
         let flat = FramePool::new(1).surface(format, 200, 120).expect("a surface");
         assert_eq!(follower.clone().follow(1, &flat, &at(40.0, 30.0)), None);
         follower.retain(|_| false);
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn boxes_beyond_the_frame_and_of_no_size_are_safe() {
         let mut follower = Follower::default();
-        let scene = picture(PixelFormat::Yuv420p, 40.0, 30.0);
+        let scene = image(PixelFormat::Yuv420p, 40.0, 30.0);
         for bbox in [at(-30.0, -35.0), at(190.0, 110.0), at(4000.0, -900.0), BBox::from_xyxy(5.0, 5.0, 5.0, 5.0)] {
             follower.see(1, &scene, &bbox);
             let _ = follower.follow(1, &scene, &bbox);

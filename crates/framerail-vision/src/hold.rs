@@ -550,7 +550,7 @@ mod tests {
         let mut buffer = HoldBuffer::new(HoldOptions { follow_frames, ..options(2) });
         let mut out = Vec::new();
         for frame in 0..24 {
-            let mut surface = crate::test_pictures::noisy(PixelFormat::Yuv420p, 240, 120);
+            let mut surface = crate::test_images::noisy(PixelFormat::Yuv420p, 240, 120);
             let color = ColorDescription::default();
             let mut canvas = crate::Canvas::new(&mut surface, &color);
             let (x, y) = place(frame);

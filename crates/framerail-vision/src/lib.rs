@@ -46,7 +46,7 @@ pub mod sheet;
 pub mod sketch;
 pub mod tensor;
 #[cfg(test)]
-mod test_pictures;
+mod test_images;
 mod to_yuv;
 pub mod track;
 mod vectors;
@@ -76,7 +76,7 @@ pub use preprocess::{ChannelOrder, Fit, ModelMapping, Preprocess, Preprocessor};
 pub use resize::{size_within, thumbnail, thumbnail_of};
 pub use sampling::Sampling;
 pub use scene::{SceneDetector, histogram, histogram_plan};
-pub use sheet::{SheetPicture, contact_sheet};
+pub use sheet::{SheetImage, contact_sheet};
 pub use sketch::{ColorBy, DrawOptions, Sketch};
 pub use tensor::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 pub use to_yuv::{PixelArray, ToYuv};

@@ -276,7 +276,7 @@ mod tests {
     use framerail_core::Point;
 
     use super::*;
-    use crate::test_pictures::face;
+    use crate::test_images::face;
 
     fn options(shape: MaskShape, mask_scale: f32, feather: f32) -> MaskOptions {
         MaskOptions { shape, mask_scale, feather, ..Default::default() }

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::{
         Canvas,
-        test_pictures::{flat, noisy},
+        test_images::{flat, noisy},
     };
 
     #[test]

@@ -363,7 +363,7 @@ mod tests {
     use super::*;
     use crate::{
         MaskShape,
-        test_pictures::{code_at, face, noisy, rgb_at},
+        test_images::{code_at, face, noisy, rgb_at},
     };
 
     fn kinds() -> Vec<Obscure> {
@@ -471,9 +471,9 @@ mod tests {
                 let (original, mut surface) = (noisy(format, 131, 117), noisy(format, 131, 117));
                 hide(&mut surface, &obscure, MaskOptions { mask_scale: 1.3, ..rectangle() }, &[face(30.0, 30.0, 100.0, 90.0)]);
                 // Neighbouring pixels of the noise differ strongly; those of the blur do not.
-                let roughness = |picture: &HostSurface| {
+                let roughness = |image: &HostSurface| {
                     let pairs = (40..80).flat_map(|y| (40..90).map(move |x| (x, y)));
-                    pairs.map(|(x, y)| f64::from(code_at(picture, 0, x, y).abs_diff(code_at(picture, 0, x + 1, y)))).sum::<f64>() / 2000.0
+                    pairs.map(|(x, y)| f64::from(code_at(image, 0, x, y).abs_diff(code_at(image, 0, x + 1, y)))).sum::<f64>() / 2000.0
                 };
                 let unit = f64::from(format.max_value()) / 255.0;
                 assert!(
@@ -481,8 +481,8 @@ mod tests {
                     "{format} {obscure:?}: {}",
                     roughness(&surface)
                 );
-                let mean = |picture: &HostSurface| {
-                    (30..90).flat_map(|y| (30..100).map(move |x| (x, y))).map(|(x, y)| f64::from(code_at(picture, 0, x, y))).sum::<f64>()
+                let mean = |image: &HostSurface| {
+                    (30..90).flat_map(|y| (30..100).map(move |x| (x, y))).map(|(x, y)| f64::from(code_at(image, 0, x, y))).sum::<f64>()
                         / 4200.0
                 };
                 assert!((mean(&original) - mean(&surface)).abs() < 8.0 * unit, "{format} {obscure:?}");
@@ -492,10 +492,10 @@ mod tests {
 
     #[test]
     fn a_gaussian_leaves_less_than_one_step_of_a_pattern_that_repeats_four_times() {
-        use crate::test_pictures::picture;
+        use crate::test_images::image;
         // A face of 80 pixels under a wave with a period of 20 pixels and the maximum contrast of 8 bits.
         let wave = |x: u32| (128.0 + 127.0 * (f64::from(x) * std::f64::consts::TAU / 20.0).sin()).round() as u16;
-        let mut surface = picture(PixelFormat::Gray8, 240, 240, |_, x, _| wave(x));
+        let mut surface = image(PixelFormat::Gray8, 240, 240, |_, x, _| wave(x));
         hide(&mut surface, &Obscure::default(), rectangle(), &[face(80.0, 80.0, 160.0, 160.0)]);
         let codes: Vec<u16> = (80..160).map(|x| code_at(&surface, 0, x, 120)).collect();
         let (low, high) = (codes.iter().min().copied(), codes.iter().max().copied());

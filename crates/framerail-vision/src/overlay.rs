@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::{
         MaskOptions, MaskShape,
-        test_pictures::{face, flat, rgb_at},
+        test_images::{face, flat, rgb_at},
     };
 
     #[test]

@@ -177,7 +177,7 @@ impl Preprocessor {
             return Ok(plan.mapping);
         }
         self.fill_padding(&plan, out);
-        self.write_picture(frame, surface, crop, &plan, out);
+        self.write_image(frame, surface, crop, &plan, out);
         Ok(plan.mapping)
     }
 
@@ -287,7 +287,7 @@ impl Preprocessor {
         Ok(())
     }
 
-    fn write_picture(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, plan: &ConversionPlan, out: &mut [f32]) {
+    fn write_image(&mut self, frame: &Frame, surface: &HostSurface, crop: BBox, plan: &ConversionPlan, out: &mut [f32]) {
         let placement = plan.placement;
         let geometry = Geometry {
             format: surface.format(),
@@ -370,7 +370,7 @@ mod tests {
     use framerail_core::{ColorDescription, ColorMatrix, ColorRange, PixelFormat, Rational};
 
     use super::*;
-    use crate::test_pictures::{flat, frame, noisy, rgb_at};
+    use crate::test_images::{flat, frame, noisy, rgb_at};
 
     fn spec(width: u32, height: u32, fit: Fit, channel_order: ChannelOrder, layout: TensorLayout) -> Preprocess {
         Preprocess { width, height, fit, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }

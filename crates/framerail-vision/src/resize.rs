@@ -80,7 +80,7 @@ pub fn thumbnail_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_pictures::{code_at, flat, noisy, rgb_at};
+    use crate::test_images::{code_at, flat, noisy, rgb_at};
 
     #[test]
     fn sizes_keep_their_shape() {

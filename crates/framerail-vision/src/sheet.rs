@@ -13,9 +13,9 @@ const GAP: u32 = 8;
 
 /// A thumbnail and its caption (ASCII or Latin-1; cut at the cell's width).
 #[derive(Clone, Debug)]
-pub struct SheetPicture {
+pub struct SheetImage {
     /// An `Rgb24` surface.
-    pub picture: HostSurface,
+    pub image: HostSurface,
     /// The caption, one line.
     pub caption: String,
 }
@@ -26,29 +26,29 @@ pub struct SheetPicture {
 /// # Errors
 /// `OptionOutOfRange` without thumbnails or columns; `SurfacesDiffer` for a thumbnail that is not `Rgb24`; `Core` when the sheet
 /// is too large.
-pub fn contact_sheet(pictures: &[SheetPicture], columns: u32, pool: &FramePool) -> Result<HostSurface, VisionError> {
-    if pictures.is_empty() || columns == 0 {
-        let given = format!("{} images in {columns} columns", pictures.len());
+pub fn contact_sheet(images: &[SheetImage], columns: u32, pool: &FramePool) -> Result<HostSurface, VisionError> {
+    if images.is_empty() || columns == 0 {
+        let given = format!("{} images in {columns} columns", images.len());
         return Err(VisionError::option("contact sheet", given, "at least one image and one column"));
     }
-    if let Some(other) = pictures.iter().find(|entry| entry.picture.format() != PixelFormat::Rgb24) {
-        return Err(VisionError::SurfacesDiffer { left: "an rgb24 sheet".to_owned(), right: format!("{:?}", other.picture) });
+    if let Some(other) = images.iter().find(|entry| entry.image.format() != PixelFormat::Rgb24) {
+        return Err(VisionError::SurfacesDiffer { left: "an rgb24 sheet".to_owned(), right: format!("{:?}", other.image) });
     }
-    let cell_width = pictures.iter().map(|entry| entry.picture.width()).max().unwrap_or(1);
-    let cell_height = pictures.iter().map(|entry| entry.picture.height()).max().unwrap_or(1);
+    let cell_width = images.iter().map(|entry| entry.image.width()).max().unwrap_or(1);
+    let cell_height = images.iter().map(|entry| entry.image.height()).max().unwrap_or(1);
     let scale = cell_width.div_ceil(400).max(1);
     let caption_height = text_height(scale) + GAP;
-    let rows = (pictures.len() as u32).div_ceil(columns);
-    let columns = columns.min(pictures.len() as u32);
+    let rows = (images.len() as u32).div_ceil(columns);
+    let columns = columns.min(images.len() as u32);
     let width = columns.saturating_mul(cell_width + GAP).saturating_add(GAP);
     let height = rows.saturating_mul(cell_height + caption_height + GAP).saturating_add(GAP);
     let mut sheet = pool.surface(PixelFormat::Rgb24, width, height)?;
     let color = ColorDescription::default();
     Canvas::new(&mut sheet, &color).fill(&BBox::from_xyxy(0.0, 0.0, width as f32, height as f32), BACKGROUND, 255)?;
-    for (index, entry) in (0u32..).zip(pictures) {
+    for (index, entry) in (0u32..).zip(images) {
         let (left, top) = (GAP + index % columns * (cell_width + GAP), GAP + index / columns * (cell_height + caption_height + GAP));
-        let (inset_x, inset_y) = ((cell_width - entry.picture.width()) / 2, (cell_height - entry.picture.height()) / 2);
-        paste(&mut sheet, &entry.picture, left + inset_x, top + inset_y)?;
+        let (inset_x, inset_y) = ((cell_width - entry.image.width()) / 2, (cell_height - entry.image.height()) / 2);
+        paste(&mut sheet, &entry.image, left + inset_x, top + inset_y)?;
         let letters = (cell_width / text_height(scale)) as usize;
         let caption: String = entry.caption.chars().take(letters).collect();
         Canvas::new(&mut sheet, &color).text(left.into(), (top + cell_height + GAP / 2).into(), &caption, INK, scale)?;
@@ -56,10 +56,10 @@ pub fn contact_sheet(pictures: &[SheetPicture], columns: u32, pool: &FramePool) 
     Ok(sheet)
 }
 
-fn paste(sheet: &mut HostSurface, picture: &HostSurface, x: u32, y: u32) -> Result<(), VisionError> {
+fn paste(sheet: &mut HostSurface, image: &HostSurface, x: u32, y: u32) -> Result<(), VisionError> {
     let mut planes = sheet.planes_mut().ok_or(VisionError::NotWritable { format: PixelFormat::Rgb24 })?;
-    for row in 0..picture.height() as usize {
-        let source = picture.row(0, row);
+    for row in 0..image.height() as usize {
+        let source = image.row(0, row);
         let target = planes.row(0, y as usize + row);
         target[x as usize * 3..x as usize * 3 + source.len()].copy_from_slice(source);
     }
@@ -69,16 +69,16 @@ fn paste(sheet: &mut HostSurface, picture: &HostSurface, x: u32, y: u32) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test_pictures::{code_at, flat};
+    use crate::test_images::{code_at, flat};
 
-    fn entry(width: u32, height: u32, rgb: [f32; 3]) -> SheetPicture {
-        SheetPicture { picture: flat(PixelFormat::Rgb24, width, height, rgb), caption: "frame 7".to_owned() }
+    fn entry(width: u32, height: u32, rgb: [f32; 3]) -> SheetImage {
+        SheetImage { image: flat(PixelFormat::Rgb24, width, height, rgb), caption: "frame 7".to_owned() }
     }
 
     #[test]
     fn images_are_in_their_cells_with_captions_below() {
-        let pictures = [entry(100, 60, [250.0, 0.0, 0.0]), entry(100, 60, [0.0, 250.0, 0.0]), entry(50, 60, [0.0, 0.0, 250.0])];
-        let sheet = contact_sheet(&pictures, 2, &FramePool::new(1)).expect("small");
+        let images = [entry(100, 60, [250.0, 0.0, 0.0]), entry(100, 60, [0.0, 250.0, 0.0]), entry(50, 60, [0.0, 0.0, 250.0])];
+        let sheet = contact_sheet(&images, 2, &FramePool::new(1)).expect("small");
         assert_eq!((sheet.width(), sheet.height()), (2 * 108 + 8, 2 * (60 + 16 + 8) + 8));
         assert_eq!(code_at(&sheet, 0, 8, 8), 250);
         assert_eq!(code_at(&sheet, 1, 116, 8), 250);
@@ -94,7 +94,7 @@ mod tests {
         let pool = FramePool::new(1);
         assert!(contact_sheet(&[], 2, &pool).is_err());
         assert!(contact_sheet(&[entry(4, 4, [0.0; 3])], 0, &pool).is_err());
-        let yuv = SheetPicture { picture: flat(PixelFormat::Yuv420p, 4, 4, [0.0; 3]), caption: String::new() };
+        let yuv = SheetImage { image: flat(PixelFormat::Yuv420p, 4, 4, [0.0; 3]), caption: String::new() };
         assert!(contact_sheet(&[yuv], 1, &pool).is_err());
     }
 }

@@ -152,13 +152,13 @@ impl ToYuv {
     ///
     /// # Errors
     /// `Core` for sizes out of range, or when memory runs out.
-    pub fn convert(&mut self, picture: &[u8]) -> Result<HostSurface, VisionError> {
+    pub fn convert(&mut self, image: &[u8]) -> Result<HostSurface, VisionError> {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (across, down) = self.format.chroma_shift();
         let mut surface = self.pool.surface(self.format, self.array.width, self.array.height)?;
         let Some(mut planes) = surface.planes_mut() else { return Err(VisionError::NotWritable { format: self.format }) };
         if self.array.sample_bytes == 1 && self.format.bits() == 8 {
-            self.convert_bytes(picture, &mut planes);
+            self.convert_bytes(image, &mut planes);
             return Ok(surface);
         }
         let lines = 1_usize << down;
@@ -168,7 +168,7 @@ impl ToYuv {
             for line in 0..lines {
                 // The last row of an odd height replaces the missing one.
                 let row = (top + line).min(height - 1);
-                self.load(picture, row);
+                self.load(image, row);
                 let [r, g, b] = &self.rows;
                 if top + line < height {
                     let out = planes.row(0, row);
@@ -200,14 +200,14 @@ impl ToYuv {
     }
 
     /// Converts bytes to bytes in fixed point.
-    fn convert_bytes(&mut self, picture: &[u8], planes: &mut PlanesMut<'_>) {
+    fn convert_bytes(&mut self, image: &[u8], planes: &mut PlanesMut<'_>) {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (across, down) = self.format.chroma_shift();
         let luma = FixedMix::new(self.mix.luma);
         let chroma = self.mix.chroma.map(FixedMix::new);
         let ByteRows { rows: [near, far], sums } = &mut self.bytes;
         for top in (0..height).step_by(1 << down) {
-            let first = load_bytes(&self.array, picture, top, near);
+            let first = load_bytes(&self.array, image, top, near);
             mix_bytes_to_bytes(luma, first, planes.row(0, top));
             if across == 0 {
                 chroma.iter().enumerate().for_each(|(plane, mix)| mix_bytes_to_bytes(*mix, first, planes.row(plane + 1, top)));
@@ -216,7 +216,7 @@ impl ToYuv {
             // A single row counts twice: each row of 4:2:2, and the last row of an odd height.
             let mut second = first;
             if down == 1 && top + 1 < height {
-                second = load_bytes(&self.array, picture, top + 1, far);
+                second = load_bytes(&self.array, image, top + 1, far);
                 mix_bytes_to_bytes(luma, second, planes.row(0, top + 1));
             }
             for ((sum, first), second) in sums.iter_mut().zip(first).zip(second) {
@@ -229,7 +229,7 @@ impl ToYuv {
     }
 
     /// Reads a row of the array into floats, separately for red, green and blue.
-    fn load(&mut self, picture: &[u8], row: usize) {
+    fn load(&mut self, image: &[u8], row: usize) {
         let (width, height) = (self.array.width as usize, self.array.height as usize);
         let (channels, size) = (self.array.channels as usize, self.array.sample_bytes as usize);
         let [r, g, b] = &mut self.rows;
@@ -237,12 +237,12 @@ impl ToYuv {
             for (channel, out) in [r, g, b].into_iter().enumerate() {
                 let plane = if channels == 1 { 0 } else { channel };
                 let from = (plane * height + row) * width * size;
-                let samples = picture.get(from..from + width * size).unwrap_or_default();
+                let samples = image.get(from..from + width * size).unwrap_or_default();
                 if size == 1 { widen_bytes(samples, out) } else { widen_words(samples, out) }
             }
         } else {
             let from = row * width * 3 * size;
-            let samples = picture.get(from..from + width * 3 * size).unwrap_or_default();
+            let samples = image.get(from..from + width * 3 * size).unwrap_or_default();
             if size == 1 { split_bytes(samples, r, g, b) } else { split_words(samples, r, g, b) }
         }
     }
@@ -256,9 +256,9 @@ fn split(samples: &[u8], r: &mut [u8], g: &mut [u8], b: &mut [u8]) {
 }
 
 /// Returns a row of bytes, separately for red, green and blue. For an odd width, the last pixel is repeated.
-fn load_bytes<'a>(array: &PixelArray, picture: &'a [u8], row: usize, buffers: &'a mut [Vec<u8>; 3]) -> [&'a [u8]; 3] {
+fn load_bytes<'a>(array: &PixelArray, image: &'a [u8], row: usize, buffers: &'a mut [Vec<u8>; 3]) -> [&'a [u8]; 3] {
     let (width, height) = (array.width as usize, array.height as usize);
-    let taken = |start: usize, bytes: usize| picture.get(start..start + bytes).unwrap_or_default();
+    let taken = |start: usize, bytes: usize| image.get(start..start + bytes).unwrap_or_default();
     let is_interleaved = array.channels == 3 && !array.is_planar;
     let planes = [0, 1, 2].map(|channel| {
         let plane = if array.channels == 1 { 0 } else { channel };

@@ -9,7 +9,7 @@ const OUT_SIZE: (u32, u32) = (8, 6);
 /// Half of the reference's last digit, plus the error of single precision.
 const TOLERANCE: f32 = 1.5e-5;
 
-fn picture() -> Vec<u8> {
+fn image() -> Vec<u8> {
     let mut state = 1_u64;
     let mut bytes = Vec::new();
     for (y, x) in (0..SIZE.1).flat_map(|y| (0..SIZE.0).map(move |x| (y, x))) {
@@ -86,10 +86,10 @@ fn planar(bytes: &[u8]) -> Vec<u8> {
 fn results_are_those_of_torchvision_for_every_input() {
     let cases = REFERENCE.lines().filter(|line| !line.starts_with('#'));
     let inputs = [
-        (TensorLayout::Thwc, DType::U8, picture()),
-        (TensorLayout::Tchw, DType::U8, planar(&picture())),
-        (TensorLayout::Thwc, DType::F32, interleaved_floats(&picture())),
-        (TensorLayout::Tchw, DType::F32, interleaved_floats(&planar(&picture()))),
+        (TensorLayout::Thwc, DType::U8, image()),
+        (TensorLayout::Tchw, DType::U8, planar(&image())),
+        (TensorLayout::Thwc, DType::F32, interleaved_floats(&image())),
+        (TensorLayout::Tchw, DType::F32, interleaved_floats(&planar(&image()))),
     ];
     let mut count = 0;
     for line in cases {
@@ -105,7 +105,7 @@ fn results_are_those_of_torchvision_for_every_input() {
                 mean,
                 std,
             };
-            let mut out = vec![0; spec.output.picture_bytes()];
+            let mut out = vec![0; spec.output.image_bytes()];
             Augmenter::new(spec).expect("valid").apply(&[params], input, &mut out).expect("fitting");
             let found = out.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes));
             assert_eq!(expected.len(), found.len());

@@ -27,14 +27,14 @@ pub(crate) fn array_color(array: PixelArray, color: &ColorDescription) -> ColorD
 ///
 /// # Errors
 /// Sizes out of range, or when memory runs out.
-pub(crate) fn array_surface(pool: &FramePool, array: PixelArray, picture: &[u8]) -> Result<HostSurface, CoreError> {
+pub(crate) fn array_surface(pool: &FramePool, array: PixelArray, image: &[u8]) -> Result<HostSurface, CoreError> {
     let format = array_format(array);
     let mut surface = pool.surface(format, array.width, array.height)?;
     let row_bytes = array.width as usize * array.sample_bytes as usize;
     // A surface that was just made has one holder.
     let Some(mut planes) = surface.planes_mut() else { return Ok(surface) };
     let rows = array.height as usize;
-    let row_of = |plane: usize, row: usize| picture.get((plane * rows + row) * row_bytes..(plane * rows + row + 1) * row_bytes);
+    let row_of = |plane: usize, row: usize| image.get((plane * rows + row) * row_bytes..(plane * rows + row + 1) * row_bytes);
     for row in 0..rows {
         match (format, array.is_planar) {
             (PixelFormat::Gbrp, _) => {
@@ -53,7 +53,7 @@ pub(crate) fn array_surface(pool: &FramePool, array: PixelArray, picture: &[u8])
             }
             _ => {
                 let bytes = row_bytes * array.channels as usize;
-                planes.row(0, row)[..bytes].copy_from_slice(picture.get(row * bytes..(row + 1) * bytes).unwrap_or_default());
+                planes.row(0, row)[..bytes].copy_from_slice(image.get(row * bytes..(row + 1) * bytes).unwrap_or_default());
             }
         }
     }

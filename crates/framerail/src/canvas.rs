@@ -6,21 +6,21 @@ use framerail_pipeline::{CopyKind, StageContext, StageError};
 use framerail_vision::{Canvas, Sketch};
 
 use crate::{
-    card_canvas::CardCanvases,
     convert::{core_error, cuda_error, vision_error},
+    gpu_canvas::GpuCanvases,
 };
 
 /// One worker's resources for drawing on frames. Frames with other holders are copied first, and the copies are counted.
 pub(crate) struct FrameCanvas {
     pool: FramePool,
-    cards: CardCanvases,
+    gpus: GpuCanvases,
     context: Option<StageContext>,
 }
 
 impl FrameCanvas {
     /// Copies come from `pool`.
     pub(crate) fn new(pool: &FramePool) -> Self {
-        Self { pool: pool.clone(), cards: CardCanvases::default(), context: None }
+        Self { pool: pool.clone(), gpus: GpuCanvases::default(), context: None }
     }
 
     /// Counter of copies.
@@ -34,12 +34,12 @@ impl FrameCanvas {
     /// `Resource`, and `Internal` for a frame that cannot be written.
     pub(crate) fn draw(&mut self, frame: &mut Frame, sketched: impl FnOnce(Sketch) -> Sketch) -> Result<(), StageError> {
         let color = frame.color;
-        if let Some(card) = self.cards.for_frame(frame).map_err(cuda_error)? {
-            let surface = card.writable(frame).map_err(cuda_error)?;
+        if let Some(gpu) = self.gpus.for_frame(frame).map_err(cuda_error)? {
+            let surface = gpu.writable(frame).map_err(cuda_error)?;
             let sketch = sketched(Sketch::new((surface.width(), surface.height()), surface.format(), &color));
-            draw_batch(&card.stream, &card.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
+            draw_batch(&gpu.stream, &gpu.pool, &[DrawJob { surface, strokes: sketch.strokes() }]).map_err(cuda_error)?;
             if let Some(context) = &self.context {
-                self.cards.account(context);
+                self.gpus.account(context);
             }
             return Ok(());
         }

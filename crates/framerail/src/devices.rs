@@ -25,7 +25,7 @@ pub(crate) struct Devices {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settled {
     /// The GPU; `None` for the CPU.
-    pub(crate) card: Option<Arc<CudaDevice>>,
+    pub(crate) gpu: Option<Arc<CudaDevice>>,
     /// Further GPUs that share the work.
     pub(crate) others: Vec<Arc<CudaDevice>>,
     /// Why the CPU is used, if that is worth a notice.
@@ -33,8 +33,8 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
-    fn on(card: Arc<CudaDevice>) -> Self {
-        Self { card: Some(card), ..Self::default() }
+    fn on(gpu: Arc<CudaDevice>) -> Self {
+        Self { gpu: Some(gpu), ..Self::default() }
     }
 }
 
@@ -59,27 +59,27 @@ impl Devices {
         work: &str,
         can: impl Fn(&Arc<CudaDevice>) -> Result<(), String>,
     ) -> Result<Settled, StageError> {
-        if let DeviceChoice::OnSeveral(cards) = choice {
+        if let DeviceChoice::OnSeveral(gpus) = choice {
             let open = |ordinal: u32| {
-                let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| can(&card).map(|()| card));
-                card.map_err(|reason| unusable(Device::Cuda(ordinal), &reason))
+                let gpu = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|gpu| can(&gpu).map(|()| gpu));
+                gpu.map_err(|reason| unusable(Device::Cuda(ordinal), &reason))
             };
             let count = device_count().map_err(|error| unusable(Device::Cuda(0), &error.to_string()))?;
-            let mut found = cards.ordinals(count).into_iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter();
-            return Ok(Settled { card: found.next(), others: found.collect(), notice: None });
+            let mut found = gpus.ordinals(count).into_iter().map(open).collect::<Result<Vec<_>, _>>()?.into_iter();
+            return Ok(Settled { gpu: found.next(), others: found.collect(), notice: None });
         }
         let ordinal = match (choice, preferred) {
             (DeviceChoice::On(Device::Cpu), _) => return Ok(Settled::default()),
             (DeviceChoice::On(Device::Cuda(ordinal)), _) | (DeviceChoice::Auto, Device::Cuda(ordinal)) => ordinal,
             (DeviceChoice::Auto, Device::Cpu) | (DeviceChoice::OnSeveral(_), _) => 0,
         };
-        let card = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|card| {
-            can(&card)?;
+        let gpu = CudaDevice::open(ordinal).map_err(|error| error.to_string()).and_then(|gpu| {
+            can(&gpu)?;
             // Without a compiler only cached kernels can be used, which suffices if the user requested the GPU.
-            if choice == DeviceChoice::Auto { nvrtc::nvrtc_version().map(|_| card) } else { Ok(card) }
+            if choice == DeviceChoice::Auto { nvrtc::nvrtc_version().map(|_| gpu) } else { Ok(gpu) }
         });
-        match (card, choice) {
-            (Ok(card), _) => Ok(Settled::on(card)),
+        match (gpu, choice) {
+            (Ok(gpu), _) => Ok(Settled::on(gpu)),
             (Err(reason), DeviceChoice::On(device)) => Err(unusable(device, &reason)),
             (Err(reason), _) => Ok(Settled { notice: self.fall_back(work, reason), ..Settled::default() }),
         }
@@ -87,7 +87,7 @@ impl Devices {
 
     /// The message for a fallback to the CPU; none on a machine without a GPU.
     pub(crate) fn fall_back(&self, work: &str, reason: String) -> Option<String> {
-        if !is_card_present() {
+        if !is_gpu_present() {
             log::debug!("{work} on the CPU: {reason}");
             return None;
         }
@@ -102,10 +102,10 @@ pub(crate) fn unusable(device: Device, reason: &str) -> StageError {
 }
 
 /// Whether this machine has an NVIDIA GPU, with or without a driver.
-pub fn is_card_present() -> bool {
+pub fn is_gpu_present() -> bool {
     let is_node = ["/dev/nvidia0", "/dev/dxg"].iter().any(|node| Path::new(node).exists());
-    let has_driver_card = || driver_version().is_ok() && device_count().is_ok_and(|count| count > 0);
-    is_node || is_on_the_bus(Path::new("/sys/bus/pci/devices")) || has_driver_card()
+    let has_driver_gpu = || driver_version().is_ok() && device_count().is_ok_and(|count| count > 0);
+    is_node || is_on_the_bus(Path::new("/sys/bus/pci/devices")) || has_driver_gpu()
 }
 
 /// Looks for a display controller (class 03) of NVIDIA (vendor 10de) among the devices that the kernel lists.
@@ -138,7 +138,7 @@ pub fn account(context: &StageContext, traffic: Traffic) {
 ///
 /// # Errors
 /// If the frame has no pixels any more, or the GPU fails.
-pub fn host_picture(frame: &Frame) -> Result<HostSurface, CudaError> {
+pub fn host_image(frame: &Frame) -> Result<HostSurface, CudaError> {
     if let Surface::Host(surface) = &frame.surface {
         return Ok(surface.clone());
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cards_are_found_on_the_bus() {
+    fn gpus_are_found_on_the_bus() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let add = |name: &str, vendor: &str, class: &str| {
             let device = folder.path().join(name);
@@ -170,11 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_needs_no_card_and_a_named_card_is_an_error_without_one() {
+    fn the_cpu_needs_no_gpu_and_a_named_gpu_is_an_error_without_one() {
         let devices = Devices::new(DeviceChoice::Auto, Sources::default());
         let settle = |choice| devices.settle(choice, Device::Cpu, "decoding", |_| Err("no engine".into()));
-        assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.card.is_none() && settled.notice.is_none()));
-        assert!(settle(DeviceChoice::Auto).is_ok_and(|settled| settled.card.is_none()));
+        assert!(settle(DeviceChoice::On(Device::Cpu)).is_ok_and(|settled| settled.gpu.is_none() && settled.notice.is_none()));
+        assert!(settle(DeviceChoice::Auto).is_ok_and(|settled| settled.gpu.is_none()));
         let error = settle(DeviceChoice::On(Device::Cuda(63))).expect_err("no machine has so many");
         assert_eq!(error.kind, ErrorKind::Resource);
         assert!(error.message.starts_with("device=cuda:63 cannot be used: ") && error.message.contains("framerail doctor"), "{error}");

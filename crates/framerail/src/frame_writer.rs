@@ -163,25 +163,25 @@ impl FrameWriter {
     ///
     /// # Errors
     /// `Usage` for a changed size or times that do not increase; the thread's error.
-    pub fn write(&mut self, pictures: &[u8], array: PixelArray, times: Option<&[f64]>) -> Result<(), FrameWriterError> {
+    pub fn write(&mut self, images: &[u8], array: PixelArray, times: Option<&[f64]>) -> Result<(), FrameWriterError> {
         let bytes = array.bytes();
-        if bytes == 0 || !pictures.len().is_multiple_of(bytes) {
+        if bytes == 0 || !images.len().is_multiple_of(bytes) {
             return Err(FrameWriterError::Usage("frames have no pixels".into()));
         }
-        let count = pictures.len() / bytes;
+        let count = images.len() / bytes;
         if times.is_some_and(|times| times.len() != count) {
             return Err(FrameWriterError::Usage(format!("option 'pts': {} times for {count} frames", times.map_or(0, <[f64]>::len))));
         }
         if self.running.is_none() {
             self.start(array, times.is_some())?;
         }
-        for (at, picture) in pictures.chunks_exact(bytes).enumerate() {
-            self.write_one(picture, array, times.and_then(|times| times.get(at).copied()))?;
+        for (at, image) in images.chunks_exact(bytes).enumerate() {
+            self.write_one(image, array, times.and_then(|times| times.get(at).copied()))?;
         }
         Ok(())
     }
 
-    fn write_one(&mut self, picture: &[u8], array: PixelArray, time: Option<f64>) -> Result<(), FrameWriterError> {
+    fn write_one(&mut self, image: &[u8], array: PixelArray, time: Option<f64>) -> Result<(), FrameWriterError> {
         let index = self.frames;
         let color = self.options.color;
         let Some(running) = &mut self.running else { return Err(FrameWriterError::Usage("the writer has failed".into())) };
@@ -212,8 +212,8 @@ impl FrameWriter {
             )));
         }
         let surface = match &mut running.converter {
-            Converter::Yuv(converter) => converter.convert(picture)?,
-            Converter::Rgb => array_surface(&self.pool, array, picture).map_err(MediaError::from)?,
+            Converter::Yuv(converter) => converter.convert(image)?,
+            Converter::Rgb => array_surface(&self.pool, array, image).map_err(MediaError::from)?,
         };
         running.last = Some(pts);
         let mut frame = Frame::of(surface);

@@ -20,7 +20,7 @@ pub fn join_pieces(
     options: &WriterOptions,
     cancel: &CancelToken,
 ) -> Result<WriteReport, MediaError> {
-    let wanted = Wanted { audio: with_audio, subtitles: with_audio, pictures: false };
+    let wanted = Wanted { audio: with_audio, subtitles: with_audio, images: false };
     let keeps = |side: &_| keeps(side, wanted);
     Join { pieces, source: source.clone(), keeps: &keeps, cancel: cancel.clone() }.write(path, options)
 }

@@ -20,11 +20,11 @@ pub use framerail_vision as vision;
 
 mod arrays;
 mod canvas;
-mod card_canvas;
 mod convert;
 pub mod devices;
 pub mod frame_input;
 pub mod frame_writer;
+mod gpu_canvas;
 pub mod inputs;
 pub mod joining;
 mod launch;

@@ -73,7 +73,7 @@ impl PixelEdits {
             None => TensorConverter::new(options).map_err(vision_error)?,
         };
         let mut bytes = bytes.unwrap_or_default();
-        bytes.resize(options.picture_bytes(frame.width, frame.height), 0);
+        bytes.resize(options.image_bytes(frame.width, frame.height), 0);
         converter.convert(frame, &mut bytes).map_err(vision_error)?;
         self.kept.lock().to_pixels = Some((space, converter));
         Ok(bytes)

@@ -22,8 +22,8 @@ pub(crate) struct Uploader {
 impl Uploader {
     /// # Errors
     /// `Driver`.
-    pub(crate) fn new(card: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        Ok(Self { stream: CudaStream::new(card)?, pool: DevicePool::new(card, KEPT_BYTES)?, held: VecDeque::new() })
+    pub(crate) fn new(gpu: &Arc<CudaDevice>) -> Result<Self, CudaError> {
+        Ok(Self { stream: CudaStream::new(gpu)?, pool: DevicePool::new(gpu, KEPT_BYTES)?, held: VecDeque::new() })
     }
 
     /// The GPU.
@@ -45,9 +45,9 @@ impl Uploader {
             Surface::Host(_) => self.upload(frame),
             surface if surface.device() == self.device() => Ok(()),
             surface => {
-                let picture = CudaSurface::of(surface)
+                let image = CudaSurface::of(surface)
                     .ok_or_else(|| CudaError::BadArgument { what: "a frame that is not a surface goes to another device".into() })?;
-                frame.surface = Surface::Device(Arc::new(picture.copied(&self.pool, &self.stream)?));
+                frame.surface = Surface::Device(Arc::new(image.copied(&self.pool, &self.stream)?));
                 Ok(())
             }
         }

@@ -297,9 +297,9 @@ fn the_input_is_never_overwritten() {
 #[test]
 fn an_image_is_written_whole_or_not_at_all() {
     let place = Place::new();
-    let picture = ClipSpec::new(Codec::Png, Container::Images).frames(1).make();
-    place.copy(&picture.path().join("00000.png"), "in.png");
-    place.copy(&picture.path().join("00000.png"), "there.png");
+    let image = ClipSpec::new(Codec::Png, Container::Images).frames(1).make();
+    place.copy(&image.path().join("00000.png"), "in.png");
+    place.copy(&image.path().join("00000.png"), "there.png");
     let refused = |kind, output: &str, words: &[&str]| place.refused(kind, &format!("read @/in.png ! write {output}"), words);
     refused(ErrorKind::Output, "@/in.png overwrite=true", &["@/in.png: output and input are the same file"]);
     refused(ErrorKind::Output, "'@/{name}.png' overwrite=true", &["@/in.png: output and input are the same file"]);

@@ -122,7 +122,7 @@ fn assert_kept(name: &str, extension: &str) -> RunStats {
     assert_eq!(files_in(folder.path()), [format!("out.{extension}")], "{what}: nothing but the output");
     if !clip.path().is_dir() {
         let (before, after) = (ffprobe_streams(clip.path()), ffprobe_streams(&output));
-        assert_picture_kept(video(&before), video(&after), &what);
+        assert_format_kept(video(&before), video(&after), &what);
         assert_eq!(before.len(), after.len(), "{what}: streams");
         if before.len() > 1 {
             assert_eq!(stream_hashes(clip.path(), "a"), stream_hashes(&output, "a"), "{what}: sound packets");
@@ -136,7 +136,7 @@ fn video(streams: &[ProbedStream]) -> &ProbedStream {
 }
 
 /// Upright size, pixel shape and colour tags.
-fn assert_picture_kept(before: &ProbedStream, after: &ProbedStream, what: &str) {
+fn assert_format_kept(before: &ProbedStream, after: &ProbedStream, what: &str) {
     let turned = before.rotation_degrees % 180 != 0;
     let size = if turned { (before.height, before.width) } else { (before.width, before.height) };
     assert_eq!((after.width, after.height), size, "{what}");

@@ -7,7 +7,7 @@ use std::{io::Write, path::Path, sync::Arc};
 use framerail::{
     core::{Detection, HostSurface},
     cuda::device_count,
-    devices::host_picture,
+    devices::host_image,
     pipeline::{CopyKind, Description, DeviceChoice, FrameItem, RunOptions, RunStats, Verdict, check},
     presets::BlurFaces,
 };
@@ -15,7 +15,7 @@ use framerail_testkit::{ClipSpec, Codec, Container, real_clip};
 use parking_lot::Mutex;
 
 /// Whether there is a GPU; prints a warning if not.
-fn card_is_there(test: &str) -> bool {
+fn gpu_is_present(test: &str) -> bool {
     let reason = match device_count() {
         Ok(count) if count > 0 => return true,
         Ok(_) => "no GPU".to_owned(),
@@ -35,11 +35,11 @@ fn report(text: &str) {
 struct Seen {
     pts: i64,
     detections: Vec<Detection>,
-    picture: Option<HostSurface>,
+    image: Option<HostSurface>,
 }
 
 /// Runs a pipeline; returns what its last stage received, with pixels on request.
-fn run(text: &str, device: &str, with_pictures: bool) -> (Vec<Seen>, RunStats) {
+fn run(text: &str, device: &str, with_thumbnails: bool) -> (Vec<Seen>, RunStats) {
     let choice: DeviceChoice = device.parse().expect("a device");
     let description = Description::parse(text).unwrap_or_else(|problem| panic!("{}", problem.render(false)));
     let mut plan = check(&description, &framerail::registry_for(choice)).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
@@ -51,8 +51,8 @@ fn run(text: &str, device: &str, with_pictures: bool) -> (Vec<Seen>, RunStats) {
     planned.graph.probe(
         last,
         Arc::new(move |item: &mut FrameItem| {
-            let picture = with_pictures.then(|| host_picture(&item.frame).expect("a picture"));
-            keep.lock().push(Seen { pts: item.frame.pts.0, detections: item.detections.clone(), picture });
+            let image = with_thumbnails.then(|| host_image(&item.frame).expect("a picture"));
+            keep.lock().push(Seen { pts: item.frame.pts.0, detections: item.detections.clone(), image });
             Verdict::Keep
         }),
     );
@@ -101,7 +101,7 @@ fn carphone() -> String {
 
 #[test]
 fn only_boxes_cross_to_the_host() {
-    if !card_is_there("only_boxes_cross_to_the_host") {
+    if !gpu_is_present("only_boxes_cross_to_the_host") {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -123,7 +123,7 @@ fn only_boxes_cross_to_the_host() {
 
 #[test]
 fn boxes_are_those_of_the_cpu() {
-    if !card_is_there("boxes_are_those_of_the_cpu") {
+    if !gpu_is_present("boxes_are_those_of_the_cpu") {
         return;
     }
     let text = format!("read '{}' ! infer centerface ! null", carphone());
@@ -131,20 +131,20 @@ fn boxes_are_those_of_the_cpu() {
     let (found, stats) = run(&text, "cuda", false);
     let share = matching(&found, &expected, 0.98);
     // With a second stage that reads pixels, frames are kept and `infer` makes the model's input.
-    let (pictures, _) = run(&text.replace("! null", "! draw ! null"), "cuda", false);
+    let (images, _) = run(&text.replace("! null", "! draw ! null"), "cuda", false);
     report(&format!(
         "{:.2} % of boxes match; {:.2} % from pictures; batches of {}",
         100.0 * share,
-        100.0 * matching(&pictures, &expected, 0.98),
+        100.0 * matching(&images, &expected, 0.98),
         found.len() as u64 / stats.counter("runs").max(1)
     ));
     assert!(share >= 0.97, "TF32 moves boxes a little");
-    assert!(matching(&pictures, &found, 0.9999) >= 1.0, "the decoder and `infer` make the same input");
+    assert!(matching(&images, &found, 0.9999) >= 1.0, "the decoder and `infer` make the same input");
 }
 
 #[test]
 fn frames_are_those_of_the_cpu_bit_for_bit() {
-    if !card_is_there("frames_are_those_of_the_cpu_bit_for_bit") {
+    if !gpu_is_present("frames_are_those_of_the_cpu_bit_for_bit") {
         return;
     }
     let clip = ClipSpec::new(Codec::H264, Container::Mp4).size(320, 180).frames(150).gop(12).make();
@@ -158,7 +158,7 @@ fn frames_are_those_of_the_cpu_bit_for_bit() {
         let (found, stats) = run(&text, "auto", true);
         assert_eq!(found.len(), expected.len(), "{text}");
         for (found, expected) in found.iter().zip(&expected) {
-            let (a, b) = (found.picture.as_ref().expect("kept"), expected.picture.as_ref().expect("kept"));
+            let (a, b) = (found.image.as_ref().expect("kept"), expected.image.as_ref().expect("kept"));
             assert!(found.pts == expected.pts && differing(a, b, 0) == 0.0, "{text}: a frame at {} differs", found.pts);
         }
         let bytes = stats.copied_bytes(CopyKind::Download);
@@ -168,7 +168,7 @@ fn frames_are_those_of_the_cpu_bit_for_bit() {
 
 #[test]
 fn faces_are_covered_as_on_the_cpu() {
-    if !card_is_there("faces_are_covered_as_on_the_cpu") {
+    if !gpu_is_present("faces_are_covered_as_on_the_cpu") {
         return;
     }
     for (text, limit) in [
@@ -177,14 +177,14 @@ fn faces_are_covered_as_on_the_cpu() {
         ("infer centerface ! draw", 0.02),
     ] {
         let text = format!("read '{}' ! {text} ! frames", carphone());
-        let (host, card) = (tempfile::tempdir().expect("temporary folder"), tempfile::tempdir().expect("temporary folder"));
+        let (host, gpu) = (tempfile::tempdir().expect("temporary folder"), tempfile::tempdir().expect("temporary folder"));
         let into = |folder: &Path| format!("{text} '{}'", folder.display());
         let (expected, _) = run(&into(host.path()), "cpu", true);
-        let (found, stats) = run(&into(card.path()), "cuda", true);
+        let (found, stats) = run(&into(gpu.path()), "cuda", true);
         assert!(stats.stage("download").is_some(), "{:?}", names(&stats));
         assert_eq!(found.len(), expected.len());
         let shares = found.iter().zip(&expected).map(|(a, b)| {
-            let (a, b) = (a.picture.as_ref().expect("kept"), b.picture.as_ref().expect("kept"));
+            let (a, b) = (a.image.as_ref().expect("kept"), b.image.as_ref().expect("kept"));
             differing(a, b, 2)
         });
         let mean = shares.sum::<f64>() / found.len() as f64;
@@ -195,7 +195,7 @@ fn faces_are_covered_as_on_the_cpu() {
 
 #[test]
 fn areas_are_covered_as_on_the_cpu() {
-    if !card_is_there("areas_are_covered_as_on_the_cpu") {
+    if !gpu_is_present("areas_are_covered_as_on_the_cpu") {
         return;
     }
     let areas = "also='8,8,60,40;50%,50%,90%,55%,70%,90%;120,4,30,30@1-2'";
@@ -216,7 +216,7 @@ fn areas_are_covered_as_on_the_cpu() {
         assert_eq!(found.len(), expected.len());
         let worst = found.iter().zip(&expected).map(|(a, b)| {
             assert_eq!(a.pts, b.pts);
-            differing(a.picture.as_ref().expect("kept"), b.picture.as_ref().expect("kept"), 2)
+            differing(a.image.as_ref().expect("kept"), b.image.as_ref().expect("kept"), 2)
         });
         let worst = worst.fold(0.0, f64::max);
         report(&format!("{text}: at most {:.4} % of a frame's samples differ by more than 2", 100.0 * worst));
@@ -227,7 +227,7 @@ fn areas_are_covered_as_on_the_cpu() {
 
 #[test]
 fn blur_faces_gives_the_same_frames() {
-    if !card_is_there("blur_faces_gives_the_same_frames") {
+    if !gpu_is_present("blur_faces_gives_the_same_frames") {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -241,25 +241,24 @@ fn blur_faces_gives_the_same_frames() {
     let (expected, _) = run(&text("cpu"), "auto", true);
     let (found, stats) = run(&text("cuda"), "auto", true);
     assert_eq!((found.len(), stats.counter("frames_written")), (expected.len(), expected.len() as u64));
-    let shares =
-        found.iter().zip(&expected).map(|(a, b)| differing(a.picture.as_ref().expect("kept"), b.picture.as_ref().expect("kept"), 2));
+    let shares = found.iter().zip(&expected).map(|(a, b)| differing(a.image.as_ref().expect("kept"), b.image.as_ref().expect("kept"), 2));
     let mean = shares.sum::<f64>() / found.len() as f64;
     report(&format!("blur-faces: {:.4} % of samples differ by more than 2", 100.0 * mean));
     assert!(mean < 0.01, "{:.2} % of samples differ", 100.0 * mean);
     assert_eq!(stats.counter("frames_converted"), 0, "frames come back in the encoder's format");
-    let pictures = |device: &str| {
+    let images = |device: &str| {
         let page = std::fs::read_to_string(folder.path().join(format!("{device}.html"))).expect("a page");
         page.matches("data:image/jpeg").count()
     };
-    assert!(pictures("cuda") > 0 && pictures("cuda") == pictures("cpu"), "{} and {}", pictures("cuda"), pictures("cpu"));
+    assert!(images("cuda") > 0 && images("cuda") == images("cpu"), "{} and {}", images("cuda"), images("cpu"));
     let names: Vec<&str> = stats.stages.iter().map(|stage| stage.name.as_str()).collect();
     let place = |name: &str| names.iter().position(|found| *found == name);
-    assert!(place("report") < place("blur") && place("blur") < place("download"), "frames stay on the card for the report: {names:?}");
+    assert!(place("report") < place("blur") && place("blur") < place("download"), "frames stay on the GPU for the report: {names:?}");
 }
 
 #[test]
-fn what_the_card_does_not_decode_falls_back_with_its_reason() {
-    if !card_is_there("what_the_card_does_not_decode_falls_back_with_its_reason") {
+fn what_the_gpu_does_not_decode_falls_back_with_its_reason() {
+    if !gpu_is_present("what_the_card_does_not_decode_falls_back_with_its_reason") {
         return;
     }
     let odd = ClipSpec::new(Codec::Ffv1, Container::Mkv).size(160, 120).frames(20).make();
@@ -278,8 +277,8 @@ fn what_the_card_does_not_decode_falls_back_with_its_reason() {
 }
 
 #[test]
-fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
-    if !card_is_there("a_stream_that_changes_to_what_the_card_does_not_decode_goes_on") {
+fn a_stream_that_changes_to_what_the_gpu_does_not_decode_goes_on() {
+    if !gpu_is_present("a_stream_that_changes_to_what_the_card_does_not_decode_goes_on") {
         return;
     }
     // No GPU decodes 4:4:4 H.264.
@@ -298,7 +297,7 @@ fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
         let pts = |seen: &[Seen]| seen.iter().map(|frame| frame.pts).collect::<Vec<_>>();
         assert_eq!(pts(&found), pts(&expected), "{text}: each frame once");
         for (found, expected) in found.iter().zip(&expected) {
-            let (a, b) = (found.picture.as_ref().expect("kept"), expected.picture.as_ref().expect("kept"));
+            let (a, b) = (found.image.as_ref().expect("kept"), expected.image.as_ref().expect("kept"));
             assert!(differing(a, b, 0) == 0.0, "{text}: the frame at {} differs", found.pts);
         }
         let on_cpu = stats.counter("frames_on_cpu");
@@ -316,7 +315,7 @@ fn a_stream_that_changes_to_what_the_card_does_not_decode_goes_on() {
 
 #[test]
 fn a_branch_that_holds_frames_sees_them_unchanged() {
-    if !card_is_there("a_branch_that_holds_frames_sees_them_unchanged") {
+    if !gpu_is_present("a_branch_that_holds_frames_sees_them_unchanged") {
         return;
     }
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -333,14 +332,14 @@ fn a_branch_that_holds_frames_sees_them_unchanged() {
     report(&format!("blur beside a branch: {:?}", blur.copies));
     let plain = folder.path().join("plain");
     run(&format!("read '{}' duration=1s ! frames '{}'", carphone(), plain.display()), "cpu", false);
-    let (before, after, plain) = (pictures(&before), pictures(&after), pictures(&plain));
+    let (before, after, plain) = (images(&before), images(&after), images(&plain));
     assert_eq!((before.len(), after.len()), (plain.len(), plain.len()));
     assert!(before == plain, "a branch saw what another one changed");
     assert!(after.iter().zip(&plain).all(|(after, plain)| after != plain), "every frame has a face, and it is covered");
 }
 
 /// The files of a folder, by name.
-fn pictures(folder: &Path) -> Vec<Vec<u8>> {
+fn images(folder: &Path) -> Vec<Vec<u8>> {
     let mut files: Vec<_> = std::fs::read_dir(folder).expect("written").map(|entry| entry.expect("readable").path()).collect();
     files.sort();
     files.iter().map(|file| std::fs::read(file).expect("readable")).collect()

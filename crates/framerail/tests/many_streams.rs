@@ -81,9 +81,8 @@ fn files_opened_ahead_give_what_each_gives_alone() {
         let names = |outputs: &[(String, Vec<u8>)]| outputs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&found), names(&expected), "{options}");
         // The output of FFmpeg's threads for damage varies between runs.
-        let pictures =
-            |outputs: &[(String, Vec<u8>)]| outputs.iter().filter(|(name, _)| !name.starts_with('e')).cloned().collect::<Vec<_>>();
-        assert!(pictures(&found) == pictures(&expected), "{options}: other pictures");
+        let images = |outputs: &[(String, Vec<u8>)]| outputs.iter().filter(|(name, _)| !name.starts_with('e')).cloned().collect::<Vec<_>>();
+        assert!(images(&found) == images(&expected), "{options}: other pictures");
         assert_eq!((stats.counter("frames_repaired"), stats.counter("frames_lost")), (repaired, lost), "{options}");
     }
 }

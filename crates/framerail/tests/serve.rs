@@ -14,7 +14,7 @@ use framerail::pipeline::{
     EdgeFormat, Emitter, Flow, FrameItem, Graph, NodeOptions, RunOptions, Setting, SettingSpec, Source, Stage, StageContext, StageError,
     Work,
 };
-use framerail_serve::{BoundServer, Content, PictureOptions, Pictures, ServeError, ServeOptions};
+use framerail_serve::{BoundServer, Content, ImageOptions, LiveImages, ServeError, ServeOptions};
 use framerail_testkit::{ClipSpec, read_frame_number};
 use serde_json::{Value, json};
 use serve_support::{Client, Reply, Watched, check_metrics, until};
@@ -35,8 +35,8 @@ fn shown_number(jpeg: &[u8]) -> u64 {
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("picture.jpg");
     std::fs::write(&path, jpeg).expect("written");
-    let picture = framerail::media::load_image(&path, &framerail::core::FramePool::new(0)).expect("a JPEG");
-    read_frame_number(&picture).expect("a generated frame")
+    let image = framerail::media::load_image(&path, &framerail::core::FramePool::new(0)).expect("a JPEG");
+    read_frame_number(&image).expect("a generated frame")
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn images_show_the_frames_and_are_made_on_demand() {
     let watched = paced();
     let client = watched.client();
     until("frames", || client.get("/stats").json()["stages"][1]["frames_in"].as_u64() > Some(3));
-    assert_eq!(watched.pictures().made(), 0, "nobody has asked");
+    assert_eq!(watched.images().made(), 0, "nobody has asked");
     let (mut after, mut last) = (0, None);
     for _ in 0..3 {
         let reply = client.get(&format!("/frames/{}.jpg?after={after}", watched.stream_name(0)));
@@ -415,10 +415,10 @@ fn settings_change_and_stalls_show() {
     let judge = graph.add("judge", Work::Stages(vec![Box::new(Judge { setting: None, reported, may })]), NodeOptions::default());
     graph.connect(source, judge, EdgeFormat::default());
     let handle = graph.start(RunOptions { stall_limit: Duration::from_millis(200), ..RunOptions::default() }).expect("a graph");
-    let (pictures, _thread) = Pictures::start(PictureOptions::default()).expect("a thread");
+    let (images, _thread) = LiveImages::start(ImageOptions::default()).expect("a thread");
     let bound = BoundServer::bind(&ServeOptions { address: "127.0.0.1:0".into(), ..ServeOptions::default() }).expect("a free port");
     let content = Content::Run { run: handle.switch(), view: None, title: String::new() };
-    let server = bound.serve(content, &pictures).expect("a thread");
+    let server = bound.serve(content, &images).expect("a thread");
     let client = Client::new(server.address());
     let next = |index: u64| {
         ask.send(index).expect("the source listens");

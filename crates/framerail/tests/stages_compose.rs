@@ -19,7 +19,7 @@ use framerail::{
 use framerail_testkit::{AudioCodec, ClipSpec, Codec, Container, ffprobe_stream};
 use stages_support::{Ran, end, face, files, frame, gated, run, seen, stream, try_run, whole};
 
-fn pictures(ran: &Ran) -> Vec<HostSurface> {
+fn images(ran: &Ran) -> Vec<HostSurface> {
     let frames = ran.items.iter().filter_map(|item| if let Item::Frame(item) = item { Some(item) } else { None });
     frames.map(|item| item.frame.surface.host().expect("on the host").clone()).collect()
 }
@@ -35,7 +35,7 @@ fn changed(surface: &HostSurface, luma: u8) -> Vec<(usize, usize)> {
 fn text_is_written_where_it_is_asked_for() {
     let marks = |options: &str| {
         let ran = run(&format!("text {options} ! collect"), whole(0, "a", 2));
-        changed(&pictures(&ran)[1], 41)
+        changed(&images(&ran)[1], 41)
     };
     let corner = marks("'{frame}' size=25 margin=0");
     assert!(!corner.is_empty() && corner.iter().all(|(x, y)| *x < 16 && *y < 18), "{corner:?}");
@@ -50,14 +50,14 @@ fn text_is_written_where_it_is_asked_for() {
 #[test]
 fn text_leaves_frames_of_other_branches_as_they_are() {
     let ran = run("tee ( text '{clock} {time}' size=30 ! null ) ( collect )", whole(0, "a", 3));
-    assert!(pictures(&ran).iter().zip(0..).all(|(picture, index)| changed(picture, 40 + index).is_empty()));
+    assert!(images(&ran).iter().zip(0..).all(|(image, index)| changed(image, 40 + index).is_empty()));
     assert_eq!(ran.counter("frames_written") + ran.frames()[&0].len() as u64, 3);
 }
 
 #[test]
 fn counts_in_text_are_of_classes_that_there_are() {
     let items = || vec![Item::StreamStart(stream(0, "a")), seen(0, 0, vec![face(0.9, None, Default::default())]).into(), end(0)];
-    assert!(!changed(&pictures(&run("text '{count:face}' size=40 ! collect", items()))[0], 40).is_empty());
+    assert!(!changed(&images(&run("text '{count:face}' size=40 ! collect", items()))[0], 40).is_empty());
     for (text, why) in [
         ("{count:cat}", "the model has face, plate"),
         ("{streams}", "`{streams}` is not a placeholder"),
@@ -79,11 +79,11 @@ fn luma_at(surface: &HostSurface, across: f32) -> u8 {
 fn a_mosaic_shows_each_stream_in_its_cell_at_its_time() {
     let items = stages_support::interleaved(whole(0, "a", 10), whole(1, "b", 5));
     let ran = run("mosaic size=128x48 fps=25 labels=no gap=0 columns=2 ! collect", items);
-    let pictures = pictures(&ran);
-    assert_eq!(pictures.len(), 10);
-    for (picture, index) in pictures.iter().zip(0u8..) {
-        assert!(luma_at(picture, 0.1).abs_diff(40 + index) <= 1, "{index}: {}", luma_at(picture, 0.1));
-        let right = luma_at(picture, 0.55);
+    let images = images(&ran);
+    assert_eq!(images.len(), 10);
+    for (image, index) in images.iter().zip(0u8..) {
+        assert!(luma_at(image, 0.1).abs_diff(40 + index) <= 1, "{index}: {}", luma_at(image, 0.1));
+        let right = luma_at(image, 0.55);
         // Darkened once it has ended.
         assert!(if index < 5 { right.abs_diff(40 + index) <= 1 } else { right < 32 }, "{index}: {right}");
     }
@@ -272,7 +272,7 @@ fn what_cannot_begin_a_clip_is_refused() {
 fn a_gate_passes_frames_that_move_and_counts_the_others() {
     // 30 still grey frames, then 10 with a moving bar, then still ones again.
     let moving = |index: u64| (30..40).contains(&index);
-    let picture = |index: u64| {
+    let image = |index: u64| {
         let mut item = frame(0, 0);
         (item.frame.index, item.frame.pts) = (index, framerail::core::Pts(index as i64 * stages_support::STEP));
         if moving(index) {
@@ -282,7 +282,7 @@ fn a_gate_passes_frames_that_move_and_counts_the_others() {
         }
         Item::from(item)
     };
-    let items = || [Item::StreamStart(stream(0, "a"))].into_iter().chain((0..80).map(picture)).chain([end(0)]).collect();
+    let items = || [Item::StreamStart(stream(0, "a"))].into_iter().chain((0..80).map(image)).chain([end(0)]).collect();
     let ran = run("motion hold=0.2s ! collect", items());
     let frames = &ran.frames()[&0];
     // The first, for 0.2 s, and from the first that moves until 0.2 s behind the last; what was covered counts as it appears again.

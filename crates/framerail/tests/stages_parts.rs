@@ -440,9 +440,9 @@ fn only_infer_may_follow_and_others_say_so() {
 fn portrait(folder: &Path, name: &str, squares: &str) -> String {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-    let picture = format!("color=black:s=64x48:d=0.04,format=rgb24,{squares}");
+    let image = format!("color=black:s=64x48:d=0.04,format=rgb24,{squares}");
     let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-f", "lavfi", "-i", &picture, "-frames:v", "1", "-update", "1"]).arg(&path);
+    command.args(["-v", "error", "-f", "lavfi", "-i", &image, "-frames:v", "1", "-update", "1"]).arg(&path);
     assert!(command.status().expect("ffmpeg").success());
     path.display().to_string()
 }
@@ -491,23 +491,23 @@ fn faces_are_named_by_reference_pictures_and_stay_visible() {
     assert!(items.iter().flat_map(|item| &item.detections).all(|found| !found.attributes.iter().any(is_embedding)), "biometric data");
     assert_eq!((ran.counter("faces_recognised"), ran.counter("detections_left_visible"), ran.counter("faces_compared")), (3, 3, 6));
 
-    let identify = |pictures: &str, model: &str| {
+    let identify = |images: &str, model: &str| {
         let folder = folder.display();
-        format!("{look} {pictures} model={folder}/{model}.toml detector={folder}/spots.toml similarity=0.9 keep_embeddings=yes ! collect")
+        format!("{look} {images} model={folder}/{model}.toml detector={folder}/spots.toml similarity=0.9 keep_embeddings=yes ! collect")
     };
     let ran = models.run(&identify(&format!("{anna} {folder}/people/ben", folder = folder.display()), "likeness"), one_stream(frames()));
     assert_eq!(classes(frames_of(&ran)[0]), [Some("anna".into()), Some("ben".into())]);
     assert!(frames_of(&ran)[0].detections[0].attributes.iter().any(is_embedding));
     assert!(ben.ends_with("1.png"));
-    for (pictures, model, why) in [
+    for (images, model, why) in [
         (two.as_str(), "likeness", "two.png: 2 faces were found in it; crop it to the face of one person"),
         (none.as_str(), "likeness", "none.png: no face was found in it"),
         ("nobody.png", "likeness", "nobody.png"),
         (anna.as_str(), "colour", "model=colour: it is a model for classification; this needs one for embedding"),
         (anna.as_str(), "spots", "model=spots: it is a model for detection"),
     ] {
-        let problem = try_run(&models.text(&identify(pictures, model)), one_stream(frames()), Some(1)).err().expect(why);
-        assert!(problem.contains(why), "{pictures}: {problem}");
+        let problem = try_run(&models.text(&identify(images, model)), one_stream(frames()), Some(1)).err().expect(why);
+        assert!(problem.contains(why), "{images}: {problem}");
     }
     let problem = try_run("crop around=landmarks margin=0.2 ! null", one_stream(Vec::new()), Some(1)).err().expect("refused");
     assert!(problem.contains("around=landmarks takes no margin"), "{problem}");

@@ -351,9 +351,9 @@ fn stages_change_samples_as_the_filters_of_ffmpeg_of_that_name() {
         ("yuva420p", "66x50"),
     ] {
         let (format, clip) = (format, folder.path().join(format!("{format}-{size}.mkv")));
-        let picture = format!("testsrc2=s=128x96:d=0.04,scale={}", size.replace('x', ":"));
+        let image = format!("testsrc2=s=128x96:d=0.04,scale={}", size.replace('x', ":"));
         let mut command = Command::new("ffmpeg");
-        command.args(["-v", "error", "-f", "lavfi", "-i", &picture, "-c:v", "ffv1", "-pix_fmt", format]).arg(&clip);
+        command.args(["-v", "error", "-f", "lavfi", "-i", &image, "-c:v", "ffv1", "-pix_fmt", format]).arg(&clip);
         assert!(command.status().expect("ffmpeg").success());
         let cases = [
             ("rotate 90", "transpose=clock", 0.0),

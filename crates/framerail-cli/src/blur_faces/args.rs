@@ -296,7 +296,7 @@ impl CoverArgs {
     /// The persons whose faces stay visible.
     pub fn kept_faces(&self) -> Option<KeptFaces> {
         let model = self.recognition_model.clone().filter(|_| !self.keep_face.is_empty())?;
-        Some(KeptFaces { pictures: self.keep_face.clone(), model, similarity: self.recognition_score })
+        Some(KeptFaces { images: self.keep_face.clone(), model, similarity: self.recognition_score })
     }
 
     /// The cover of a face.

@@ -41,7 +41,7 @@ pub struct Job {
 
 impl Job {
     /// Whether the input is a single image.
-    pub fn is_picture(&self) -> bool {
+    pub fn is_image(&self) -> bool {
         inputs::is_image(Path::new(&self.input)) && Path::new(&self.input).is_file()
     }
 
@@ -235,15 +235,15 @@ fn matches(pattern: &str) -> Vec<String> {
 fn expand_folder(argument: &str, folder: &Path, notes: &mut Vec<String>) -> Result<Vec<String>, Failure> {
     let error = |error: std::io::Error| Failure::new(crate::exit::INPUT, format_args!("{argument}: {error}"));
     let files: Vec<PathBuf> = fs::read_dir(folder).map_err(error)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    let mut pictures: Vec<String> =
+    let mut images: Vec<String> =
         files.iter().filter(|file| file.is_file() && inputs::is_image(file)).map(|file| file_address(file)).collect();
-    pictures.sort();
+    images.sort();
     let expanded = inputs::expand_sources(&[argument]).map_err(|error| Failure::new(code_of(error.kind), error))?;
     // A folder of images only is one sequence for `read`.
     let videos = expanded.into_iter().map(|source| source.source.reveal().to_owned()).filter(|source| source != argument);
     let mut found: Vec<String> = videos.collect();
     let known: HashSet<String> = found.iter().cloned().collect();
-    found.extend(pictures.into_iter().filter(|picture| !known.contains(picture)));
+    found.extend(images.into_iter().filter(|image| !known.contains(image)));
     let taken: HashSet<PathBuf> = found.iter().filter_map(|source| local_path(source)).map(|path| resolved(&path)).collect();
     let is_hidden = |file: &Path| file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let mut others: Vec<String> = files

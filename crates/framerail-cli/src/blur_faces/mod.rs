@@ -227,7 +227,7 @@ impl BlurFacesCommand {
         preset.detect_every = detection.detect_every;
         // A single image has no frames before and after it.
         preset.hold = match self.records.review {
-            _ if !job.is_picture() => detection.hold.unwrap_or_default(),
+            _ if !job.is_image() => detection.hold.unwrap_or_default(),
             // The review needs identities, which `hold` assigns.
             Some(_) => HoldFor::Frames(0),
             None => HoldFor::Nothing,

@@ -10,7 +10,7 @@ use framerail::{
     core::{Frame, FramePool, HostSurface, RunFiles},
     media::{ImageFormat, encode_image},
     pipeline::{FrameItem, Probe, Verdict},
-    vision::{SheetPicture, contact_sheet, size_within, thumbnail},
+    vision::{SheetImage, contact_sheet, size_within, thumbnail},
 };
 
 use crate::{
@@ -114,12 +114,12 @@ impl ContactSheet {
     /// `OUTPUT`.
     pub fn write(&self) -> Result<Option<&Path>, Failure> {
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
-        let pictures = candidates.choose(self.second);
-        if pictures.is_empty() {
+        let images = candidates.choose(self.second);
+        if images.is_empty() {
             return Ok(None);
         }
         let failed = |error: &dyn std::fmt::Display| Failure::new(INTERNAL, format_args!("the contact sheet cannot be drawn: {error}"));
-        let sheet = contact_sheet(&pictures, COLUMNS, &candidates.pool).map_err(|error| failed(&error))?;
+        let sheet = contact_sheet(&images, COLUMNS, &candidates.pool).map_err(|error| failed(&error))?;
         let bytes = encode_image(&sheet, &Default::default(), self.format).map_err(|error| failed(&error))?;
         outputs::write(&self.path, &bytes, self.overwrite, &self.files)?;
         Ok(Some(&self.path))
@@ -145,35 +145,35 @@ impl Candidates {
                 return;
             }
         }
-        if let Some(before) = picture(frame, &self.pool) {
+        if let Some(before) = image(frame, &self.pool) {
             self.kept.insert(key(frame), Candidate { number, seconds: frame.seconds(), before, after: None });
         }
     }
 
     fn complete(&mut self, frame: &Frame) {
         if let Some(candidate) = self.kept.get_mut(&key(frame)) {
-            candidate.after = picture(frame, &self.pool);
+            candidate.after = image(frame, &self.pool);
         }
     }
 
     /// The thumbnails of up to [`FRAMES`] frames, spread evenly over the kept ones, alternating before and after.
-    fn choose(&mut self, second: &str) -> Vec<SheetPicture> {
+    fn choose(&mut self, second: &str) -> Vec<SheetImage> {
         let complete: Vec<(Key, Candidate)> =
             std::mem::take(&mut self.kept).into_iter().filter(|(_, candidate)| candidate.after.is_some()).collect();
         let wanted = spread(complete.len(), FRAMES);
         let chosen = complete.into_iter().enumerate().filter(|(place, _)| wanted.contains(place));
-        let pictures = chosen.flat_map(|(_, ((_, index), candidate))| {
+        let images = chosen.flat_map(|(_, ((_, index), candidate))| {
             let caption = format!("frame {index}, {:.2} s", candidate.seconds);
-            let before = SheetPicture { picture: candidate.before, caption };
-            [Some(before), candidate.after.map(|picture| SheetPicture { picture, caption: second.to_owned() })]
+            let before = SheetImage { image: candidate.before, caption };
+            [Some(before), candidate.after.map(|image| SheetImage { image, caption: second.to_owned() })]
         });
-        pictures.flatten().collect()
+        images.flatten().collect()
     }
 }
 
 /// `None` for a frame without pixels. A frame on a GPU is copied to the host: there are only a few.
-fn picture(frame: &Frame, pool: &FramePool) -> Option<HostSurface> {
-    let surface = &framerail::devices::host_picture(frame).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()?;
+fn image(frame: &Frame, pool: &FramePool) -> Option<HostSurface> {
+    let surface = &framerail::devices::host_image(frame).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()?;
     let (width, height) = size_within(surface.width(), surface.height(), SIDE, SIDE);
     thumbnail(surface, &frame.color, width, height, pool).inspect_err(|error| log::debug!("no thumbnail: {error}")).ok()
 }

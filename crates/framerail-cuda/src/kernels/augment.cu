@@ -7,7 +7,7 @@
 
 enum Step { STEP_NONE = 0, STEP_BRIGHTNESS = 1, STEP_CONTRAST = 2, STEP_SATURATION = 3, STEP_HUE = 4 };
 
-struct Picture {
+struct Image {
     u64 input, output;
     // Three planes of floats, then three more; for blurred images.
     u64 planes;
@@ -31,10 +31,10 @@ struct AugmentParams {
     float shift[3];
     u32 tiles;
     u8 in_type, in_interleaved, out_type, out_interleaved;
-    Picture picture[MAX_PICTURES];
+    Image image[MAX_PICTURES];
 };
 
-static_assert(sizeof(Picture) == 96, "as in augment.rs");
+static_assert(sizeof(Image) == 96, "as in augment.rs");
 static_assert(sizeof(AugmentParams) == 48 + 96 * MAX_PICTURES && sizeof(AugmentParams) <= 4096, "as in augment.rs");
 
 // Block: 32 x 8 threads, 32 x 32 pixels.
@@ -87,19 +87,19 @@ DEVICE Tap tap_of(u32 position, u32 pixels, u32 out, bool flip, bool antialias) 
 DEVICE float weight_of(const Tap &tap, u32 index) { return tap.narrow == 0.0f ? tap.weight[index] : triangle(tap, index) * tap.part; }
 
 // `at` is the pixel's index within the image.
-DEVICE float sample(const AugmentParams &p, const Picture &picture, u64 at, u32 channel) {
+DEVICE float sample(const AugmentParams &p, const Image &image, u64 at, u32 channel) {
     u64 index = p.in_interleaved ? at * 3 + channel : (u64)channel * p.in_width * p.in_height + at;
-    return p.in_type == TYPE_U8 ? (float)__ldg((const u8 *)picture.input + index) : __ldg((const float *)picture.input + index);
+    return p.in_type == TYPE_U8 ? (float)__ldg((const u8 *)image.input + index) : __ldg((const float *)image.input + index);
 }
 
-DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap &across, const Tap &down) {
+DEVICE Color resampled(const AugmentParams &p, const Image &image, const Tap &across, const Tap &down) {
     Color color = {{0.0f, 0.0f, 0.0f}};
     for (u32 row = 0; row < down.count; row++) {
-        u64 start = (u64)(picture.crop_y + down.first + row) * p.in_width + picture.crop_x + across.first;
+        u64 start = (u64)(image.crop_y + down.first + row) * p.in_width + image.crop_x + across.first;
         float row_weight = weight_of(down, row);
         for (u32 column = 0; column < across.count; column++) {
             float weight = row_weight * weight_of(across, column);
-            for (u32 channel = 0; channel < 3; channel++) color.channel[channel] += sample(p, picture, start + column, channel) * weight;
+            for (u32 channel = 0; channel < 3; channel++) color.channel[channel] += sample(p, image, start + column, channel) * weight;
         }
     }
     float scale = p.in_type == TYPE_U8 ? 1.0f / 255.0f : 1.0f;
@@ -108,10 +108,10 @@ DEVICE Color resampled(const AugmentParams &p, const Picture &picture, const Tap
 }
 
 // The taps of the block's rows, computed once for all of its columns because they need double precision. All threads must call this.
-DEVICE const Tap *rows_of(const AugmentParams &p, const Picture &picture) {
+DEVICE const Tap *rows_of(const AugmentParams &p, const Image &image) {
     __shared__ Tap rows[TILE];
     u32 thread = threadIdx.y * TILE + threadIdx.x, y = blockIdx.y * TILE + thread;
-    if (thread < TILE && y < p.out_height) rows[thread] = tap_of(y, picture.crop_height, p.out_height, picture.flip_y, picture.antialias);
+    if (thread < TILE && y < p.out_height) rows[thread] = tap_of(y, image.crop_height, p.out_height, image.flip_y, image.antialias);
     __syncthreads();
     return rows;
 }
@@ -137,10 +137,10 @@ DEVICE void turn_hue(Color &color, float turns) {
 }
 
 // Applies the steps before contrast, or all of them with the mean grey that contrast needs.
-DEVICE void adjust(const Picture &picture, Color &color, bool before_contrast, float mean) {
+DEVICE void adjust(const Image &image, Color &color, bool before_contrast, float mean) {
     for (u32 index = 0; index < 4; index++) {
-        float amount = picture.amount[index];
-        switch (picture.step[index]) {
+        float amount = image.amount[index];
+        switch (image.step[index]) {
         case STEP_BRIGHTNESS: mix(color, amount, 0.0f); break;
         case STEP_CONTRAST:
             if (before_contrast) return;
@@ -168,57 +168,57 @@ DEVICE double sum_of_block(double value) {
 
 // One double per tile: the sum of grey before contrast.
 KERNEL(sum_grey, AugmentParams) {
-    const Picture &picture = p.picture[blockIdx.z];
-    const Tap *rows = rows_of(p, picture);
+    const Image &image = p.image[blockIdx.z];
+    const Tap *rows = rows_of(p, image);
     u32 x = blockIdx.x * TILE + threadIdx.x;
     double sum = 0.0;
     if (x < p.out_width) {
-        Tap across = tap_of(x, picture.crop_width, p.out_width, picture.flip_x, picture.antialias);
+        Tap across = tap_of(x, image.crop_width, p.out_width, image.flip_x, image.antialias);
         for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
             u32 y = blockIdx.y * TILE + row;
             if (y >= p.out_height) break;
-            Color color = resampled(p, picture, across, rows[row]);
-            adjust(picture, color, true, 0.0f);
+            Color color = resampled(p, image, across, rows[row]);
+            adjust(image, color, true, 0.0f);
             sum += (double)grey_of(color);
         }
     }
     sum = sum_of_block(sum);
-    if (threadIdx.x == 0 && threadIdx.y == 0) ((double *)picture.sums)[blockIdx.y * gridDim.x + blockIdx.x] = sum;
+    if (threadIdx.x == 0 && threadIdx.y == 0) ((double *)image.sums)[blockIdx.y * gridDim.x + blockIdx.x] = sum;
 }
 
-DEVICE void store(const AugmentParams &p, const Picture &picture, u32 x, u32 y, u32 channel, float value) {
+DEVICE void store(const AugmentParams &p, const Image &image, u32 x, u32 y, u32 channel, float value) {
     float element = value * p.gain[channel] + p.shift[channel];
-    if (x - picture.erase_x < picture.erase_width && y - picture.erase_y < picture.erase_height) element = picture.fill[channel];
+    if (x - image.erase_x < image.erase_width && y - image.erase_y < image.erase_height) element = image.fill[channel];
     u64 at = (u64)y * p.out_width + x, index = p.out_interleaved ? at * 3 + channel : (u64)channel * p.out_width * p.out_height + at;
-    store_one(p.out_type, picture.output, index, element);
+    store_one(p.out_type, image.output, index, element);
 }
 
 // All steps except the blur: to the output, or to planes that are blurred next.
 KERNEL(augment_pixels, AugmentParams) {
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     float mean = 0.0f;
-    if (picture.sums) {
+    if (image.sums) {
         double sum = 0.0;
         for (u32 tile = threadIdx.y * TILE + threadIdx.x; tile < p.tiles; tile += THREADS) {
-            sum += load_changing((const double *)picture.sums + tile);
+            sum += load_changing((const double *)image.sums + tile);
         }
         mean = (float)(sum_of_block(sum) / ((double)p.out_width * (double)p.out_height));
     }
-    const Tap *rows = rows_of(p, picture);
+    const Tap *rows = rows_of(p, image);
     u32 x = blockIdx.x * TILE + threadIdx.x;
     if (x >= p.out_width) return;
-    Tap across = tap_of(x, picture.crop_width, p.out_width, picture.flip_x, picture.antialias);
+    Tap across = tap_of(x, image.crop_width, p.out_width, image.flip_x, image.antialias);
     for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
         u32 y = blockIdx.y * TILE + row;
         if (y >= p.out_height) return;
-        Color color = resampled(p, picture, across, rows[row]);
-        adjust(picture, color, false, mean);
-        if (picture.grayscale) color.channel[0] = color.channel[1] = color.channel[2] = grey_of(color);
+        Color color = resampled(p, image, across, rows[row]);
+        adjust(image, color, false, mean);
+        if (image.grayscale) color.channel[0] = color.channel[1] = color.channel[2] = grey_of(color);
         for (u32 channel = 0; channel < 3; channel++) {
-            if (picture.kernel[0] == 0) {
-                store(p, picture, x, y, channel, color.channel[channel]);
+            if (image.kernel[0] == 0) {
+                store(p, image, x, y, channel, color.channel[channel]);
             } else {
-                ((float *)picture.planes)[((u64)channel * p.out_height + y) * p.out_width + x] = color.channel[channel];
+                ((float *)image.planes)[((u64)channel * p.out_height + y) * p.out_width + x] = color.channel[channel];
             }
         }
     }
@@ -249,12 +249,12 @@ DEVICE u32 mirrored(int position, int side) {
 // Blurs planes horizontally into the second set of planes. Grid z: image and channel.
 KERNEL(blur_across, AugmentParams) {
     __shared__ float weights[MAX_KERNEL + 1];
-    const Picture &picture = p.picture[blockIdx.z / 3];
-    u32 kernel = picture.kernel[0], channel = blockIdx.z % 3, x = blockIdx.x * TILE + threadIdx.x;
-    find_weights(weights, kernel, picture.sigma[0]);
+    const Image &image = p.image[blockIdx.z / 3];
+    u32 kernel = image.kernel[0], channel = blockIdx.z % 3, x = blockIdx.x * TILE + threadIdx.x;
+    find_weights(weights, kernel, image.sigma[0]);
     if (x >= p.out_width) return;
-    const float *from = (const float *)picture.planes + (u64)channel * p.out_height * p.out_width;
-    float *to = (float *)picture.planes + (u64)(channel + 3) * p.out_height * p.out_width;
+    const float *from = (const float *)image.planes + (u64)channel * p.out_height * p.out_width;
+    float *to = (float *)image.planes + (u64)(channel + 3) * p.out_height * p.out_width;
     for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
         u32 y = blockIdx.y * TILE + row;
         if (y >= p.out_height) return;
@@ -270,11 +270,11 @@ KERNEL(blur_across, AugmentParams) {
 // Blurs the horizontally blurred planes vertically into the output.
 KERNEL(blur_down, AugmentParams) {
     __shared__ float weights[MAX_KERNEL + 1];
-    const Picture &picture = p.picture[blockIdx.z / 3];
-    u32 kernel = picture.kernel[1], channel = blockIdx.z % 3, x = blockIdx.x * TILE + threadIdx.x;
-    find_weights(weights, kernel, picture.sigma[1]);
+    const Image &image = p.image[blockIdx.z / 3];
+    u32 kernel = image.kernel[1], channel = blockIdx.z % 3, x = blockIdx.x * TILE + threadIdx.x;
+    find_weights(weights, kernel, image.sigma[1]);
     if (x >= p.out_width) return;
-    const float *from = (const float *)picture.planes + (u64)(channel + 3) * p.out_height * p.out_width;
+    const float *from = (const float *)image.planes + (u64)(channel + 3) * p.out_height * p.out_width;
     for (u32 row = threadIdx.y; row < TILE; row += BLOCK_ROWS) {
         u32 y = blockIdx.y * TILE + row;
         if (y >= p.out_height) return;
@@ -283,6 +283,6 @@ KERNEL(blur_down, AugmentParams) {
             u32 line = mirrored((int)(y + place) - (int)(kernel / 2), (int)p.out_height);
             sum += load_changing(from + (u64)line * p.out_width + x) * weights[place];
         }
-        store(p, picture, x, y, channel, sum);
+        store(p, image, x, y, channel, sum);
     }
 }

@@ -50,7 +50,7 @@ pub struct RawAugmentJob<'a> {
 /// Same layout as `Picture` in `augment.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Picture {
+struct Image {
     input: u64,
     output: u64,
     planes: u64,
@@ -81,10 +81,10 @@ struct Parameters {
     in_interleaved: u8,
     out_type: u8,
     out_interleaved: u8,
-    pictures: [Picture; MAX_PICTURES],
+    images: [Image; MAX_PICTURES],
 }
 
-const _: () = assert!(size_of::<Picture>() == 96 && size_of::<Parameters>() == 48 + 96 * MAX_PICTURES);
+const _: () = assert!(size_of::<Image>() == 96 && size_of::<Parameters>() == 48 + 96 * MAX_PICTURES);
 
 /// Augments a batch: applies `params[i]` to image `i` of the input, as framerail-vision's `Augmenter` does.
 ///
@@ -93,18 +93,18 @@ const _: () = assert!(size_of::<Picture>() == 96 && size_of::<Parameters>() == 4
 /// # Errors
 /// `BadArgument` for mismatched batches and invalid parameters, `OutOfMemory`, `Compile`, `Driver`.
 pub fn augment_batch(stream: &CudaStream, pool: &DevicePool, spec: &AugmentSpec, job: &AugmentJob<'_>) -> Result<(), CudaError> {
-    let address = |buffer: &DeviceBuffer, offset: usize, picture_bytes: usize| {
-        let end = picture_bytes.checked_mul(job.params.len()).and_then(|bytes| bytes.checked_add(offset));
+    let address = |buffer: &DeviceBuffer, offset: usize, image_bytes: usize| {
+        let end = image_bytes.checked_mul(job.params.len()).and_then(|bytes| bytes.checked_add(offset));
         match end {
             Some(end) if end <= buffer.len() => Ok(buffer.address() + offset as u64),
             _ => {
-                let (pictures, have) = (job.params.len(), buffer.len());
-                Err(CudaError::argument(format!("{pictures} images of {picture_bytes} bytes at {offset} in a buffer of {have}")))
+                let (images, have) = (job.params.len(), buffer.len());
+                Err(CudaError::argument(format!("{images} images of {image_bytes} bytes at {offset} in a buffer of {have}")))
             }
         }
     };
-    let input = address(job.input, job.input_offset_bytes, spec.input.picture_bytes())?;
-    let output = address(job.output, job.output_offset_bytes, spec.output.picture_bytes())?;
+    let input = address(job.input, job.input_offset_bytes, spec.input.image_bytes())?;
+    let output = address(job.output, job.output_offset_bytes, spec.output.image_bytes())?;
     bracketed(stream, [job.input], [job.output], || {
         // SAFETY: live buffers of checked size, bracketed by their events.
         unsafe { augment_foreign(stream, pool, spec, job.params, input, output) }
@@ -151,35 +151,35 @@ pub unsafe fn augment_raw(runner: &dyn Runner, spec: &AugmentSpec, job: &RawAugm
     let scratch = Scratch::new(spec, job.params);
     let common = common(spec, scratch.tiles.0 * scratch.tiles.1)?;
     let addresses = |start: u64, bytes: usize| (start..).step_by(bytes);
-    let pictures = job
+    let images = job
         .params
         .iter()
-        .zip(addresses(job.input, spec.input.picture_bytes()))
-        .zip(addresses(job.output, spec.output.picture_bytes()))
+        .zip(addresses(job.input, spec.input.image_bytes()))
+        .zip(addresses(job.output, spec.output.image_bytes()))
         .enumerate()
-        .map(|(index, ((params, input), output))| Picture {
+        .map(|(index, ((params, input), output))| Image {
             input,
             output,
             sums: if params.contrast_step().is_some() { scratch.sums(job.scratch, index) } else { 0 },
             planes: if params.blur.is_some() { scratch.planes(job.scratch, index) } else { 0 },
-            ..Picture::new(params)
+            ..Image::new(params)
         });
-    let pictures: Vec<Picture> = pictures.collect();
-    for group in pictures.chunks(scratch.pictures) {
-        let run = |kernel: &'static str, channels: u32, takes: fn(&Picture) -> bool| {
-            let taken: Vec<Picture> = group.iter().copied().filter(takes).collect();
+    let images: Vec<Image> = images.collect();
+    for group in images.chunks(scratch.images) {
+        let run = |kernel: &'static str, channels: u32, takes: fn(&Image) -> bool| {
+            let taken: Vec<Image> = group.iter().copied().filter(takes).collect();
             if taken.is_empty() {
                 return Ok(());
             }
             let grid = (scratch.tiles.0, scratch.tiles.1, taken.len() as u32 * channels);
-            let parameters = Parameters { pictures: slots(taken), ..common };
+            let parameters = Parameters { images: slots(taken), ..common };
             // SAFETY: guaranteed by the caller; sizes and parameters were checked.
             unsafe { run_with(runner, &SOURCE, kernel, (grid, (TILE, 8, 1)), &parameters) }
         };
-        run("sum_grey", 1, |picture| picture.sums != 0)?;
+        run("sum_grey", 1, |image| image.sums != 0)?;
         run("augment_pixels", 1, |_| true)?;
-        run("blur_across", 3, |picture| picture.planes != 0)?;
-        run("blur_down", 3, |picture| picture.planes != 0)?;
+        run("blur_across", 3, |image| image.planes != 0)?;
+        run("blur_down", 3, |image| image.planes != 0)?;
     }
     Ok(())
 }
@@ -196,12 +196,12 @@ fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
     if !is_aligned || !starts(job.scratch, 16) {
         return Err(CudaError::argument("a batch to augment is not aligned to its elements"));
     }
-    let range = |start: u64, picture_bytes: usize| {
-        let end = (picture_bytes as u64).checked_mul(job.params.len() as u64).and_then(|bytes| start.checked_add(bytes));
+    let range = |start: u64, image_bytes: usize| {
+        let end = (image_bytes as u64).checked_mul(job.params.len() as u64).and_then(|bytes| start.checked_add(bytes));
         end.map(|end| start..end).ok_or_else(|| CudaError::argument(format!("{} images to augment", job.params.len())))
     };
     let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
-    if overlap(&range(job.input, spec.input.picture_bytes())?, &range(job.output, spec.output.picture_bytes())?) {
+    if overlap(&range(job.input, spec.input.image_bytes())?, &range(job.output, spec.output.image_bytes())?) {
         return Err(CudaError::argument("the output batch overlaps the input batch; use separate memory"));
     }
     Ok(())
@@ -212,7 +212,7 @@ fn check(spec: &AugmentSpec, job: &RawAugmentJob<'_>) -> Result<(), CudaError> {
 struct Scratch {
     tiles: (u32, u32),
     /// Images per group.
-    pictures: usize,
+    images: usize,
     sums_bytes: usize,
     planes_bytes: usize,
 }
@@ -224,20 +224,20 @@ impl Scratch {
         let has_blur = params.iter().any(|params| params.blur.is_some());
         let sums_bytes = if has_contrast { (tiles.0 as usize * tiles.1 as usize * size_of::<f64>()).next_multiple_of(16) } else { 0 };
         let planes_bytes = if has_blur { (spec.output.pixels() * 6 * size_of::<f32>()).next_multiple_of(16) } else { 0 };
-        let pictures = PLANES_BYTES.checked_div(planes_bytes).unwrap_or(MAX_PICTURES).clamp(1, MAX_PICTURES);
-        Self { tiles, pictures: pictures.min(params.len().max(1)), sums_bytes, planes_bytes }
+        let images = PLANES_BYTES.checked_div(planes_bytes).unwrap_or(MAX_PICTURES).clamp(1, MAX_PICTURES);
+        Self { tiles, images: images.min(params.len().max(1)), sums_bytes, planes_bytes }
     }
 
     fn bytes(&self) -> usize {
-        self.pictures * (self.sums_bytes + self.planes_bytes)
+        self.images * (self.sums_bytes + self.planes_bytes)
     }
 
     fn sums(&self, start: u64, index: usize) -> u64 {
-        start + (index % self.pictures * self.sums_bytes) as u64
+        start + (index % self.images * self.sums_bytes) as u64
     }
 
     fn planes(&self, start: u64, index: usize) -> u64 {
-        start + (self.pictures * self.sums_bytes + index % self.pictures * self.planes_bytes) as u64
+        start + (self.images * self.sums_bytes + index % self.images * self.planes_bytes) as u64
     }
 }
 
@@ -254,11 +254,11 @@ fn common(spec: &AugmentSpec, tiles: u32) -> Result<Parameters, CudaError> {
         in_interleaved: (input.layout == TensorLayout::Thwc).into(),
         out_type: element_type(output.dtype)?,
         out_interleaved: (output.layout == TensorLayout::Thwc).into(),
-        pictures: [Picture::default(); MAX_PICTURES],
+        images: [Image::default(); MAX_PICTURES],
     })
 }
 
-impl Picture {
+impl Image {
     /// The parameters without addresses. Sides were checked to fit 16 bits.
     fn new(params: &AugmentParams) -> Self {
         let sides = |region: framerail_core::Region| [region.x, region.y, region.width, region.height].map(|side| side as u16);

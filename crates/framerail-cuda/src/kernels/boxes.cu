@@ -90,15 +90,15 @@ DEVICE float element(const BoxesParams &p, int tensor, u64 index) {
 }
 
 // One value of an anchor-free box.
-DEVICE float box_value(const BoxesParams &p, u32 picture, u32 item, u32 value) {
-    u64 base = (u64)picture * p.items * p.columns;
+DEVICE float box_value(const BoxesParams &p, u32 image, u32 item, u32 value) {
+    u64 base = (u64)image * p.items * p.columns;
     return element(p, 0, base + (p.values_first ? (u64)value * p.items + item : (u64)item * p.columns + value));
 }
 
 // One value of a heatmap channel.
-DEVICE float cell_value(const BoxesParams &p, int tensor, u32 picture, u32 channels, u32 channel, u32 cell) {
+DEVICE float cell_value(const BoxesParams &p, int tensor, u32 image, u32 channels, u32 channel, u32 cell) {
     u64 cells = (u64)p.grid_width * p.grid_height;
-    return element(p, tensor, ((u64)picture * channels + channel) * cells + cell);
+    return element(p, tensor, ((u64)image * channels + channel) * cells + cell);
 }
 
 struct Scaling {
@@ -122,9 +122,9 @@ DEVICE float activated(const BoxesParams &p, const Scaling &scaling, float score
 }
 
 // The best class of an anchor-free box and its score. A NaN score wins, so that it is counted.
-DEVICE Candidate best_class(const BoxesParams &p, u32 picture, u32 item) {
+DEVICE Candidate best_class(const BoxesParams &p, u32 image, u32 item) {
     u32 first = 4u + p.objectness;
-    auto raw = [&](u32 i) { return box_value(p, picture, item, first + i); };
+    auto raw = [&](u32 i) { return box_value(p, image, item, first + i); };
     Scaling scaling = {0.0f, 1.0f};
     if (p.activation == SOFTMAX) scaling = softmax_of(p.classes, raw);
     Candidate best = {};
@@ -138,7 +138,7 @@ DEVICE Candidate best_class(const BoxesParams &p, u32 picture, u32 item) {
         }
     }
     if (p.objectness) {
-        float object = box_value(p, picture, item, 4);
+        float object = box_value(p, image, item, 4);
         best.score *= p.activation == NONE ? object : sigmoid(object);
     }
     return best;
@@ -170,33 +170,33 @@ struct Point {
 
 DEVICE float growth(float logarithm) { return expf(logarithm > MAX_LOG_GROWTH ? MAX_LOG_GROWTH : logarithm); }
 
-DEVICE void anchor_box(const BoxesParams &p, u32 picture, u32 anchor, Candidate &candidate) {
+DEVICE void anchor_box(const BoxesParams &p, u32 image, u32 anchor, Candidate &candidate) {
     const float *place = (const float *)p.tensor[3] + 4 * (u64)anchor;
     float x = __ldg(place), y = __ldg(place + 1), width = __ldg(place + 2), height = __ldg(place + 3);
-    u64 at = ((u64)picture * p.items + anchor) * 4;
+    u64 at = ((u64)image * p.items + anchor) * 4;
     float center_x = x + element(p, 0, at) * p.variance[0] * width, center_y = y + element(p, 0, at + 1) * p.variance[1] * height;
     float w = width * growth(element(p, 0, at + 2) * p.variance[2]), h = height * growth(element(p, 0, at + 3) * p.variance[3]);
     set_box(candidate, center_x - w / 2.0f, center_y - h / 2.0f, center_x + w / 2.0f, center_y + h / 2.0f);
     clamp_box(p, candidate);
 }
 
-DEVICE Point anchor_point(const BoxesParams &p, u32 picture, u32 anchor, u32 point) {
+DEVICE Point anchor_point(const BoxesParams &p, u32 image, u32 anchor, u32 point) {
     const float *place = (const float *)p.tensor[3] + 4 * (u64)anchor;
-    u64 at = ((u64)picture * p.items + anchor) * 2 * p.points + 2 * point;
+    u64 at = ((u64)image * p.items + anchor) * 2 * p.points + 2 * point;
     return Point{__ldg(place) + element(p, 2, at) * p.variance[0] * __ldg(place + 2),
                  __ldg(place + 1) + element(p, 2, at + 1) * p.variance[1] * __ldg(place + 3)};
 }
 
 // x and y from a pair of channels.
-DEVICE Point cell_pair(const BoxesParams &p, int tensor, u32 picture, u32 channels, u32 first, u32 cell) {
-    float a = cell_value(p, tensor, picture, channels, first, cell), b = cell_value(p, tensor, picture, channels, first + 1, cell);
+DEVICE Point cell_pair(const BoxesParams &p, int tensor, u32 image, u32 channels, u32 first, u32 cell) {
+    float a = cell_value(p, tensor, image, channels, first, cell), b = cell_value(p, tensor, image, channels, first + 1, cell);
     return p.y_first ? Point{b, a} : Point{a, b};
 }
 
 // The box before clamping to the right and bottom edge of the input; landmarks are relative to it.
-DEVICE void cell_box(const BoxesParams &p, u32 picture, u32 cell, Candidate &candidate) {
-    Point size = cell_pair(p, 1, picture, 2, 0, cell);
-    Point shift = p.tensor[2] ? cell_pair(p, 2, picture, 2, 0, cell) : Point{0.0f, 0.0f};
+DEVICE void cell_box(const BoxesParams &p, u32 image, u32 cell, Candidate &candidate) {
+    Point size = cell_pair(p, 1, image, 2, 0, cell);
+    Point shift = p.tensor[2] ? cell_pair(p, 2, image, 2, 0, cell) : Point{0.0f, 0.0f};
     float width = (p.exponential_size ? expf(size.x) : size.x) * p.stride, height = (p.exponential_size ? expf(size.y) : size.y) * p.stride;
     float x1 = ((float)(cell % p.grid_width) + shift.x + p.cell_origin) * p.stride - width / 2.0f;
     float y1 = ((float)(cell / p.grid_width) + shift.y + p.cell_origin) * p.stride - height / 2.0f;
@@ -205,9 +205,9 @@ DEVICE void cell_box(const BoxesParams &p, u32 picture, u32 cell, Candidate &can
     set_box(candidate, x1, y1, x1 + width, y1 + height);
 }
 
-DEVICE void free_box(const BoxesParams &p, u32 picture, u32 item, Candidate &candidate) {
-    float a = box_value(p, picture, item, 0), b = box_value(p, picture, item, 1);
-    float c = box_value(p, picture, item, 2), d = box_value(p, picture, item, 3);
+DEVICE void free_box(const BoxesParams &p, u32 image, u32 item, Candidate &candidate) {
+    float a = box_value(p, image, item, 0), b = box_value(p, image, item, 1);
+    float c = box_value(p, image, item, 2), d = box_value(p, image, item, 3);
     if (p.form == YXYX) set_box(candidate, b, a, d, c);
     else if (p.form == CXCYWH) set_box(candidate, a - c / 2.0f, b - d / 2.0f, a + c / 2.0f, b + d / 2.0f);
     else if (p.form == XYWH) set_box(candidate, a, b, a + c, b + d);
@@ -223,45 +223,45 @@ DEVICE u32 source_of(const BoxesParams &p, u32 index) {
 }
 
 // One landmark of a candidate.
-DEVICE Point point_of(const BoxesParams &p, u32 picture, const Candidate &candidate, u32 point) {
+DEVICE Point point_of(const BoxesParams &p, u32 image, const Candidate &candidate, u32 point) {
     u32 source = source_of(p, candidate.index);
-    if (p.family == ANCHORS) return anchor_point(p, picture, source, point);
+    if (p.family == ANCHORS) return anchor_point(p, image, source, point);
     if (p.family == HEATMAP) {
         Candidate whole;
-        cell_box(p, picture, source, whole);
-        Point part = cell_pair(p, 3, picture, 2 * p.points, 2 * point, source);
+        cell_box(p, image, source, whole);
+        Point part = cell_pair(p, 3, image, 2 * p.points, 2 * point, source);
         return Point{whole.x1 + part.x * (whole.x2 - whole.x1), whole.y1 + part.y * (whole.y2 - whole.y1)};
     }
     u32 at = p.columns - p.points * p.point_values + point * p.point_values;
     float across = p.normalized ? p.input_width : 1.0f, down = p.normalized ? p.input_height : 1.0f;
-    return Point{box_value(p, picture, source, at) * across, box_value(p, picture, source, at + 1) * down};
+    return Point{box_value(p, image, source, at) * across, box_value(p, image, source, at + 1) * down};
 }
 
 // Fills in the box of a candidate. Returns whether the box and its landmarks are finite.
-DEVICE bool decode(const BoxesParams &p, u32 picture, Candidate &candidate) {
+DEVICE bool decode(const BoxesParams &p, u32 image, Candidate &candidate) {
     u32 source = source_of(p, candidate.index);
-    if (p.family == ANCHORS) anchor_box(p, picture, source, candidate);
-    else if (p.family == HEATMAP) cell_box(p, picture, source, candidate);
-    else free_box(p, picture, source, candidate);
+    if (p.family == ANCHORS) anchor_box(p, image, source, candidate);
+    else if (p.family == HEATMAP) cell_box(p, image, source, candidate);
+    else free_box(p, image, source, candidate);
     if (!box_is_finite(candidate)) return false;
     if (p.family == HEATMAP) clamp_box(p, candidate);
     for (u32 i = 0; i < p.points; i++) {
-        Point point = point_of(p, picture, candidate, i);
+        Point point = point_of(p, image, candidate, i);
         if (!is_finite(point.x) || !is_finite(point.y)) return false;
     }
     return true;
 }
 
 // Calls `take` if the score passes and the candidate decodes to finite values, `drop` if it passes but is not finite.
-template <typename Take, typename Drop> DEVICE void consider(const BoxesParams &p, u32 picture, Candidate &candidate, Take take, Drop drop) {
+template <typename Take, typename Drop> DEVICE void consider(const BoxesParams &p, u32 image, Candidate &candidate, Take take, Drop drop) {
     if (!(candidate.score > p.confidence) && !is_nan(candidate.score)) return;
-    if (is_finite(candidate.score) && decode(p, picture, candidate)) take(candidate);
+    if (is_finite(candidate.score) && decode(p, image, candidate)) take(candidate);
     else drop();
 }
 
 // All candidates of an anchor; `raw(i)` returns its scores.
 template <typename Raw, typename Take, typename Drop>
-DEVICE void anchor_candidates(const BoxesParams &p, u32 picture, u32 item, Raw raw, Take take, Drop drop) {
+DEVICE void anchor_candidates(const BoxesParams &p, u32 image, u32 item, Raw raw, Take take, Drop drop) {
     Candidate candidate = {};
     Scaling scaling = {0.0f, 1.0f};
     if (p.activation == SOFTMAX) scaling = softmax_of(p.columns, raw);
@@ -270,34 +270,34 @@ DEVICE void anchor_candidates(const BoxesParams &p, u32 picture, u32 item, Raw r
         candidate.class_id = p.background >= 0 && (int)column > p.background ? column - 1 : column;
         candidate.index = item * p.columns + column;
         candidate.score = activated(p, scaling, raw(column));
-        consider(p, picture, candidate, take, drop);
+        consider(p, image, candidate, take, drop);
     }
 }
 
 // All candidates of one item.
-template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesParams &p, u32 picture, u32 item, Take take, Drop drop) {
+template <typename Take, typename Drop> DEVICE void candidates_of(const BoxesParams &p, u32 image, u32 item, Take take, Drop drop) {
     Candidate candidate = {};
     if (p.family == ANCHOR_FREE) {
-        candidate = best_class(p, picture, item);
-        consider(p, picture, candidate, take, drop);
+        candidate = best_class(p, image, item);
+        consider(p, image, candidate, take, drop);
         return;
     }
     if (p.family == HEATMAP) {
         candidate.index = item;
         candidate.class_id = item / (p.grid_width * p.grid_height);
-        candidate.score = element(p, 0, (u64)picture * p.items + item);
-        consider(p, picture, candidate, take, drop);
+        candidate.score = element(p, 0, (u64)image * p.items + item);
+        consider(p, image, candidate, take, drop);
         return;
     }
-    u64 row = ((u64)picture * p.items + item) * p.columns;
-    anchor_candidates(p, picture, item, [&](u32 i) { return element(p, 1, row + i); }, take, drop);
+    u64 row = ((u64)image * p.items + item) * p.columns;
+    anchor_candidates(p, image, item, [&](u32 i) { return element(p, 1, row + i); }, take, drop);
 }
 
 // Finds the candidates of every frame (grid y), in no particular order. Counters must be zeroed before.
 KERNEL(find_candidates, BoxesParams) {
-    u32 item = blockIdx.x * BLOCK_ITEMS + threadIdx.x, picture = blockIdx.y;
-    Counters *counters = (Counters *)p.counters + picture;
-    Candidate *list = (Candidate *)p.candidates + (u64)picture * CAPACITY;
+    u32 item = blockIdx.x * BLOCK_ITEMS + threadIdx.x, image = blockIdx.y;
+    Counters *counters = (Counters *)p.counters + image;
+    Candidate *list = (Candidate *)p.candidates + (u64)image * CAPACITY;
     auto take = [&](const Candidate &candidate) {
         u32 slot = atomicAdd(&counters->found, 1u);
         if (slot < CAPACITY) list[slot] = candidate;
@@ -307,17 +307,17 @@ KERNEL(find_candidates, BoxesParams) {
     __shared__ float staged[STAGED_SCORES];
     u32 most = p.family == ANCHORS && p.columns > 0 ? STAGED_SCORES / p.columns : 0;
     if (most < MIN_STAGED_ROWS) {
-        if (item < p.items) candidates_of(p, picture, item, take, drop);
+        if (item < p.items) candidates_of(p, image, item, take, drop);
         return;
     }
     u32 start = blockIdx.x * BLOCK_ITEMS, here = p.items - start < BLOCK_ITEMS ? p.items - start : BLOCK_ITEMS;
     for (u32 first = 0; first < here; first += most) {
         u32 rows = here - first < most ? here - first : most;
-        u64 from = ((u64)picture * p.items + start + first) * p.columns;
+        u64 from = ((u64)image * p.items + start + first) * p.columns;
         for (u32 at = threadIdx.x; at < rows * p.columns; at += BLOCK_ITEMS) staged[at] = element(p, 1, from + at);
         __syncthreads();
         const float *row = staged + (threadIdx.x - first) * p.columns;
-        if (threadIdx.x - first < rows) anchor_candidates(p, picture, item, [&](u32 i) { return row[i]; }, take, drop);
+        if (threadIdx.x - first < rows) anchor_candidates(p, image, item, [&](u32 i) { return row[i]; }, take, drop);
         __syncthreads();
     }
 }
@@ -326,7 +326,7 @@ KERNEL(find_candidates, BoxesParams) {
 DEVICE u64 key_of(const Candidate &candidate) { return (u64)bits_of(candidate.score) << 32 | (0xffffffffu - candidate.index); }
 
 // The key of the candidate with exactly `wanted - 1` better ones, found byte by byte from the top.
-DEVICE u64 key_of_rank(const BoxesParams &p, u32 picture, u32 wanted, u32 *histogram) {
+DEVICE u64 key_of_rank(const BoxesParams &p, u32 image, u32 wanted, u32 *histogram) {
     __shared__ u64 prefix;
     __shared__ u32 rest;
     if (threadIdx.x == 0) {
@@ -340,7 +340,7 @@ DEVICE u64 key_of_rank(const BoxesParams &p, u32 picture, u32 wanted, u32 *histo
             u64 key = key_of(candidate);
             if (shift == 56 || key >> (shift + 8) == prefix) atomicAdd(&histogram[key >> shift & 255], 1u);
         };
-        for (u32 item = threadIdx.x; item < p.items; item += THREADS) candidates_of(p, picture, item, count, []() {});
+        for (u32 item = threadIdx.x; item < p.items; item += THREADS) candidates_of(p, image, item, count, []() {});
         __syncthreads();
         if (threadIdx.x == 0) {
             u32 bin = 255;
@@ -371,19 +371,19 @@ KERNEL_OF(1024, suppress, BoxesParams) {
     __shared__ u8 is_dead[MAX_CANDIDATES];
     __shared__ u64 tile[THREADS];
     __shared__ u32 listed;
-    u32 picture = blockIdx.x, thread = threadIdx.x;
-    const Counters counters = ((const Counters *)p.counters)[picture];
-    Candidate *list = (Candidate *)p.candidates + (u64)picture * CAPACITY;
+    u32 image = blockIdx.x, thread = threadIdx.x;
+    const Counters counters = ((const Counters *)p.counters)[image];
+    Candidate *list = (Candidate *)p.candidates + (u64)image * CAPACITY;
     u32 found = counters.found < CAPACITY ? counters.found : CAPACITY;
     if (counters.found > CAPACITY) {
         // Which candidates were stored is arbitrary: find the best ones and store them again.
-        u64 lowest = key_of_rank(p, picture, MAX_CANDIDATES, (u32 *)tile);
+        u64 lowest = key_of_rank(p, image, MAX_CANDIDATES, (u32 *)tile);
         if (thread == 0) listed = 0;
         __syncthreads();
         auto take = [&](const Candidate &candidate) {
             if (key_of(candidate) >= lowest) list[atomicAdd(&listed, 1u)] = candidate;
         };
-        for (u32 item = thread; item < p.items; item += THREADS) candidates_of(p, picture, item, take, []() {});
+        for (u32 item = thread; item < p.items; item += THREADS) candidates_of(p, image, item, take, []() {});
         found = MAX_CANDIDATES;
         __syncthreads();
     }
@@ -425,7 +425,7 @@ KERNEL_OF(1024, suppress, BoxesParams) {
         __syncthreads();
     }
 
-    u64 result = p.results + (u64)picture * (sizeof(Header) + (u64)p.max_detections * sizeof(Found));
+    u64 result = p.results + (u64)image * (sizeof(Header) + (u64)p.max_detections * sizeof(Found));
     u32 written = alive < p.max_detections ? alive : p.max_detections;
     if (thread == 0) *(Header *)result = Header{written, counters.non_finite, counters.found - count, alive - written};
     Found *out = (Found *)(result + sizeof(Header));
@@ -433,7 +433,7 @@ KERNEL_OF(1024, suppress, BoxesParams) {
         Candidate candidate = list[order[kept[i]]];
         Found entry = {candidate.x1, candidate.y1, candidate.x2, candidate.y2, candidate.score, candidate.class_id, candidate.index, {}, 0};
         for (u32 point = 0; point < p.points; point++) {
-            Point place = point_of(p, picture, candidate, point);
+            Point place = point_of(p, image, candidate, point);
             entry.point[2 * point] = place.x;
             entry.point[2 * point + 1] = place.y;
         }

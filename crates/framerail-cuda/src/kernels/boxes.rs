@@ -140,7 +140,7 @@ pub struct FoundBox {
 
 /// The boxes of one frame.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PictureBoxes {
+pub struct FrameBoxes {
     /// Boxes after NMS, highest score first.
     pub boxes: Vec<FoundBox>,
     /// Boxes above the score threshold dropped because the score, box or landmarks are not finite.
@@ -393,17 +393,17 @@ pub unsafe fn decode_boxes_raw(
 ///
 /// # Errors
 /// `BadArgument` when there are fewer bytes than [`BoxDecoder::result_bytes`].
-pub fn read_boxes(decoder: &BoxDecoder, batch: u32, bytes: &[u8]) -> Result<Vec<PictureBoxes>, CudaError> {
+pub fn read_boxes(decoder: &BoxDecoder, batch: u32, bytes: &[u8]) -> Result<Vec<FrameBoxes>, CudaError> {
     let need = decoder.result_bytes(batch);
     let bytes = bytes.get(..need).ok_or_else(|| CudaError::argument(format!("{} bytes of results, {need} are needed", bytes.len())))?;
-    Ok(bytes.chunks_exact(decoder.result_bytes(1)).map(read_picture).collect())
+    Ok(bytes.chunks_exact(decoder.result_bytes(1)).map(boxes_of_frame).collect())
 }
 
-fn read_picture(bytes: &[u8]) -> PictureBoxes {
+fn boxes_of_frame(bytes: &[u8]) -> FrameBoxes {
     let (header, boxes) = bytes.split_at(HEADER_BYTES.min(bytes.len()));
     let [count, non_finite, over_limit, over_max_detections] = words(header);
     let boxes = boxes.chunks_exact(FOUND_BYTES).take(count as usize).map(read_box).collect();
-    PictureBoxes { boxes, non_finite, over_limit, over_max_detections }
+    FrameBoxes { boxes, non_finite, over_limit, over_max_detections }
 }
 
 /// The first 32-bit words; zeros where data is missing.

@@ -25,7 +25,7 @@ struct FastYuv {
     i16 blue_cb;
 };
 
-struct Picture {
+struct Image {
     // First sample of each colour component.
     u64 component[3];
     u64 out;
@@ -74,10 +74,10 @@ struct ConvertParams {
     u8 unused;
     // Tone-mapping curves, or 0.
     u64 tone;
-    Picture picture[MAX_PICTURES];
+    Image image[MAX_PICTURES];
 };
 
-static_assert(sizeof(Picture) == 72, "as in convert.rs");
+static_assert(sizeof(Image) == 72, "as in convert.rs");
 static_assert(sizeof(ConvertParams) == 128 + 72 * MAX_PICTURES && sizeof(ConvertParams) <= 4096, "as in convert.rs");
 
 // The source positions of one output position of an axis, and their weights.
@@ -140,42 +140,42 @@ DEVICE Tap tap_of(const ConvertParams &p, const Axis &axis, u32 position, bool d
 }
 
 // `chroma` is 1 for the subsampled components of Y'CbCr, 0 for others.
-DEVICE Axis axis_across(const ConvertParams &p, const Picture &picture, int chroma) {
-    u32 shift = chroma ? p.chroma_shift_x : 0u, pixels = picture.width;
-    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, picture.window_x, picture.window_width, (double)picture.placed_width};
+DEVICE Axis axis_across(const ConvertParams &p, const Image &image, int chroma) {
+    u32 shift = chroma ? p.chroma_shift_x : 0u, pixels = image.width;
+    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, image.window_x, image.window_width, (double)image.placed_width};
 }
 
-DEVICE Axis axis_down(const ConvertParams &p, const Picture &picture, int chroma) {
-    u32 shift = chroma ? p.chroma_shift_y : 0u, pixels = picture.height;
-    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, picture.window_y, picture.window_height, (double)picture.placed_height};
+DEVICE Axis axis_down(const ConvertParams &p, const Image &image, int chroma) {
+    u32 shift = chroma ? p.chroma_shift_y : 0u, pixels = image.height;
+    return Axis{(pixels + (1u << shift) - 1u) >> shift, pixels, shift, image.window_y, image.window_height, (double)image.placed_height};
 }
 
 // A stored sample; the taps keep x and y within the component.
-DEVICE float sample_at(const ConvertParams &p, const Picture &picture, int component, u32 x, u32 y) {
+DEVICE float sample_at(const ConvertParams &p, const Image &image, int component, u32 x, u32 y) {
     int other = component > 0;
-    u64 at = picture.component[component] + (u64)y * picture.pitch[other] + (u64)x * p.step[other];
+    u64 at = image.component[component] + (u64)y * image.pitch[other] + (u64)x * p.step[other];
     if (p.sample_bytes == 1) return (float)__ldg((const u8 *)at);
     return (float)(__ldg((const u16 *)at) >> p.value_shift);
 }
 
 // Weighted sum of one column's samples over the rows.
-DEVICE float weigh_rows(const ConvertParams &p, const Picture &picture, int component, u32 x, const Tap &down) {
-    float sum = sample_at(p, picture, component, x, down.first) * down.weight[0];
+DEVICE float weigh_rows(const ConvertParams &p, const Image &image, int component, u32 x, const Tap &down) {
+    float sum = sample_at(p, image, component, x, down.first) * down.weight[0];
     for (u32 y = down.first + 1; y <= down.last; y++) {
-        sum += sample_at(p, picture, component, x, y) * down.weight[y == down.last ? 2 : 1];
+        sum += sample_at(p, image, component, x, y) * down.weight[y == down.last ? 2 : 1];
     }
     return sum;
 }
 
-DEVICE float resample(const ConvertParams &p, const Picture &picture, int component, const Tap &across, const Tap &down) {
-    float first = weigh_rows(p, picture, component, across.first, down);
+DEVICE float resample(const ConvertParams &p, const Image &image, int component, const Tap &across, const Tap &down) {
+    float first = weigh_rows(p, image, component, across.first, down);
     if (across.last == across.first) return first;
     if (across.last == across.first + 1) {
-        return first + (weigh_rows(p, picture, component, across.last, down) - first) * across.weight[2];
+        return first + (weigh_rows(p, image, component, across.last, down) - first) * across.weight[2];
     }
     float sum = first * across.weight[0];
     for (u32 x = across.first + 1; x <= across.last; x++) {
-        sum += weigh_rows(p, picture, component, x, down) * across.weight[x == across.last ? 2 : 1];
+        sum += weigh_rows(p, image, component, x, down) * across.weight[x == across.last ? 2 : 1];
     }
     return sum;
 }
@@ -199,11 +199,11 @@ DEVICE u32 fast_channel(const FastYuv &fast, int channel, int y, int cb, int cr)
 }
 
 // The channels of one source pixel, in 8 bits.
-DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u32 y, int *channel) {
+DEVICE void pixel_bytes(const ConvertParams &p, const Image &image, u32 x, u32 y, int *channel) {
     float sample[3] = {0.0f, 0.0f, 0.0f};
     for (int component = 0; component < p.components; component++) {
         u32 shift_x = component ? p.chroma_shift_x : 0u, shift_y = component ? p.chroma_shift_y : 0u;
-        sample[component] = sample_at(p, picture, component, x >> shift_x, y >> shift_y);
+        sample[component] = sample_at(p, image, component, x >> shift_x, y >> shift_y);
     }
     if (!p.use_fast) {
         for (int i = 0; i < p.channels; i++) channel[i] = (int)to_byte(mix_samples(p, i, sample));
@@ -215,18 +215,18 @@ DEVICE void pixel_bytes(const ConvertParams &p, const Picture &picture, u32 x, u
 }
 
 // Interpolates between four pixels in 8-bit arithmetic, as in OpenCV.
-DEVICE void resample_bytes(const ConvertParams &p, const Picture &picture, const Tap &across, const Tap &down, float *value) {
+DEVICE void resample_bytes(const ConvertParams &p, const Image &image, const Tap &across, const Tap &down, float *value) {
     int rows[2][3];
     if (across.weight[2] == 0.0f && down.weight[2] == 0.0f) {
-        pixel_bytes(p, picture, across.first, down.first, rows[0]);
+        pixel_bytes(p, image, across.first, down.first, rows[0]);
         for (int i = 0; i < p.channels; i++) value[i] = (float)rows[0][i];
         return;
     }
     for (int row = 0; row < 2; row++) {
         u32 y = row ? down.last : down.first;
         int near[3], far[3];
-        pixel_bytes(p, picture, across.first, y, near);
-        pixel_bytes(p, picture, across.last, y, far);
+        pixel_bytes(p, image, across.first, y, near);
+        pixel_bytes(p, image, across.last, y, far);
         for (int i = 0; i < p.channels; i++) {
             rows[row][i] = (near[i] * (int)across.weight[0] + far[i] * (int)across.weight[2]) >> 4;
         }
@@ -294,14 +294,14 @@ DEVICE void finish_pixel(const ConvertParams &p, float *value, float *element) {
 }
 
 // The elements of one output pixel.
-DEVICE void convert_pixel(const ConvertParams &p, const Picture &picture, const Tap *across, const Tap *down, float *element) {
+DEVICE void convert_pixel(const ConvertParams &p, const Image &image, const Tap *across, const Tap *down, float *element) {
     float value[3] = {0.0f, 0.0f, 0.0f};
     if (p.sampling == BILINEAR_8BIT) {
-        resample_bytes(p, picture, across[0], down[0], value);
+        resample_bytes(p, image, across[0], down[0], value);
     } else {
         float sample[3] = {0.0f, 0.0f, 0.0f};
         for (int component = 0; component < p.components; component++) {
-            sample[component] = resample(p, picture, component, across[component > 0], down[component > 0]);
+            sample[component] = resample(p, image, component, across[component > 0], down[component > 0]);
         }
         for (int i = 0; i < p.channels; i++) value[i] = mix_samples(p, i, sample);
     }
@@ -357,7 +357,7 @@ KERNEL(convert, ConvertParams) {
     // Positions need double precision, which is slow on many GPUs: compute them once per row and column of the tile.
     __shared__ Tap across[2][TILE_WIDTH];
     __shared__ Tap down[2][TILE_HEIGHT];
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     u32 thread = threadIdx.y * 32 + threadIdx.x;
     u32 tile_x = blockIdx.x * TILE_WIDTH, tile_y = blockIdx.y * TILE_HEIGHT;
     for (u32 i = thread; i < 2 * (TILE_WIDTH + TILE_HEIGHT); i += 256) {
@@ -365,10 +365,10 @@ KERNEL(convert, ConvertParams) {
         u32 entry = is_row ? i - 2 * TILE_WIDTH : i, length = is_row ? TILE_HEIGHT : TILE_WIDTH;
         int chroma = entry >= length;
         u32 index = chroma ? entry - length : entry;
-        int position = (int)((is_row ? tile_y : tile_x) + index) - (int)(is_row ? picture.top : picture.left);
-        u32 placed = is_row ? picture.placed_height : picture.placed_width;
+        int position = (int)((is_row ? tile_y : tile_x) + index) - (int)(is_row ? image.top : image.left);
+        u32 placed = is_row ? image.placed_height : image.placed_width;
         if (position < 0 || position >= (int)placed) continue;
-        Axis axis = is_row ? axis_down(p, picture, chroma) : axis_across(p, picture, chroma);
+        Axis axis = is_row ? axis_down(p, image, chroma) : axis_across(p, image, chroma);
         Tap tap = tap_of(p, axis, (u32)position, is_row);
         if (is_row) down[chroma][index] = tap;
         else across[chroma][index] = tap;
@@ -379,18 +379,18 @@ KERNEL(convert, ConvertParams) {
     if (x >= p.out_width || y >= p.out_height) return;
     u32 count = p.out_width - x < 4 ? p.out_width - x : 4;
     float element[3][4];
-    bool row_placed = y >= picture.top && y < (u32)picture.top + picture.placed_height;
+    bool row_placed = y >= image.top && y < (u32)image.top + image.placed_height;
     Tap row[2] = {down[0][threadIdx.y], down[1][threadIdx.y]};
     for (u32 i = 0; i < 4; i++) {
-        bool placed = i < count && row_placed && x + i >= picture.left && x + i < (u32)picture.left + picture.placed_width;
+        bool placed = i < count && row_placed && x + i >= image.left && x + i < (u32)image.left + image.placed_width;
         float pixel[3] = {p.padding[0], p.padding[1], p.padding[2]};
         if (placed) {
             Tap column[2] = {across[0][threadIdx.x * 4 + i], across[1][threadIdx.x * 4 + i]};
-            convert_pixel(p, picture, column, row, pixel);
+            convert_pixel(p, image, column, row, pixel);
         }
         for (int channel = 0; channel < 3; channel++) element[channel][i] = pixel[channel];
     }
-    store_pixels(p, picture.out, x, y, count, element);
+    store_pixels(p, image.out, x, y, count, element);
 }
 
 // The first pixel of an output position, and the start of its weights.
@@ -414,24 +414,24 @@ DEVICE const float *filter_weights(u64 table, u32 positions, u32 start) { return
 KERNEL(convert_filtered, ConvertParams) {
     __shared__ float weighed[FILTER_HEIGHT][3][FILTER_CHUNK];
     __shared__ u32 first_of[FILTER_WIDTH], end_of[FILTER_WIDTH];
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     u32 x = blockIdx.x * FILTER_WIDTH + threadIdx.x, y = blockIdx.y * FILTER_HEIGHT + threadIdx.y;
-    bool column_placed = x >= picture.left && x < (u32)picture.left + picture.placed_width;
-    bool row_placed = y >= picture.top && y < (u32)picture.top + picture.placed_height;
+    bool column_placed = x >= image.left && x < (u32)image.left + image.placed_width;
+    bool row_placed = y >= image.top && y < (u32)image.top + image.placed_height;
     u32 first = 0xffffffffu, end = 0;
     const float *across = 0, *down = 0;
     if (column_placed) {
-        u32 position = x - picture.left;
-        FilterPlace place = filter_place(picture.across, position);
-        first = place.first, end = place.first + (filter_place(picture.across, position + 1).start - place.start);
-        across = filter_weights(picture.across, picture.placed_width, place.start);
+        u32 position = x - image.left;
+        FilterPlace place = filter_place(image.across, position);
+        first = place.first, end = place.first + (filter_place(image.across, position + 1).start - place.start);
+        across = filter_weights(image.across, image.placed_width, place.start);
     }
     u32 row = 0, rows = 0;
     if (row_placed) {
-        u32 position = y - picture.top;
-        FilterPlace place = filter_place(picture.down, position);
-        row = place.first, rows = filter_place(picture.down, position + 1).start - place.start;
-        down = filter_weights(picture.down, picture.placed_height, place.start);
+        u32 position = y - image.top;
+        FilterPlace place = filter_place(image.down, position);
+        row = place.first, rows = filter_place(image.down, position + 1).start - place.start;
+        down = filter_weights(image.down, image.placed_height, place.start);
     }
     if (threadIdx.y == 0) first_of[threadIdx.x] = first, end_of[threadIdx.x] = end;
     __syncthreads();
@@ -449,13 +449,13 @@ KERNEL(convert_filtered, ConvertParams) {
                 float weight = __ldg(down + i);
                 if (p.in_bytes) {
                     int channel[3] = {0, 0, 0};
-                    pixel_bytes(p, picture, column, row + i, channel);
+                    pixel_bytes(p, image, column, row + i, channel);
                     for (int k = 0; k < 3; k++) rows_sum[k] += (float)channel[k] * weight;
                 } else {
                     float sample[3] = {0.0f, 0.0f, 0.0f};
                     for (int component = 0; component < p.components; component++) {
                         u32 shift_x = component ? p.chroma_shift_x : 0u, shift_y = component ? p.chroma_shift_y : 0u;
-                        sample[component] = sample_at(p, picture, component, column >> shift_x, (row + i) >> shift_y);
+                        sample[component] = sample_at(p, image, component, column >> shift_x, (row + i) >> shift_y);
                     }
                     for (int k = 0; k < p.channels; k++) rows_sum[k] += mix_samples(p, k, sample) * weight;
                 }
@@ -481,7 +481,7 @@ KERNEL(convert_filtered, ConvertParams) {
     u64 pixel = (u64)y * p.out_width + x, plane = (u64)p.out_width * p.out_height;
     for (int channel = 0; channel < p.channels; channel++) {
         u64 index = p.interleaved ? pixel * p.channels + channel : channel * plane + pixel;
-        store_one(p.element_type, picture.out, index, element[channel]);
+        store_one(p.element_type, image.out, index, element[channel]);
     }
 }
 
@@ -500,13 +500,13 @@ DEVICE u32 byte_in(const Quad &quad, int index) { return quad.word[index >> 2] >
 // NV12 to 8-bit channels without scaling, as used by readers. Sides and addresses are multiples of 16, except for
 // the height. Block: 32 x 8 threads, each 16 x 2 pixels of one frame (grid z).
 KERNEL(convert_nv12_u8, ConvertParams) {
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     u32 x = (blockIdx.x * 32 + threadIdx.x) * 16, y = (blockIdx.y * 8 + threadIdx.y) * 2;
     if (x >= p.out_width || y >= p.out_height) return;
-    Quad chroma = load_quad(picture.component[1] + (u64)(y >> 1) * picture.pitch[1] + x);
+    Quad chroma = load_quad(image.component[1] + (u64)(y >> 1) * image.pitch[1] + x);
     u64 plane = (u64)p.out_width * p.out_height;
     for (u32 row = y; row < y + 2 && row < p.out_height; row++) {
-        Quad luma = load_quad(picture.component[0] + (u64)row * picture.pitch[0] + x);
+        Quad luma = load_quad(image.component[0] + (u64)row * image.pitch[0] + x);
         // Twelve words: sixteen pixels, one channel after another or interleaved.
         u32 word[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll
@@ -527,7 +527,7 @@ KERNEL(convert_nv12_u8, ConvertParams) {
         u64 pixel = (u64)row * p.out_width + x;
 #pragma unroll
         for (int i = 0; i < 3; i++) {
-            u64 at = picture.out + (p.interleaved ? pixel * 3 + i * 16 : i * plane + pixel);
+            u64 at = image.out + (p.interleaved ? pixel * 3 + i * 16 : i * plane + pixel);
             *(Quad *)at = Quad{{word[i * 4], word[i * 4 + 1], word[i * 4 + 2], word[i * 4 + 3]}};
         }
     }

@@ -3,7 +3,7 @@
 pub use framerail_core::{ChannelMix, ChannelOrder, Conversion, CropWindow, FastYuv, Placement, Sampling, TensorSpec};
 use framerail_core::{DType, PixelFamily, TensorLayout, surface::MAX_SIDE};
 
-use super::{ConversionTables, HEADERS, RawPicture, RawTables, Runner, bracketed, run_with, slots};
+use super::{ConversionTables, HEADERS, RawImage, RawTables, Runner, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, KernelSource};
 
 /// The kernels of this file.
@@ -31,7 +31,7 @@ pub struct ConvertJob<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawConvertJob {
     /// The decoded frame.
-    pub picture: RawPicture,
+    pub image: RawImage,
     /// The conversion.
     pub conversion: Conversion,
     /// Its lookup tables.
@@ -43,7 +43,7 @@ pub struct RawConvertJob {
 /// Same layout as `Picture` in `convert.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Picture {
+struct Image {
     component: [u64; 3],
     out: u64,
     /// With a filter: the addresses of its horizontal and vertical tables.
@@ -84,11 +84,11 @@ struct Common {
 #[repr(C)]
 struct Parameters {
     common: Common,
-    pictures: [Picture; MAX_PICTURES],
+    images: [Image; MAX_PICTURES],
 }
 
 const _: () = assert!(size_of::<ChannelMix>() == 24 && size_of::<FastYuv>() == 12);
-const _: () = assert!(size_of::<Picture>() == 72 && size_of::<Common>() == 128);
+const _: () = assert!(size_of::<Image>() == 72 && size_of::<Common>() == 128);
 const _: () = assert!(size_of::<Parameters>() == 128 + 72 * MAX_PICTURES);
 
 /// Converts a batch of frames, with one kernel launch per 48 frames of the same format and colour.
@@ -101,14 +101,14 @@ const _: () = assert!(size_of::<Parameters>() == 128 + 72 * MAX_PICTURES);
 pub fn convert_batch(stream: &CudaStream, tensor: &TensorSpec, jobs: &[ConvertJob<'_>]) -> Result<(), CudaError> {
     let mut raw = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let need = tensor.picture_bytes();
+        let need = tensor.image_bytes();
         if job.out_offset_bytes.checked_add(need).is_none_or(|end| end > job.out.len()) {
             let have = job.out.len();
             return Err(CudaError::argument(format!("a frame of {need} bytes at {} in a buffer of {have}", job.out_offset_bytes)));
         }
         let out = job.out.address() + job.out_offset_bytes as u64;
         let tables = job.tables.map_or_else(RawTables::default, ConversionTables::raw);
-        raw.push(RawConvertJob { picture: RawPicture::of(job.surface), conversion: job.conversion, tables, out });
+        raw.push(RawConvertJob { image: RawImage::of(job.surface), conversion: job.conversion, tables, out });
     }
     let tables = jobs.iter().filter_map(|job| job.tables).map(ConversionTables::buffer);
     let inputs = jobs.iter().map(|job| job.surface.buffer()).chain(tables);
@@ -136,7 +136,7 @@ pub unsafe fn convert_raw(runner: &dyn Runner, tensor: &TensorSpec, jobs: &[RawC
     for group in prepared.chunk_by(alike) {
         for batch in group.chunks(MAX_PICTURES) {
             let Some(first) = batch.first() else { continue };
-            let parameters = Parameters { common: first.common, pictures: slots(batch.iter().map(|job| job.picture)) };
+            let parameters = Parameters { common: first.common, images: slots(batch.iter().map(|job| job.image)) };
             let (kernel, tile, block) = match first.kernel {
                 Kernel::Plain => ("convert_nv12_u8", (512, 16), (32, 8, 1)),
                 Kernel::Any => ("convert", (128, 8), (32, 8, 1)),
@@ -163,31 +163,31 @@ enum Kernel {
 /// Kernel parameters of a job.
 struct Prepared {
     common: Common,
-    picture: Picture,
+    image: Image,
     kernel: Kernel,
 }
 
 impl Prepared {
     fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
-        job.picture.check()?;
+        job.image.check()?;
         check_conversion(job, tensor)?;
         if !(job.out as usize).is_multiple_of(tensor.dtype.size_bytes()) || job.out == 0 {
             return Err(CudaError::argument("a tensor is not aligned to its elements"));
         }
         let common = Common::new(tensor, job)?;
-        let picture = Picture::new(job)?;
+        let image = Image::new(job)?;
         let kernel = match job.conversion.sampling {
             Sampling::Filter(_) => Kernel::Filter,
             _ if is_plain(tensor, job) => Kernel::Plain,
             _ => Kernel::Any,
         };
-        Ok(Self { common, picture, kernel })
+        Ok(Self { common, image, kernel })
     }
 }
 
 /// Rejects parameters that the kernels cannot handle.
 fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), CudaError> {
-    let RawConvertJob { conversion, picture, tables, .. } = job;
+    let RawConvertJob { conversion, image, tables, .. } = job;
     if matches!(conversion.sampling, Sampling::Filter(_)) && (tables.across == 0 || tables.down == 0) {
         return Err(CudaError::argument("a filter without its weights"));
     }
@@ -212,18 +212,18 @@ fn check_conversion(job: &RawConvertJob, tensor: &TensorSpec) -> Result<(), Cuda
     if conversion.value_shift > 8 {
         return Err(CudaError::argument(format!("samples shifted by {} bits", conversion.value_shift)));
     }
-    let is_8bit_yuv = picture.format.sample_bytes() == 1 && picture.format.family() == PixelFamily::Yuv;
+    let is_8bit_yuv = image.format.sample_bytes() == 1 && image.format.family() == PixelFamily::Yuv;
     let in_bytes = conversion.in_bytes || conversion.sampling == Sampling::Bilinear8Bit;
     if conversion.fast.is_some() && !(is_8bit_yuv && in_bytes && tensor.channel_order != ChannelOrder::Gray) {
-        return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {}", picture.format)));
+        return Err(CudaError::argument(format!("FFmpeg's factors are for 8-bit Y'CbCr, not for {}", image.format)));
     }
     Ok(())
 }
 
 impl Common {
     fn new(tensor: &TensorSpec, job: &RawConvertJob) -> Result<Self, CudaError> {
-        let (conversion, format) = (&job.conversion, job.picture.format);
-        let layout = job.picture.sample_layout();
+        let (conversion, format) = (&job.conversion, job.image.format);
+        let layout = job.image.sample_layout();
         let sampling = match conversion.sampling {
             Sampling::Bilinear => 0,
             Sampling::Bilinear8Bit => 1,
@@ -254,10 +254,10 @@ impl Common {
     }
 }
 
-impl Picture {
+impl Image {
     fn new(job: &RawConvertJob) -> Result<Self, CudaError> {
-        let (conversion, picture) = (&job.conversion, &job.picture);
-        let (component, pitch) = picture.components()?;
+        let (conversion, image) = (&job.conversion, &job.image);
+        let (component, pitch) = image.components()?;
         let CropWindow { x, y, width, height } = conversion.window;
         let halves = |address: u64| [address as u32, (address >> 32) as u32].map(f32::from_bits);
         let window = match (conversion.sampling, halves(job.tables.across), halves(job.tables.down)) {
@@ -270,7 +270,7 @@ impl Picture {
             out: job.out,
             window,
             pitch,
-            size: [picture.width as u16, picture.height as u16],
+            size: [image.width as u16, image.height as u16],
             placement: [left, top, columns, rows].map(|side| side as u16),
             unused: 0,
         })
@@ -302,19 +302,19 @@ fn check_tensor(tensor: &TensorSpec) -> Result<(), CudaError> {
 
 /// Whether every pixel keeps its position, and vectors can be loaded and stored.
 fn is_plain(tensor: &TensorSpec, job: &RawConvertJob) -> bool {
-    let (conversion, picture) = (&job.conversion, &job.picture);
-    let own_size = conversion.window == CropWindow { x: 0.0, y: 0.0, width: picture.width as f32, height: picture.height as f32 }
-        && conversion.placement == Placement { left: 0, top: 0, width: picture.width, height: picture.height }
-        && (tensor.width, tensor.height) == (picture.width, picture.height);
+    let (conversion, image) = (&job.conversion, &job.image);
+    let own_size = conversion.window == CropWindow { x: 0.0, y: 0.0, width: image.width as f32, height: image.height as f32 }
+        && conversion.placement == Placement { left: 0, top: 0, width: image.width, height: image.height }
+        && (tensor.width, tensor.height) == (image.width, image.height);
     let plain_values = conversion.mixes.iter().all(|mix| mix.scale == 1.0 && mix.shift == 0.0);
-    let aligned = [job.out, picture.planes[0], picture.planes[1], picture.pitches_bytes[0] as u64, picture.pitches_bytes[1] as u64]
+    let aligned = [job.out, image.planes[0], image.planes[1], image.pitches_bytes[0] as u64, image.pitches_bytes[1] as u64]
         .iter()
         .all(|value| value.is_multiple_of(16));
     own_size
         && plain_values
         && aligned
-        && picture.width.is_multiple_of(16)
-        && picture.format == framerail_core::PixelFormat::Nv12
+        && image.width.is_multiple_of(16)
+        && image.format == framerail_core::PixelFormat::Nv12
         && tensor.dtype == DType::U8
         && matches!(tensor.channel_order, ChannelOrder::Rgb | ChannelOrder::Bgr)
 }

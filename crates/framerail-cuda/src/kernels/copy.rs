@@ -2,7 +2,7 @@
 
 use framerail_core::PixelFormat;
 
-use super::{HEADERS, RawPicture, Runner, bracketed, run_with};
+use super::{HEADERS, RawImage, Runner, bracketed, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource, Traffic};
 
 /// The kernels of this file.
@@ -54,10 +54,10 @@ pub fn repacked(surface: &CudaSurface, pool: &DevicePool, stream: &CudaStream) -
     let format = surface.format();
     let other = repacked_format(format).ok_or_else(|| CudaError::argument(format!("{format} surfaces are not repacked")))?;
     let copy = CudaSurface::new(pool, other, surface.width(), surface.height())?;
-    Traffic::count_device_copy(copy.picture_bytes());
+    Traffic::count_device_copy(copy.image_bytes());
     bracketed(stream, [surface.buffer()], [copy.buffer()], || {
         // SAFETY: two live surfaces of known size, bracketed by their events.
-        unsafe { repack_raw(stream, &RawPicture::of(surface), &RawPicture::of(&copy)) }
+        unsafe { repack_raw(stream, &RawImage::of(surface), &RawImage::of(&copy)) }
     })?;
     Ok(copy)
 }
@@ -69,7 +69,7 @@ pub fn repacked(surface: &CudaSurface, pool: &DevicePool, stream: &CudaStream) -
 ///
 /// # Errors
 /// `BadArgument` for formats or sizes that do not match, `Compile`, `Driver`.
-pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawPicture, to: &RawPicture) -> Result<(), CudaError> {
+pub unsafe fn repack_raw(runner: &dyn Runner, from: &RawImage, to: &RawImage) -> Result<(), CudaError> {
     from.check()?;
     to.check()?;
     let fitting = from.format == to.format || repacked_format(from.format) == Some(to.format);

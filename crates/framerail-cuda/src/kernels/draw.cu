@@ -23,7 +23,7 @@ struct Stroke {
     u32 first_glyph, glyphs;
 };
 
-struct Picture {
+struct Image {
     u64 component[3];
     u32 pitch[2];
     u16 width, height;
@@ -43,10 +43,10 @@ struct DrawParams {
     u8 unused;
     float max_value;
     u32 padding;
-    Picture picture[MAX_PICTURES];
+    Image image[MAX_PICTURES];
 };
 
-static_assert(sizeof(Stroke) == 56 && sizeof(Picture) == 48, "as in draw.rs");
+static_assert(sizeof(Stroke) == 56 && sizeof(Image) == 48, "as in draw.rs");
 static_assert(sizeof(DrawParams) == 32 + 48 * MAX_PICTURES && sizeof(DrawParams) <= 4096, "as in draw.rs");
 
 DEVICE u32 line_coverage(const Stroke &stroke, u32 px, u32 py) {
@@ -80,13 +80,13 @@ DEVICE u32 coverage_at(const DrawParams &p, const Stroke &stroke, u32 x, u32 y) 
     return stroke.shape == LINE ? line_coverage(stroke, x, y) : text_coverage(p, stroke, x, y);
 }
 
-DEVICE Samples samples_of(const DrawParams &p, const Picture &picture, int component) {
+DEVICE Samples samples_of(const DrawParams &p, const Image &image, int component) {
     int other = component > 0;
-    return Samples{picture.component[component], picture.pitch[other], p.step[other], p.sample_bytes, p.value_shift, p.max_value};
+    return Samples{image.component[component], image.pitch[other], p.step[other], p.sample_bytes, p.value_shift, p.max_value};
 }
 
 // Draws the pixels that share a chroma sample.
-DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &stroke, u32 unit_x, u32 unit_y) {
+DEVICE void paint(const DrawParams &p, const Image &image, const Stroke &stroke, u32 unit_x, u32 unit_y) {
     u32 left = unit_x << p.chroma_shift_x, top = unit_y << p.chroma_shift_y;
     u32 right = left + (1u << p.chroma_shift_x), bottom = top + (1u << p.chroma_shift_y);
     u32 end_x = (u32)stroke.x + stroke.width, end_y = (u32)stroke.y + stroke.height;
@@ -95,7 +95,7 @@ DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &str
     right = right < end_x ? right : end_x;
     bottom = bottom < end_y ? bottom : end_y;
     if (left >= right || top >= bottom) return;
-    Samples luma = samples_of(p, picture, 0);
+    Samples luma = samples_of(p, image, 0);
     // The mean of the row means, both rounded down, as on the host.
     u32 total = 0;
     for (u32 y = top; y < bottom; y++) {
@@ -110,31 +110,31 @@ DEVICE void paint(const DrawParams &p, const Picture &picture, const Stroke &str
     u32 mean = total / (bottom - top);
     if (mean == 0) return;
     for (int component = 1; component < p.components; component++) {
-        blend(samples_of(p, picture, component), unit_x, unit_y, (float)stroke.code[component], mean);
+        blend(samples_of(p, image, component), unit_x, unit_y, (float)stroke.code[component], mean);
     }
 }
 
 // Block: 32 x 8 threads, each draws the pixels of one chroma sample of one frame (grid z).
 KERNEL(draw, DrawParams) {
     __shared__ u8 touches[256];
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     u32 thread = threadIdx.y * TILE_WIDTH + threadIdx.x;
     u32 tile_x = blockIdx.x * TILE_WIDTH << p.chroma_shift_x, tile_y = blockIdx.y * TILE_HEIGHT << p.chroma_shift_y;
     u32 tile_right = tile_x + (TILE_WIDTH << p.chroma_shift_x), tile_bottom = tile_y + (TILE_HEIGHT << p.chroma_shift_y);
-    const Stroke *strokes = (const Stroke *)p.strokes + picture.first_stroke;
-    for (u32 start = 0; start < picture.strokes; start += 256) {
+    const Stroke *strokes = (const Stroke *)p.strokes + image.first_stroke;
+    for (u32 start = 0; start < image.strokes; start += 256) {
         bool touching = false;
-        if (start + thread < picture.strokes) {
+        if (start + thread < image.strokes) {
             const Stroke &stroke = strokes[start + thread];
             touching = stroke.x < tile_right && stroke.y < tile_bottom && (u32)stroke.x + stroke.width > tile_x &&
                        (u32)stroke.y + stroke.height > tile_y;
         }
         touches[thread] = touching;
         __syncthreads();
-        u32 count = picture.strokes - start < 256 ? picture.strokes - start : 256;
+        u32 count = image.strokes - start < 256 ? image.strokes - start : 256;
         for (u32 i = 0; i < count; i++) {
             if (touches[i]) {
-                paint(p, picture, strokes[start + i], blockIdx.x * TILE_WIDTH + threadIdx.x, blockIdx.y * TILE_HEIGHT + threadIdx.y);
+                paint(p, image, strokes[start + i], blockIdx.x * TILE_WIDTH + threadIdx.x, blockIdx.y * TILE_HEIGHT + threadIdx.y);
             }
         }
         __syncthreads();

@@ -2,7 +2,7 @@
 
 use framerail_core::{Region, Stroke, StrokeShape};
 
-use super::{HEADERS, RawPicture, Runner, SampleLayout, bracketed, run_with, slots};
+use super::{HEADERS, RawImage, Runner, SampleLayout, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -27,7 +27,7 @@ pub struct DrawJob<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RawDrawJob<'a> {
     /// The frame.
-    pub picture: RawPicture,
+    pub image: RawImage,
     /// Strokes in drawing order.
     pub strokes: &'a [Stroke],
 }
@@ -35,7 +35,7 @@ pub struct RawDrawJob<'a> {
 /// Same layout as `Picture` in `draw.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Picture {
+struct Image {
     component: [u64; 3],
     pitch: [u32; 2],
     size: [u16; 2],
@@ -62,13 +62,13 @@ struct Common {
 #[repr(C)]
 struct Parameters {
     common: Common,
-    pictures: [Picture; MAX_PICTURES],
+    images: [Image; MAX_PICTURES],
 }
 
 /// Bytes of a stroke in device memory. As in `draw.cu`.
 const STROKE_BYTES: usize = 56;
 
-const _: () = assert!(size_of::<Picture>() == 48 && size_of::<Common>() == 32 && size_of::<Parameters>() <= 4096);
+const _: () = assert!(size_of::<Image>() == 48 && size_of::<Common>() == 32 && size_of::<Parameters>() <= 4096);
 
 /// Draws strokes on surfaces, in place and in order. Results match framerail-vision's canvas within 1 code value.
 ///
@@ -77,7 +77,7 @@ const _: () = assert!(size_of::<Picture>() == 48 && size_of::<Common>() == 32 &&
 /// # Errors
 /// `BadArgument` for strokes outside their frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) -> Result<(), CudaError> {
-    let raw: Vec<_> = jobs.iter().map(|job| RawDrawJob { picture: RawPicture::of(job.surface), strokes: job.strokes }).collect();
+    let raw: Vec<_> = jobs.iter().map(|job| RawDrawJob { image: RawImage::of(job.surface), strokes: job.strokes }).collect();
     let commands = draw_commands(&raw)?;
     if commands.is_empty() {
         return Ok(());
@@ -90,13 +90,13 @@ pub fn draw_batch(stream: &CudaStream, pool: &DevicePool, jobs: &[DrawJob<'_>]) 
     })
 }
 
-fn misfit(stroke: &Stroke, picture: &RawPicture) -> CudaError {
+fn misfit(stroke: &Stroke, image: &RawImage) -> CudaError {
     let what = if let StrokeShape::Raster(coverage) = &stroke.shape {
         format!("a raster of {} bytes over {:?}", coverage.len(), stroke.region)
     } else {
         format!("{stroke:?}")
     };
-    CudaError::argument(format!("{what} does not fit a {} frame of {}x{}", picture.format, picture.width, picture.height))
+    CudaError::argument(format!("{what} does not fit a {} frame of {}x{}", image.format, image.width, image.height))
 }
 
 /// Encodes these jobs for [`draw_raw`] to read from device memory: all strokes, then all characters and rasters.
@@ -107,7 +107,7 @@ pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
     let (mut commands, mut letters) = (Vec::new(), Vec::<[u8; 8]>::new());
     for job in jobs {
         for stroke in job.strokes {
-            let encoded = encode(stroke, &job.picture, &mut letters).ok_or_else(|| misfit(stroke, &job.picture))?;
+            let encoded = encode(stroke, &job.image, &mut letters).ok_or_else(|| misfit(stroke, &job.image))?;
             commands.extend_from_slice(&encoded);
         }
     }
@@ -116,9 +116,9 @@ pub fn draw_commands(jobs: &[RawDrawJob<'_>]) -> Result<Vec<u8>, CudaError> {
 }
 
 /// Encodes a stroke for the kernel; `None` if it does not fit.
-fn encode(stroke: &Stroke, picture: &RawPicture, letters: &mut Vec<[u8; 8]>) -> Option<[u8; STROKE_BYTES]> {
+fn encode(stroke: &Stroke, image: &RawImage, letters: &mut Vec<[u8; 8]>) -> Option<[u8; STROKE_BYTES]> {
     let Region { x, y, width, height } = stroke.region;
-    if !stroke.region.fits(picture.width, picture.height) {
+    if !stroke.region.fits(image.width, image.height) {
         return None;
     }
     let [c0, c1, c2] = stroke.codes;
@@ -169,21 +169,21 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
     let letters = commands + (total * STROKE_BYTES) as u64;
     let (mut prepared, mut first) = (Vec::with_capacity(jobs.len()), 0);
     for job in jobs {
-        job.picture.check()?;
-        let picture = Picture::new(&job.picture, first, job.strokes.len())?;
-        if prepared.iter().any(|(_, other): &(Common, Picture)| other.component == picture.component) {
+        job.image.check()?;
+        let image = Image::new(&job.image, first, job.strokes.len())?;
+        if prepared.iter().any(|(_, other): &(Common, Image)| other.component == image.component) {
             return Err(CudaError::argument("two drawing jobs use the same frame"));
         }
         first += job.strokes.len();
-        prepared.push((Common::new(&job.picture, commands, letters), picture));
+        prepared.push((Common::new(&job.image, commands, letters), image));
     }
-    prepared.retain(|(_, picture)| picture.strokes > 0);
+    prepared.retain(|(_, image)| image.strokes > 0);
     for group in prepared.chunk_by(|a, b| a.0 == b.0) {
         for batch in group.chunks(MAX_PICTURES) {
             let Some((common, _)) = batch.first() else { continue };
-            let parameters = Parameters { common: *common, pictures: slots(batch.iter().map(|(_, picture)| *picture)) };
+            let parameters = Parameters { common: *common, images: slots(batch.iter().map(|(_, image)| *image)) };
             let tiles = |axis: usize, samples: u32| {
-                let side = batch.iter().map(|(_, picture)| u32::from(picture.size[axis])).max().unwrap_or(0);
+                let side = batch.iter().map(|(_, image)| u32::from(image.size[axis])).max().unwrap_or(0);
                 side.div_ceil(samples << common.layout.chroma_shift[axis])
             };
             let grid = (tiles(0, TILE.0), tiles(1, TILE.1), batch.len() as u32);
@@ -195,24 +195,24 @@ pub unsafe fn draw_raw(runner: &dyn Runner, jobs: &[RawDrawJob<'_>], commands: u
 }
 
 impl Common {
-    fn new(picture: &RawPicture, strokes: u64, glyphs: u64) -> Self {
+    fn new(image: &RawImage, strokes: u64, glyphs: u64) -> Self {
         Self {
             strokes,
             glyphs,
-            layout: picture.sample_layout(),
-            components: picture.format.color_components().len() as u8,
+            layout: image.sample_layout(),
+            components: image.format.color_components().len() as u8,
             unused: 0,
-            max_value: picture.format.max_value() as f32,
+            max_value: image.format.max_value() as f32,
             padding: 0,
         }
     }
 }
 
-impl Picture {
-    fn new(picture: &RawPicture, first: usize, strokes: usize) -> Result<Self, CudaError> {
-        let (component, pitch) = picture.components()?;
+impl Image {
+    fn new(image: &RawImage, first: usize, strokes: usize) -> Result<Self, CudaError> {
+        let (component, pitch) = image.components()?;
         let number = |count: usize| u32::try_from(count).map_err(|_| CudaError::argument("more strokes than can be counted"));
-        let size = [picture.width as u16, picture.height as u16];
+        let size = [image.width as u16, image.height as u16];
         Ok(Self { component, pitch, size, first_stroke: number(first)?, strokes: number(strokes)?, unused: 0 })
     }
 }

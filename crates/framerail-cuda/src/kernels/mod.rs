@@ -10,17 +10,17 @@ pub mod boxes;
 pub mod convert;
 pub mod copy;
 pub mod draw;
+mod image;
 mod launch;
 pub mod obscure;
-mod picture;
 pub mod scene;
 pub mod tables;
 pub mod turn;
 
 pub use augment::{AugmentJob, RawAugmentJob, augment_batch, augment_foreign, augment_raw, augment_scratch_bytes};
 pub use boxes::{
-    Activation, BoxDecoder, BoxFamily, BoxForm, DeviceTensor, FoundBox, PictureBoxes, RawOutputs, RawScratch, decode_boxes,
-    decode_boxes_raw, read_boxes,
+    Activation, BoxDecoder, BoxFamily, BoxForm, DeviceTensor, FoundBox, FrameBoxes, RawOutputs, RawScratch, decode_boxes, decode_boxes_raw,
+    read_boxes,
 };
 pub use convert::{
     ChannelMix, ChannelOrder, Conversion, ConvertJob, CropWindow, FastYuv, Placement, RawConvertJob, Sampling, TensorSpec, convert_batch,
@@ -28,16 +28,16 @@ pub use convert::{
 };
 pub use copy::{repack_raw, repacked, repacked_format};
 pub use draw::{DrawJob, RawDrawJob, draw_batch, draw_commands, draw_raw};
+pub use image::RawImage;
 pub use launch::Runner;
 pub use obscure::{ObscureJob, RawObscureJob, obscure_batch, obscure_rasters, obscure_raw, obscure_scratch_bytes};
-pub use picture::RawPicture;
 pub use scene::{HISTOGRAM_BYTES, HistogramJob, RawHistogramJob, count_histograms, count_histograms_raw, read_histograms};
 pub use tables::{ConversionTables, RawTables, TableBytes, TableCache};
 pub use turn::{turn_raw, turned};
 
 use crate::KernelSource;
+use image::SampleLayout;
 use launch::{bracketed, run_with, slots};
-use picture::SampleLayout;
 
 /// Headers available to every kernel source.
 const HEADERS: &[(&str, &str)] = &[("common.cuh", include_str!("common.cuh")), ("samples.cuh", include_str!("samples.cuh"))];

@@ -2,7 +2,7 @@
 
 use framerail_core::{AxisBlur, BlurPlan, FillPlan, HidePlan, MaskCover, MaskPlan, MosaicPlan, Outline, PixelFormat, Region};
 
-use super::{HEADERS, RawPicture, Runner, SampleLayout, bracketed, run_with, slots};
+use super::{HEADERS, RawImage, Runner, SampleLayout, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, KernelSource, Uploads};
 
 /// The kernels of this file.
@@ -27,7 +27,7 @@ pub struct ObscureJob<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct RawObscureJob<'a> {
     /// The frame.
-    pub picture: RawPicture,
+    pub image: RawImage,
     /// The regions, hidden one after another.
     pub regions: &'a [HidePlan],
 }
@@ -100,7 +100,7 @@ const _: () = assert!(size_of::<Parameters>() <= 4096);
 /// # Errors
 /// `BadArgument` for regions outside their frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn obscure_batch(stream: &CudaStream, pool: &DevicePool, uploads: &mut Uploads, jobs: &[ObscureJob<'_>]) -> Result<(), CudaError> {
-    let raw: Vec<_> = jobs.iter().map(|job| RawObscureJob { picture: RawPicture::of(job.surface), regions: job.regions }).collect();
+    let raw: Vec<_> = jobs.iter().map(|job| RawObscureJob { image: RawImage::of(job.surface), regions: job.regions }).collect();
     let (scratch, rasters) = (pool.buffer(obscure_scratch_bytes(&raw)?.max(1))?, obscure_rasters(&raw));
     let masks = if rasters.is_empty() { None } else { Some(pool.buffer(rasters.len())?) };
     if let Some(masks) = &masks {
@@ -174,16 +174,16 @@ struct Prepared {
 fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(Vec<Prepared>, u64), CudaError> {
     let (mut prepared, mut end) = (Vec::<Prepared>::new(), scratch);
     for job in jobs {
-        job.picture.check()?;
+        job.image.check()?;
         for region in job.regions {
-            let mut next = Prepared::new(&job.picture, region, &mut end)?;
+            let mut next = Prepared::new(&job.image, region, &mut end)?;
             if let Some(coverage) = raster_of(&region.mask) {
                 next.region.coverage = masks;
                 masks += coverage.len() as u64;
             }
-            let same_picture = |other: &&Prepared| other.region.component == next.region.component;
+            let same_image = |other: &&Prepared| other.region.component == next.region.component;
             let meets = |other: &&Prepared| other.reads.meets(&next.writes) || other.writes.meets(&next.reads);
-            let meeting = prepared.iter().filter(same_picture).filter(meets);
+            let meeting = prepared.iter().filter(same_image).filter(meets);
             next.turn = meeting.map(|other| other.turn + 1).max().unwrap_or(0);
             prepared.push(next);
         }
@@ -191,41 +191,41 @@ fn prepare(jobs: &[RawObscureJob<'_>], scratch: u64, mut masks: u64) -> Result<(
     Ok((prepared, end))
 }
 
-fn misfit(what: &str, HidePlan { mask, fills }: &HidePlan, picture: &RawPicture) -> CudaError {
-    let RawPicture { format, width, height, .. } = picture;
+fn misfit(what: &str, HidePlan { mask, fills }: &HidePlan, image: &RawImage) -> CudaError {
+    let RawImage { format, width, height, .. } = image;
     // Leaves out the mask's cover, which may be a large raster.
     CudaError::argument(format!("{what} of {fills:?} at {:?} does not fit a {format} frame of {width}x{height}", mask.region))
 }
 
 impl Prepared {
-    fn new(picture: &RawPicture, hide: &HidePlan, end: &mut u64) -> Result<Self, CudaError> {
-        let (format, mask) = (picture.format, &hide.mask);
+    fn new(image: &RawImage, hide: &HidePlan, end: &mut u64) -> Result<Self, CudaError> {
+        let (format, mask) = (image.format, &hide.mask);
         let components = format.color_components().len();
-        if !mask.region.fits(picture.width, picture.height) || hide.fills.len() != components {
-            return Err(misfit("the region", hide, picture));
+        if !mask.region.fits(image.width, image.height) || hide.fills.len() != components {
+            return Err(misfit("the region", hide, image));
         }
         if raster_of(mask).is_some_and(|coverage| coverage.len() != mask.region.pixels()) {
-            return Err(misfit("the raster", hide, picture));
+            return Err(misfit("the raster", hide, image));
         }
-        let common = Common::new(picture, hide)?;
+        let common = Common::new(image, hide)?;
         let mut region = DeviceRegion::default();
         region.place(mask);
-        (region.component, region.pitch) = picture.components()?;
+        (region.component, region.pitch) = image.components()?;
         let (mut reads, mut writes) = (mask.region, mask.region);
         for (component, fill) in hide.fills.iter().enumerate() {
             let shift = shift_of(format, component);
             let own = mask.region.subsampled(shift);
             if kind_of(fill) != common.kind {
-                return Err(misfit("a fill", hide, picture));
+                return Err(misfit("a fill", hide, image));
             }
             let source = fill.source().unwrap_or(own);
-            let (columns, rows) = format.component_size(component, picture.width, picture.height);
+            let (columns, rows) = format.component_size(component, image.width, image.height);
             if !source.fits(columns, rows) || !source.holds(&own) {
-                return Err(misfit("what is read", hide, picture));
+                return Err(misfit("what is read", hide, image));
             }
             (reads, writes) = (reads.joined(&source.upsampled(shift)), writes.joined(&own.upsampled(shift)));
             region.scratch[component] = *end;
-            *end += region.fill_component(component, fill, shift).ok_or_else(|| misfit("a fill", hide, picture))?.next_multiple_of(16);
+            *end += region.fill_component(component, fill, shift).ok_or_else(|| misfit("a fill", hide, image))?.next_multiple_of(16);
         }
         Ok(Self { common, region, components: components as u32, turn: 0, reads, writes })
     }
@@ -252,12 +252,12 @@ fn kind_of(fill: &FillPlan) -> u8 {
 }
 
 impl Common {
-    fn new(picture: &RawPicture, hide: &HidePlan) -> Result<Self, CudaError> {
+    fn new(image: &RawImage, hide: &HidePlan) -> Result<Self, CudaError> {
         Ok(Self {
-            layout: picture.sample_layout(),
+            layout: image.sample_layout(),
             shape: shape_of(&hide.mask.cover),
-            kind: kind_of(hide.fills.first().ok_or_else(|| misfit("nothing", hide, picture))?),
-            max_value: picture.format.max_value() as f32,
+            kind: kind_of(hide.fills.first().ok_or_else(|| misfit("nothing", hide, image))?),
+            max_value: image.format.max_value() as f32,
             unused: 0,
         })
     }

@@ -5,7 +5,7 @@
 #define BINS 32
 #define MAX_PICTURES 64
 
-struct Picture {
+struct Image {
     // First sample of the counted component.
     u64 first;
     // 32-bit counters, one per bin, to which the kernel adds.
@@ -21,10 +21,10 @@ struct Picture {
 };
 
 struct CountParams {
-    Picture picture[MAX_PICTURES];
+    Image image[MAX_PICTURES];
 };
 
-static_assert(sizeof(Picture) == 32 && sizeof(CountParams) == 32 * MAX_PICTURES, "as in scene.rs");
+static_assert(sizeof(Image) == 32 && sizeof(CountParams) == 32 * MAX_PICTURES, "as in scene.rs");
 
 #define TILE_COLUMNS 32
 #define TILE_ROWS 32
@@ -32,19 +32,19 @@ static_assert(sizeof(Picture) == 32 && sizeof(CountParams) == 32 * MAX_PICTURES,
 // Block: 32 x 8 threads, 32 x 32 counted samples of one frame (grid z).
 KERNEL(count_samples, CountParams) {
     __shared__ u32 bins[BINS];
-    const Picture &picture = p.picture[blockIdx.z];
+    const Image &image = p.image[blockIdx.z];
     u32 thread = threadIdx.y * 32 + threadIdx.x;
     if (thread < BINS) bins[thread] = 0;
     __syncthreads();
     u32 x = blockIdx.x * TILE_COLUMNS + threadIdx.x, tile_y = blockIdx.y * TILE_ROWS;
     for (u32 row = threadIdx.y; row < TILE_ROWS; row += 8) {
         u32 y = tile_y + row;
-        if (x >= picture.columns || y >= picture.rows) break;
-        u64 at = picture.first + (u64)y * picture.row_step + (u64)x * picture.column_step;
-        u32 stored = picture.sample_bytes == 1 ? (u32)__ldg((const u8 *)at) : (u32)__ldg((const u16 *)at);
-        u32 bin = stored >> picture.shift;
+        if (x >= image.columns || y >= image.rows) break;
+        u64 at = image.first + (u64)y * image.row_step + (u64)x * image.column_step;
+        u32 stored = image.sample_bytes == 1 ? (u32)__ldg((const u8 *)at) : (u32)__ldg((const u16 *)at);
+        u32 bin = stored >> image.shift;
         atomicAdd(&bins[bin < BINS ? bin : BINS - 1], 1u);
     }
     __syncthreads();
-    if (thread < BINS && bins[thread] > 0) atomicAdd((u32 *)picture.counts + thread, bins[thread]);
+    if (thread < BINS && bins[thread] > 0) atomicAdd((u32 *)image.counts + thread, bins[thread]);
 }

@@ -2,7 +2,7 @@
 
 use framerail_core::{HISTOGRAM_BINS, Histogram, HistogramPlan};
 
-use super::{HEADERS, RawPicture, Runner, bracketed, run_with, slots};
+use super::{HEADERS, RawImage, Runner, bracketed, run_with, slots};
 use crate::{CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePool, KernelSource};
 
 /// The kernels of this file.
@@ -28,7 +28,7 @@ pub struct HistogramJob<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RawHistogramJob {
     /// The frame.
-    pub picture: RawPicture,
+    pub image: RawImage,
     /// Which samples are counted.
     pub plan: HistogramPlan,
 }
@@ -36,7 +36,7 @@ pub struct RawHistogramJob {
 /// Same layout as `Picture` in `scene.cu`.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct Picture {
+struct Image {
     first: u64,
     counts: u64,
     row_step: u32,
@@ -48,7 +48,7 @@ struct Picture {
     unused: [u8; 2],
 }
 
-const _: () = assert!(size_of::<Picture>() == 32 && HISTOGRAM_BINS == 32);
+const _: () = assert!(size_of::<Image>() == 32 && HISTOGRAM_BINS == 32);
 
 /// Computes the histograms of a batch. Returns the counts in device memory, [`HISTOGRAM_BYTES`] per frame.
 ///
@@ -57,8 +57,7 @@ const _: () = assert!(size_of::<Picture>() == 32 && HISTOGRAM_BINS == 32);
 /// # Errors
 /// `BadArgument` for a plan that does not match the frame, `OutOfMemory`, `Compile`, `Driver`.
 pub fn count_histograms(stream: &CudaStream, pool: &DevicePool, jobs: &[HistogramJob<'_>]) -> Result<DeviceBuffer, CudaError> {
-    let raw: Vec<RawHistogramJob> =
-        jobs.iter().map(|job| RawHistogramJob { picture: RawPicture::of(job.surface), plan: job.plan }).collect();
+    let raw: Vec<RawHistogramJob> = jobs.iter().map(|job| RawHistogramJob { image: RawImage::of(job.surface), plan: job.plan }).collect();
     let counts = pool.buffer(jobs.len().max(1) * HISTOGRAM_BYTES)?;
     counts.fill(0, stream)?;
     bracketed(stream, jobs.iter().map(|job| job.surface.buffer()), [&counts], || {
@@ -78,11 +77,11 @@ pub fn count_histograms(stream: &CudaStream, pool: &DevicePool, jobs: &[Histogra
 /// `BadArgument` for a plan that does not match the frame, `Compile`, `Driver`.
 pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob], counts: u64) -> Result<(), CudaError> {
     let addresses = (counts..).step_by(HISTOGRAM_BYTES);
-    let pictures = jobs.iter().zip(addresses).map(|(job, counts)| Picture::new(job, counts));
-    let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>()?;
-    for batch in pictures.chunks(MAX_PICTURES) {
-        let parameters: [Picture; MAX_PICTURES] = slots(batch.iter().copied());
-        let (columns, rows) = batch.iter().fold((0, 0), |most, picture| (picture.columns.max(most.0), picture.rows.max(most.1)));
+    let images = jobs.iter().zip(addresses).map(|(job, counts)| Image::new(job, counts));
+    let images: Vec<Image> = images.collect::<Result<_, _>>()?;
+    for batch in images.chunks(MAX_PICTURES) {
+        let parameters: [Image; MAX_PICTURES] = slots(batch.iter().copied());
+        let (columns, rows) = batch.iter().fold((0, 0), |most, image| (image.columns.max(most.0), image.rows.max(most.1)));
         let grid = (u32::from(columns).div_ceil(TILE.0), u32::from(rows).div_ceil(TILE.1), batch.len() as u32);
         // SAFETY: guaranteed by the caller; sizes and pitches were checked.
         unsafe { run_with(runner, &SOURCE, "count_samples", (grid, (32, 8, 1)), &parameters)? };
@@ -90,13 +89,13 @@ pub unsafe fn count_histograms_raw(runner: &dyn Runner, jobs: &[RawHistogramJob]
     Ok(())
 }
 
-impl Picture {
+impl Image {
     fn new(job: &RawHistogramJob, counts: u64) -> Result<Self, CudaError> {
-        let RawHistogramJob { picture, plan } = job;
-        picture.check()?;
-        let refused = || CudaError::argument(format!("a histogram of a {} frame cannot be made by {plan:?}", picture.format));
-        let samples = picture.component(plan.component).ok_or_else(refused)?;
-        let (width, height) = picture.format.component_size(plan.component, picture.width, picture.height);
+        let RawHistogramJob { image, plan } = job;
+        image.check()?;
+        let refused = || CudaError::argument(format!("a histogram of a {} frame cannot be made by {plan:?}", image.format));
+        let samples = image.component(plan.component).ok_or_else(refused)?;
+        let (width, height) = image.format.component_size(plan.component, image.width, image.height);
         let steps = (samples.pitch_bytes.checked_mul(plan.spacing), u32::from(samples.step_bytes).checked_mul(plan.spacing));
         let ((Some(row_step), Some(column_step)), true) = (steps, plan.spacing > 0 && plan.shift < 16) else { return Err(refused()) };
         Ok(Self {
@@ -106,7 +105,7 @@ impl Picture {
             column_step,
             columns: width.div_ceil(plan.spacing) as u16,
             rows: height.div_ceil(plan.spacing) as u16,
-            sample_bytes: picture.format.sample_bytes() as u8,
+            sample_bytes: image.format.sample_bytes() as u8,
             shift: plan.shift as u8,
             unused: [0; 2],
         })
@@ -117,8 +116,8 @@ impl Picture {
 ///
 /// # Errors
 /// `BadArgument` when there are fewer bytes than [`HISTOGRAM_BYTES`] per frame.
-pub fn read_histograms(pictures: usize, bytes: &[u8]) -> Result<Vec<Histogram>, CudaError> {
-    let need = pictures.saturating_mul(HISTOGRAM_BYTES);
+pub fn read_histograms(images: usize, bytes: &[u8]) -> Result<Vec<Histogram>, CudaError> {
+    let need = images.saturating_mul(HISTOGRAM_BYTES);
     let short = || CudaError::argument(format!("{} bytes of counts, {need} are needed", bytes.len()));
     let (words, _) = bytes.get(..need).ok_or_else(short)?.as_chunks::<4>();
     let (histograms, _) = words.as_chunks::<HISTOGRAM_BINS>();

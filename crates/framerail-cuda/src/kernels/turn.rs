@@ -2,7 +2,7 @@
 
 use framerail_core::Rotation;
 
-use super::{HEADERS, RawPicture, Runner, bracketed, run_with};
+use super::{HEADERS, RawImage, Runner, bracketed, run_with};
 use crate::{CudaError, CudaStream, CudaSurface, DevicePlanes, DevicePool, KernelSource, Traffic};
 
 /// The kernels of this file.
@@ -37,10 +37,10 @@ const _: () = assert!(size_of::<Parameters>() == 104);
 pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, stream: &CudaStream) -> Result<CudaSurface, CudaError> {
     let (width, height) = if rotation.swaps_sides() { (planes.height, planes.width) } else { (planes.width, planes.height) };
     let target = CudaSurface::new(pool, planes.format, width, height)?;
-    Traffic::count_device_copy(target.picture_bytes());
+    Traffic::count_device_copy(target.image_bytes());
     bracketed(stream, [], [target.buffer()], || {
         // SAFETY: the view guarantees a live frame; the target has the rotated size, and its writes are bracketed.
-        unsafe { turn_raw(stream, &RawPicture::of_planes(planes), rotation, &RawPicture::of(&target)) }
+        unsafe { turn_raw(stream, &RawImage::of_planes(planes), rotation, &RawImage::of(&target)) }
     })?;
     Ok(target)
 }
@@ -52,7 +52,7 @@ pub fn turned(planes: &DevicePlanes<'_>, rotation: Rotation, pool: &DevicePool, 
 ///
 /// # Errors
 /// `BadArgument` for formats or sizes that do not match, `Compile`, `Driver`.
-pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawPicture, rotation: Rotation, to: &RawPicture) -> Result<(), CudaError> {
+pub unsafe fn turn_raw(runner: &dyn Runner, from: &RawImage, rotation: Rotation, to: &RawImage) -> Result<(), CudaError> {
     from.check()?;
     to.check()?;
     let format = from.format;

@@ -147,8 +147,8 @@ impl HardwareDecoder {
     /// Approximate device memory: its surfaces at the size it was created for, and the driver's buffers.
     fn bytes(&self) -> u64 {
         let sample = u64::from(self.format.bits.div_ceil(8));
-        let picture = u64::from(self.max_size.0) * u64::from(self.max_size.1) * sample * 3 / 2;
-        u64::from(self.surfaces + OUTPUT_SURFACES) * picture + DRIVER_BYTES
+        let image = u64::from(self.max_size.0) * u64::from(self.max_size.1) * sample * 3 / 2;
+        u64::from(self.surfaces + OUTPUT_SURFACES) * image + DRIVER_BYTES
     }
 
     /// Number of surfaces it decodes into.
@@ -160,10 +160,10 @@ impl HardwareDecoder {
     ///
     /// # Safety
     /// `picture` comes from the parser.
-    pub(super) unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
+    pub(super) unsafe fn decode(&mut self, image: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         let entered = self.device.enter()?;
         // SAFETY: a live decoder; the rest is guaranteed by the caller.
-        entered.check_code(unsafe { (library()?.decode_picture)(self.handle, picture) }, "decoding a frame")
+        entered.check_code(unsafe { (library()?.decode_picture)(self.handle, image) }, "decoding a frame")
     }
 
     /// Maps a decoded frame to device memory: address and pitch. Waits until it is decoded.

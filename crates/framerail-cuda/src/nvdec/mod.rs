@@ -14,7 +14,7 @@ mod shelf;
 pub use codec::{Chroma, DecodeCapability, NvdecCodec, capabilities, capability};
 pub use format::StreamFormat;
 pub use hardware::release_decoders;
-pub use session::{CLOCK_HZ, MappedPicture, NvdecSession, PictureInfo, PictureSink};
+pub use session::{CLOCK_HZ, FrameSink, MappedFrame, MappedFrameInfo, NvdecSession};
 
 /// Checks that the decoder's library is available.
 ///

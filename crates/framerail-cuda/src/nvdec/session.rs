@@ -30,7 +30,7 @@ const MAX_SEQUENCE_HEADER: usize = 1024;
 
 /// Information about a frame before it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PictureInfo {
+pub struct MappedFrameInfo {
     /// Timestamp of the packet that contained it; guessed by the parser if it had none.
     pub timestamp: i64,
     /// Interlacing of this frame.
@@ -38,9 +38,9 @@ pub struct PictureInfo {
 }
 
 /// A decoded frame in the decoder's memory.
-pub struct MappedPicture<'a> {
+pub struct MappedFrame<'a> {
     /// Timestamp and interlacing.
-    pub info: PictureInfo,
+    pub info: MappedFrameInfo,
     /// Format from the sequence header.
     pub format: &'a StreamFormat,
     /// The planes. Queue all reads on `stream`; the decoder reclaims the memory after them.
@@ -52,9 +52,9 @@ pub struct MappedPicture<'a> {
 }
 
 /// Receives the frames of a session.
-pub trait PictureSink {
+pub trait FrameSink {
     /// Whether the frame is wanted; others are never mapped.
-    fn wants(&mut self, _info: &PictureInfo) -> bool {
+    fn wants(&mut self, _info: &MappedFrameInfo) -> bool {
         true
     }
 
@@ -62,7 +62,7 @@ pub trait PictureSink {
     ///
     /// # Errors
     /// Any error; it ends the session.
-    fn picture(&mut self, picture: &MappedPicture<'_>) -> Result<(), CudaError>;
+    fn image(&mut self, image: &MappedFrame<'_>) -> Result<(), CudaError>;
 }
 
 /// State of the parser's callbacks.
@@ -82,7 +82,7 @@ struct State<S> {
 }
 
 /// Decodes one stream. When dropped, its decoder object is cached for the next session.
-pub struct NvdecSession<S: PictureSink> {
+pub struct NvdecSession<S: FrameSink> {
     parser: ffi::Parser,
     state: *mut State<S>,
     /// The sequence header, to which the parser keeps a pointer.
@@ -93,9 +93,9 @@ pub struct NvdecSession<S: PictureSink> {
 }
 
 // SAFETY: parser and state are used by one thread at a time, through `&mut self`.
-unsafe impl<S: PictureSink + Send> Send for NvdecSession<S> {}
+unsafe impl<S: FrameSink + Send> Send for NvdecSession<S> {}
 
-impl<S: PictureSink> NvdecSession<S> {
+impl<S: FrameSink> NvdecSession<S> {
     /// Creates a session. `header` is the sequence header in the format of the packets (Annex B for H.264 and HEVC), or empty.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ impl<S: PictureSink> NvdecSession<S> {
     }
 }
 
-impl<S: PictureSink> Drop for NvdecSession<S> {
+impl<S: FrameSink> Drop for NvdecSession<S> {
     fn drop(&mut self) {
         if let (Ok(library), false) = (library(), self.parser.is_null()) {
             let _entered = self.state().device.enter();
@@ -242,7 +242,7 @@ impl<S: PictureSink> Drop for NvdecSession<S> {
     }
 }
 
-impl<S: PictureSink> State<S> {
+impl<S: FrameSink> State<S> {
     /// Records whether a call on the decoder failed.
     fn noted<T>(&mut self, outcome: Result<T, CudaError>) -> Result<T, CudaError> {
         self.has_failed |= outcome.is_err();
@@ -286,7 +286,7 @@ impl<S: PictureSink> State<S> {
 
     /// # Safety
     /// `picture` comes from the parser.
-    unsafe fn decode(&mut self, picture: *mut ffi::PictureParameters) -> Result<(), CudaError> {
+    unsafe fn decode(&mut self, image: *mut ffi::PictureParameters) -> Result<(), CudaError> {
         self.pictures_decoded += 1;
         // The parser assigns the same surface to every JPEG, and the driver does not wait for readers of the previous frame: under
         // other load on the GPU, frames had the contents of later ones.
@@ -296,7 +296,7 @@ impl<S: PictureSink> State<S> {
         match &mut self.decoder {
             Some(decoder) => {
                 // SAFETY: guaranteed by the caller.
-                let decoded = unsafe { decoder.decode(picture) };
+                let decoded = unsafe { decoder.decode(image) };
                 self.noted(decoded)
             }
             None => Err(CudaError::NoDecoder { reason: "a frame arrived before the sequence header".into() }),
@@ -309,8 +309,8 @@ impl<S: PictureSink> State<S> {
             (false, true) => FieldOrder::TopFirst,
             (false, false) => FieldOrder::BottomFirst,
         };
-        let picture = PictureInfo { timestamp: info.timestamp, field_order };
-        if !self.sink.wants(&picture) {
+        let image = MappedFrameInfo { timestamp: info.timestamp, field_order };
+        if !self.sink.wants(&image) {
             return Ok(());
         }
         self.unmap_down_to(OUTPUT_SURFACES as usize - 1)?;
@@ -321,7 +321,7 @@ impl<S: PictureSink> State<S> {
         let (address, pitch) = mapped?;
         let has_errors = decoder.has_errors(info.picture_index);
         let planes = planes(format, address, pitch);
-        let taken = self.sink.picture(&MappedPicture { info: picture, format, planes, stream: &self.stream, has_errors });
+        let taken = self.sink.image(&MappedFrame { info: image, format, planes, stream: &self.stream, has_errors });
         self.mapped.push_back((address, self.stream.record()?));
         self.has_failed = false;
         taken
@@ -346,7 +346,7 @@ fn planes(format: &StreamFormat, address: u64, pitch: usize) -> DevicePlanes<'_>
 ///
 /// # Safety
 /// `user` is the state that the parser was created with, and nothing else uses it meanwhile.
-unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut State<S>) -> Result<c_int, CudaError>) -> c_int {
+unsafe fn guarded<S: FrameSink>(user: *mut c_void, work: impl FnOnce(&mut State<S>) -> Result<c_int, CudaError>) -> c_int {
     // SAFETY: guaranteed by the caller.
     let state = unsafe { &mut *user.cast::<State<S>>() };
     if state.error.is_some() {
@@ -365,7 +365,7 @@ unsafe fn guarded<S: PictureSink>(user: *mut c_void, work: impl FnOnce(&mut Stat
 
 /// # Safety
 /// Called by the parser that was created with this state.
-unsafe extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut ffi::VideoFormat) -> c_int {
+unsafe extern "C" fn on_sequence<S: FrameSink>(user: *mut c_void, format: *mut ffi::VideoFormat) -> c_int {
     // SAFETY: the parser's state and format; null ends the stream.
     unsafe {
         let Some(format) = format.as_ref() else { return 0 };
@@ -375,14 +375,14 @@ unsafe extern "C" fn on_sequence<S: PictureSink>(user: *mut c_void, format: *mut
 
 /// # Safety
 /// Called by the parser that was created with this state.
-unsafe extern "C" fn on_decode<S: PictureSink>(user: *mut c_void, picture: *mut ffi::PictureParameters) -> c_int {
+unsafe extern "C" fn on_decode<S: FrameSink>(user: *mut c_void, image: *mut ffi::PictureParameters) -> c_int {
     // SAFETY: the parser's state and picture.
-    unsafe { guarded::<S>(user, |state| state.decode(picture).map(|()| 1)) }
+    unsafe { guarded::<S>(user, |state| state.decode(image).map(|()| 1)) }
 }
 
 /// # Safety
 /// Called by the parser that was created with this state.
-unsafe extern "C" fn on_display<S: PictureSink>(user: *mut c_void, info: *mut ffi::DisplayInfo) -> c_int {
+unsafe extern "C" fn on_display<S: FrameSink>(user: *mut c_void, info: *mut ffi::DisplayInfo) -> c_int {
     // SAFETY: the parser's state and frame; null marks the end of the stream.
     unsafe {
         let Some(info) = info.as_ref() else { return 1 };

@@ -12,14 +12,14 @@ use framerail_core::{AugmentParams, AugmentSpec, DType, FramePool, HidePlan, His
 use framerail_cuda::{
     CudaError, KernelSource, Launch,
     kernels::{
-        BoxDecoder, Conversion, HISTOGRAM_BYTES, PictureBoxes, RawAugmentJob, RawConvertJob, RawDrawJob, RawHistogramJob, RawObscureJob,
-        RawOutputs, RawPicture, RawScratch, Runner, TableBytes, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw,
+        BoxDecoder, Conversion, FrameBoxes, HISTOGRAM_BYTES, RawAugmentJob, RawConvertJob, RawDrawJob, RawHistogramJob, RawImage,
+        RawObscureJob, RawOutputs, RawScratch, Runner, TableBytes, TensorSpec, augment_raw, augment_scratch_bytes, convert_raw,
         count_histograms_raw, decode_boxes_raw, draw_commands, draw_raw, obscure_rasters, obscure_raw, obscure_scratch_bytes, read_boxes,
         read_histograms, repack_raw, repacked_format, turn_raw,
     },
 };
 
-use crate::kernels_cases::Card;
+use crate::kernels_cases::KernelRunner;
 
 type Run = unsafe extern "C" fn(*const c_void, *const c_void, *const u32, *const u32, *const u64, u64) -> u64;
 
@@ -55,33 +55,28 @@ impl Emulator {
     }
 
     /// The addresses of a frame, whose planes may be read up to their last sample.
-    pub fn picture(&self, surface: &HostSurface) -> RawPicture {
-        let mut picture = RawPicture {
-            format: surface.format(),
-            width: surface.width(),
-            height: surface.height(),
-            planes: [0; 4],
-            pitches_bytes: [0; 4],
-        };
+    pub fn image(&self, surface: &HostSurface) -> RawImage {
+        let mut image =
+            RawImage { format: surface.format(), width: surface.width(), height: surface.height(), planes: [0; 4], pitches_bytes: [0; 4] };
         for plane in 0..surface.format().planes() {
-            picture.planes[plane] = surface.plane(plane).as_ptr() as u64;
-            picture.pitches_bytes[plane] = surface.layout(plane).pitch_bytes;
-            self.allow(picture.planes[plane], surface.layout(plane).min_bytes());
+            image.planes[plane] = surface.plane(plane).as_ptr() as u64;
+            image.pitches_bytes[plane] = surface.layout(plane).pitch_bytes;
+            self.allow(image.planes[plane], surface.layout(plane).min_bytes());
         }
-        picture
+        image
     }
 }
 
 impl Emulator {
     /// The addresses of a frame that is written.
-    pub fn writable(&self, surface: &mut HostSurface) -> RawPicture {
-        let mut picture = self.picture(surface);
+    pub fn writable(&self, surface: &mut HostSurface) -> RawImage {
+        let mut image = self.image(surface);
         let planes = surface.format().planes();
         let mut writable = surface.planes_mut().expect("its only holder");
         for plane in 0..planes {
-            picture.planes[plane] = writable.plane(plane).as_mut_ptr() as u64;
+            image.planes[plane] = writable.plane(plane).as_mut_ptr() as u64;
         }
-        picture
+        image
     }
 }
 
@@ -149,20 +144,14 @@ impl Guarded {
     }
 }
 
-impl Card for Emulator {
-    fn convert_with(
-        &self,
-        pictures: &[HostSurface],
-        conversions: &[Conversion],
-        tone: Option<&ToneCurves>,
-        tensor: &TensorSpec,
-    ) -> Vec<u8> {
-        let bytes = tensor.picture_bytes();
-        let mut out = Guarded::new(bytes * pictures.len());
+impl KernelRunner for Emulator {
+    fn convert_with(&self, images: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec) -> Vec<u8> {
+        let bytes = tensor.image_bytes();
+        let mut out = Guarded::new(bytes * images.len());
         // 64-bit elements, so that tables are aligned.
         let mut kept: Vec<Vec<u64>> = Vec::new();
-        let jobs = pictures.iter().zip(conversions).zip(0_u64..).map(|((picture, conversion), index)| {
-            let tables = TableBytes::new(conversion, (picture.width(), picture.height()), tone).map(|tables| {
+        let jobs = images.iter().zip(conversions).zip(0_u64..).map(|((image, conversion), index)| {
+            let tables = TableBytes::new(conversion, (image.width(), image.height()), tone).map(|tables| {
                 let mut bytes = tables.bytes.clone();
                 bytes.resize(bytes.len().next_multiple_of(8), 0);
                 kept.push(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_ne_bytes(*bytes)).collect());
@@ -171,7 +160,7 @@ impl Card for Emulator {
                 tables.at(address)
             });
             RawConvertJob {
-                picture: self.picture(picture),
+                image: self.image(image),
                 conversion: *conversion,
                 tables: tables.unwrap_or_default(),
                 out: out.address() + index * bytes as u64,
@@ -183,8 +172,8 @@ impl Card for Emulator {
         out.take()
     }
 
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
-        let jobs = pictures.iter_mut().zip(regions).map(|(picture, regions)| RawObscureJob { picture: self.writable(picture), regions });
+    fn obscure(&self, images: &mut [HostSurface], regions: &[Vec<HidePlan>]) {
+        let jobs = images.iter_mut().zip(regions).map(|(image, regions)| RawObscureJob { image: self.writable(image), regions });
         let jobs: Vec<RawObscureJob<'_>> = jobs.collect();
         let mut scratch = Guarded::new(obscure_scratch_bytes(&jobs).expect("fitting regions"));
         let rasters = obscure_rasters(&jobs);
@@ -194,7 +183,7 @@ impl Card for Emulator {
         scratch.take();
     }
 
-    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes> {
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<FrameBoxes> {
         let address = |tensor: &[u8]| {
             self.allow(tensor.as_ptr() as u64, tensor.len());
             if tensor.is_empty() { 0 } else { tensor.as_ptr() as u64 }
@@ -212,8 +201,8 @@ impl Card for Emulator {
         read_boxes(decoder, batch, &results.take()).expect("whole results")
     }
 
-    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
-        let jobs = pictures.iter_mut().zip(strokes).map(|(picture, strokes)| RawDrawJob { picture: self.writable(picture), strokes });
+    fn draw(&self, images: &mut [HostSurface], strokes: &[Vec<Stroke>]) {
+        let jobs = images.iter_mut().zip(strokes).map(|(image, strokes)| RawDrawJob { image: self.writable(image), strokes });
         let jobs: Vec<RawDrawJob<'_>> = jobs.collect();
         let commands = draw_commands(&jobs).expect("fitting strokes");
         // 64-bit elements, so that the commands are aligned.
@@ -223,33 +212,30 @@ impl Card for Emulator {
         unsafe { draw_raw(self, &jobs, aligned.as_ptr() as u64) }.expect("fitting strokes");
     }
 
-    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram> {
-        let job = |picture: &HostSurface| RawHistogramJob {
-            picture: self.picture(picture),
-            plan: framerail_vision::histogram_plan(picture.format()),
-        };
-        let jobs: Vec<RawHistogramJob> = pictures.iter().map(job).collect();
-        let mut counts = Guarded::new(pictures.len() * HISTOGRAM_BYTES);
+    fn histograms(&self, images: &[HostSurface]) -> Vec<Histogram> {
+        let job =
+            |image: &HostSurface| RawHistogramJob { image: self.image(image), plan: framerail_vision::histogram_plan(image.format()) };
+        let jobs: Vec<RawHistogramJob> = images.iter().map(job).collect();
+        let mut counts = Guarded::new(images.len() * HISTOGRAM_BYTES);
         counts.zero();
         // SAFETY: live host memory, for the host emulation.
         unsafe { count_histograms_raw(self, &jobs, counts.address()) }.expect("fitting plans");
-        read_histograms(pictures.len(), &counts.take()).expect("whole counts")
+        read_histograms(images.len(), &counts.take()).expect("whole counts")
     }
 
-    fn repacked(&self, picture: &HostSurface) -> HostSurface {
-        let format = repacked_format(picture.format()).expect("a format with a counterpart");
-        let mut out = FramePool::new(1).surface(format, picture.width(), picture.height()).expect("size in range");
+    fn repacked(&self, image: &HostSurface) -> HostSurface {
+        let format = repacked_format(image.format()).expect("a format with a counterpart");
+        let mut out = FramePool::new(1).surface(format, image.width(), image.height()).expect("size in range");
         // SAFETY: live host memory, for the host emulation.
-        unsafe { repack_raw(self, &self.picture(picture), &self.writable(&mut out)) }.expect("fitting formats");
+        unsafe { repack_raw(self, &self.image(image), &self.writable(&mut out)) }.expect("fitting formats");
         out
     }
 
-    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface {
-        let (width, height) =
-            if rotation.swaps_sides() { (picture.height(), picture.width()) } else { (picture.width(), picture.height()) };
-        let mut out = FramePool::new(1).surface(picture.format(), width, height).expect("size in range");
+    fn turned(&self, image: &HostSurface, rotation: Rotation) -> HostSurface {
+        let (width, height) = if rotation.swaps_sides() { (image.height(), image.width()) } else { (image.width(), image.height()) };
+        let mut out = FramePool::new(1).surface(image.format(), width, height).expect("size in range");
         // SAFETY: live host memory, for the host emulation.
-        unsafe { turn_raw(self, &self.picture(picture), rotation, &self.writable(&mut out)) }.expect("a format that can be turned");
+        unsafe { turn_raw(self, &self.image(image), rotation, &self.writable(&mut out)) }.expect("a format that can be turned");
         out
     }
 
@@ -257,7 +243,7 @@ impl Card for Emulator {
         let mut aligned = Guarded::new(input.len());
         aligned.fill(input);
         let (mut output, mut scratch) =
-            (Guarded::new(spec.output.picture_bytes() * params.len()), Guarded::new(augment_scratch_bytes(spec, params)));
+            (Guarded::new(spec.output.image_bytes() * params.len()), Guarded::new(augment_scratch_bytes(spec, params)));
         self.allow(aligned.address(), input.len());
         self.allow(scratch.address(), augment_scratch_bytes(spec, params));
         let job = RawAugmentJob { params, input: aligned.address(), output: output.address(), scratch: scratch.address() };

@@ -3,7 +3,7 @@
 use framerail_core::{AugmentParams, AugmentSpec, BatchSpec, ColorStep, DType, Erasure, GaussianBlur, Region, TensorLayout};
 use framerail_vision::{Augment, AugmentScope, Augmenter, ColorJitter, RandomBlur, RandomCrop, RandomErase};
 
-use super::{Card, Noise};
+use super::{KernelRunner, Noise};
 
 /// Maximum difference of an element, as a share of the range from black to white.
 const TOLERANCE: f32 = 1e-5;
@@ -22,7 +22,7 @@ fn normalised(input: BatchSpec, output: BatchSpec) -> AugmentSpec {
 }
 
 /// Gradients with noise, so that resizing matters.
-fn pictures(noise: &mut Noise, batch: &BatchSpec, count: usize) -> Vec<u8> {
+fn images(noise: &mut Noise, batch: &BatchSpec, count: usize) -> Vec<u8> {
     let bytes: Vec<u8> = (0..batch.pixels() * 3 * count).map(|index| ((index as u32 * 3 % 256 + noise.below(256)) / 2) as u8).collect();
     match batch.dtype {
         DType::F32 => bytes.iter().flat_map(|value| (f32::from(*value) / 255.0).to_ne_bytes()).collect(),
@@ -47,14 +47,14 @@ fn elements(dtype: DType, bytes: &[u8]) -> Vec<f32> {
 }
 
 /// Runs both and compares them, allowing for rounding.
-fn check(card: &dyn Card, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) {
-    let mut expected = vec![0; spec.output.picture_bytes() * params.len()];
+fn check(gpu: &dyn KernelRunner, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) {
+    let mut expected = vec![0; spec.output.image_bytes() * params.len()];
     Augmenter::new(*spec).expect("valid").apply(params, input, &mut expected).expect("fitting");
-    let found = card.augment(spec, params, input);
+    let found = gpu.augment(spec, params, input);
     let dtype = spec.output.dtype;
     let (found, expected) = (elements(dtype, &found), elements(dtype, &expected));
     let range = 255.0 * spec.scale / spec.std.iter().copied().fold(f32::MAX, f32::min);
-    let picture = spec.output.pixels() * 3;
+    let image = spec.output.pixels() * 3;
     for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let step = match dtype {
             DType::U8 => 1.0,
@@ -62,7 +62,7 @@ fn check(card: &dyn Card, spec: &AugmentSpec, params: &[AugmentParams], input: &
             DType::Bf16 => expected.abs() / 128.0,
             _ => 0.0,
         };
-        let params = &params[index / picture];
+        let params = &params[index / image];
         assert!((found - expected).abs() <= step + TOLERANCE * range, "{spec:?} {params:?} element {index}: {found}, not {expected}");
     }
     if dtype == DType::U8 {
@@ -102,21 +102,21 @@ fn operations(crop: Region) -> Vec<AugmentParams> {
     all
 }
 
-pub fn augmentation_equals_the_host_for_every_layout_and_type(card: &dyn Card) {
+pub fn augmentation_equals_the_host_for_every_layout_and_type(gpu: &dyn KernelRunner) {
     let mut noise = Noise(31);
     let params = operations(Region { x: 5, y: 3, width: 61, height: 37 });
     for (in_layout, in_type) in LAYOUTS.into_iter().flat_map(|layout| [(layout, DType::U8), (layout, DType::F32)]) {
         let input = batch((70, 45), in_layout, in_type);
-        let data = pictures(&mut noise, &input, params.len());
+        let data = images(&mut noise, &input, params.len());
         for dtype in [DType::U8, DType::F16, DType::Bf16, DType::F32] {
             for layout in LAYOUTS {
-                check(card, &normalised(input, batch((41, 35), layout, dtype)), &params, &data);
+                check(gpu, &normalised(input, batch((41, 35), layout, dtype)), &params, &data);
             }
         }
     }
 }
 
-pub fn drawn_numbers_give_what_the_host_gives(card: &dyn Card) {
+pub fn drawn_numbers_give_what_the_host_gives(gpu: &dyn KernelRunner) {
     let mut noise = Noise(32);
     let augment = Augment {
         crop: RandomCrop::Resized { area: [0.08, 1.0], aspect_ratio: [0.75, 4.0 / 3.0] },
@@ -140,17 +140,17 @@ pub fn drawn_numbers_give_what_the_host_gives(card: &dyn Card) {
         let augment = Augment { size: Some(out), ..augment.clone() };
         let params = augment.draw(seed, 0, 8, size.0, size.1).expect("fitting");
         let input = batch(size, TensorLayout::Tchw, DType::U8);
-        let data = pictures(&mut noise, &input, params.len());
-        check(card, &normalised(input, batch(out, TensorLayout::Tchw, DType::F32)), &params, &data);
+        let data = images(&mut noise, &input, params.len());
+        check(gpu, &normalised(input, batch(out, TensorLayout::Tchw, DType::F32)), &params, &data);
     }
 }
 
-pub fn long_batches_take_several_launches(card: &dyn Card) {
+pub fn long_batches_take_several_launches(gpu: &dyn KernelRunner) {
     let mut noise = Noise(33);
     let input = batch((24, 20), TensorLayout::Thwc, DType::U8);
     let some = operations(Region { x: 1, y: 2, width: 22, height: 15 });
     let params: Vec<AugmentParams> = (0..95).map(|_| some[noise.below(some.len() as u32) as usize]).collect();
-    let data = pictures(&mut noise, &input, params.len());
-    check(card, &normalised(input, batch((9, 10), TensorLayout::Thwc, DType::U8)), &params, &data);
-    check(card, &normalised(input, batch((9, 10), TensorLayout::Thwc, DType::U8)), &[], &[]);
+    let data = images(&mut noise, &input, params.len());
+    check(gpu, &normalised(input, batch((9, 10), TensorLayout::Thwc, DType::U8)), &params, &data);
+    check(gpu, &normalised(input, batch((9, 10), TensorLayout::Thwc, DType::U8)), &[], &[]);
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use framerail_core::{BBox, DType, Detection, Label, Point};
-use framerail_cuda::kernels::{Activation, BoxDecoder, BoxFamily, BoxForm, PictureBoxes};
+use framerail_cuda::kernels::{Activation, BoxDecoder, BoxFamily, BoxForm, FrameBoxes};
 
-use super::{Card, Noise, convert::half};
+use super::{KernelRunner, Noise, convert::half};
 
 /// Numbers as a tensor's bytes, and their values after storing.
 struct Numbers {
@@ -57,7 +57,7 @@ fn activated(activation: Activation, row: &[f32]) -> Vec<f32> {
 }
 
 /// Sorts, suppresses and truncates, like detectors on the host.
-fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> PictureBoxes {
+fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> FrameBoxes {
     let passing = |score: f32| score > decoder.confidence_threshold || score.is_nan();
     let finite =
         |c: &Candidate| c.score.is_finite() && c.bbox.is_finite() && c.landmarks.iter().all(|p| p.x.is_finite() && p.y.is_finite());
@@ -83,11 +83,11 @@ fn finish(decoder: &BoxDecoder, candidates: Vec<Candidate>) -> PictureBoxes {
         index: d.track_id.unwrap_or_default() as u32,
         landmarks: std::array::from_fn(|index| d.landmarks.get(index).copied().unwrap_or_default()),
     };
-    PictureBoxes { boxes: detections.iter().map(found).collect(), non_finite: bad.len() as u32, over_limit, over_max_detections }
+    FrameBoxes { boxes: detections.iter().map(found).collect(), non_finite: bad.len() as u32, over_limit, over_max_detections }
 }
 
 /// Nearly all boxes must match in order; rounding of exponentials may cause differences.
-fn compare(found: &[PictureBoxes], expected: &[PictureBoxes], what: &str) {
+fn compare(found: &[FrameBoxes], expected: &[FrameBoxes], what: &str) {
     let (mut same, mut total) = (0, 0);
     for (found, expected) in found.iter().zip(expected) {
         let near = |a: u32, b: u32| a.abs_diff(b) <= 1 + b / 200;
@@ -123,7 +123,7 @@ fn decoder(family: BoxFamily, classes: u32, landmarks: u32, confidence_threshold
     }
 }
 
-pub fn anchors_become_boxes(card: &dyn Card) {
+pub fn anchors_become_boxes(gpu: &dyn KernelRunner) {
     let mut noise = Noise(41);
     for (dtype, activation, background, landmarks) in [
         (DType::F32, Activation::Softmax, Some(0), 0),
@@ -147,11 +147,11 @@ pub fn anchors_become_boxes(card: &dyn Card) {
         let places: Vec<[f32; 4]> = (0..anchors).map(place).collect();
         let table = Numbers::new(DType::F32, places.iter().flatten().copied());
 
-        let expected: Vec<PictureBoxes> = (0..batch as usize)
-            .map(|picture| {
+        let expected: Vec<FrameBoxes> = (0..batch as usize)
+            .map(|image| {
                 let mut candidates = Vec::new();
                 for (anchor, [x, y, w, h]) in places.iter().copied().enumerate() {
-                    let item = picture * anchors as usize + anchor;
+                    let item = image * anchors as usize + anchor;
                     let row = activated(activation, &scores.values[item * columns..(item + 1) * columns]);
                     let [dx, dy, dw, dh] = <[f32; 4]>::try_from(&boxes.values[item * 4..item * 4 + 4]).expect("four");
                     let grow = |log: f32| if log > 4.135_166_6 { 4.135_166_6_f32.exp() } else { log.exp() };
@@ -174,12 +174,12 @@ pub fn anchors_become_boxes(card: &dyn Card) {
                 finish(&decoder, candidates)
             })
             .collect();
-        let found = card.boxes(&decoder, [&boxes.bytes, &scores.bytes, &points.bytes, &table.bytes], dtype, batch);
+        let found = gpu.boxes(&decoder, [&boxes.bytes, &scores.bytes, &points.bytes, &table.bytes], dtype, batch);
         compare(&found, &expected, &format!("anchors {dtype:?} {activation:?}"));
     }
 }
 
-pub fn heatmaps_become_boxes(card: &dyn Card) {
+pub fn heatmaps_become_boxes(gpu: &dyn KernelRunner) {
     let mut noise = Noise(42);
     // The last case has more candidates than are stored: the kernel must find the best ones again.
     for (dtype, columns, rows, threshold, y_first, exponential_size, landmarks) in
@@ -195,10 +195,10 @@ pub fn heatmaps_become_boxes(card: &dyn Card) {
         };
         let (heat, size, offset) = (numbers(2, 0.0, 1.0), numbers(2, 0.3, 3.0), numbers(2, -0.5, 0.5));
         let points = numbers(2 * landmarks as usize, 0.0, 1.0);
-        let expected: Vec<PictureBoxes> = (0..batch as usize)
-            .map(|picture| {
+        let expected: Vec<FrameBoxes> = (0..batch as usize)
+            .map(|image| {
                 let value = |numbers: &Numbers, channels: usize, channel: usize, cell: usize| {
-                    numbers.values[(picture * channels + channel) * cells + cell]
+                    numbers.values[(image * channels + channel) * cells + cell]
                 };
                 let pair = |numbers: &Numbers, channels: usize, first: usize, cell: usize| {
                     let (a, b) = (value(numbers, channels, first, cell), value(numbers, channels, first + 1, cell));
@@ -224,15 +224,15 @@ pub fn heatmaps_become_boxes(card: &dyn Card) {
                 finish(&decoder, (0..classes as usize * cells).map(candidate).collect())
             })
             .collect();
-        let found = card.boxes(&decoder, [&heat.bytes, &size.bytes, &offset.bytes, &points.bytes], dtype, batch);
+        let found = gpu.boxes(&decoder, [&heat.bytes, &size.bytes, &offset.bytes, &points.bytes], dtype, batch);
         compare(&found, &expected, &format!("heatmap {columns}x{rows} {dtype:?}"));
         assert!(threshold > 0.1 || found[0].over_limit > 0, "more than are written down");
-        let again = card.boxes(&decoder, [&heat.bytes, &size.bytes, &offset.bytes, &points.bytes], dtype, batch);
+        let again = gpu.boxes(&decoder, [&heat.bytes, &size.bytes, &offset.bytes, &points.bytes], dtype, batch);
         assert_eq!(found, again, "the same every time");
     }
 }
 
-pub fn anchor_free_outputs_become_boxes(card: &dyn Card) {
+pub fn anchor_free_outputs_become_boxes(gpu: &dyn KernelRunner) {
     let mut noise = Noise(43);
     for (dtype, values_first, form, normalized, objectness, activation, landmarks, landmark_values) in [
         (DType::F32, true, BoxForm::Cxcywh, false, false, Activation::None, 0, 0),
@@ -255,12 +255,12 @@ pub fn anchor_free_outputs_become_boxes(card: &dyn Card) {
         };
         let of_position = |at: usize| if values_first { at / boxes % values } else { at % values };
         let numbers = Numbers::new(dtype, (0..batch as usize * values * boxes).map(|at| value(of_position(at))).collect::<Vec<_>>());
-        let expected: Vec<PictureBoxes> = (0..batch as usize)
-            .map(|picture| {
+        let expected: Vec<FrameBoxes> = (0..batch as usize)
+            .map(|image| {
                 let candidate = |item: usize| {
                     let value = |index: usize| {
                         let at = if values_first { index * boxes + item } else { item * values + index };
-                        numbers.values[picture * values * boxes + at]
+                        numbers.values[image * values * boxes + at]
                     };
                     let scores = activated(activation, &(first..first + classes).map(value).collect::<Vec<_>>());
                     let best = |best: (usize, f32), (class, score): (usize, f32)| if score > best.1 { (class, score) } else { best };
@@ -289,7 +289,7 @@ pub fn anchor_free_outputs_become_boxes(card: &dyn Card) {
                 finish(&decoder, (0..boxes).map(candidate).collect())
             })
             .collect();
-        let found = card.boxes(&decoder, [&numbers.bytes, &[], &[], &[]], dtype, batch);
+        let found = gpu.boxes(&decoder, [&numbers.bytes, &[], &[], &[]], dtype, batch);
         compare(&found, &expected, &format!("anchor-free {dtype:?} {form:?}"));
     }
 }

@@ -7,7 +7,7 @@ use framerail_core::{
 use framerail_cuda::kernels::{Conversion, Sampling, TensorSpec};
 use framerail_vision::{ChannelOrder, ConversionPlan, Fit, Preprocess, Preprocessor, TensorConverter, TensorOptions, TensorSize, ToneMap};
 
-use super::{Card, Noise, frame, planar};
+use super::{KernelRunner, Noise, frame, planar};
 
 fn conversion(plan: &ConversionPlan, value_shift: u32) -> Conversion {
     Conversion { value_shift, ..plan.conversion() }
@@ -36,8 +36,8 @@ fn plain((width, height): (u32, u32), channel_order: ChannelOrder, layout: Tenso
     Preprocess { width, height, fit: Fit::Stretch, channel_order, layout, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
 }
 
-fn convert(card: &dyn Card, picture: &HostSurface, conversion: Conversion, tensor: &TensorSpec) -> Vec<f32> {
-    numbers(&card.convert(std::slice::from_ref(picture), &[conversion], tensor), tensor.dtype)
+fn convert(gpu: &dyn KernelRunner, image: &HostSurface, conversion: Conversion, tensor: &TensorSpec) -> Vec<f32> {
+    numbers(&gpu.convert(std::slice::from_ref(image), &[conversion], tensor), tensor.dtype)
 }
 
 fn preprocessor(spec: Preprocess, sampling: Sampling) -> Preprocessor {
@@ -56,7 +56,7 @@ fn tolerance(dtype: DType, sampling: Sampling, value: f32) -> f32 {
     }
 }
 
-pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
+pub fn equals_the_host_for_every_format_size_crop_and_type(gpu: &dyn KernelRunner) {
     let mut noise = Noise(3);
     let formats = [
         PixelFormat::Nv12,
@@ -87,7 +87,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         };
         let spec = Preprocess { width: out_width, height: out_height, fit, channel_order, layout, scale, mean, std };
         let color = noise.color();
-        let picture = noise.picture(format, width, height);
+        let image = noise.image(format, width, height);
         let (w, h) = (width as f32, height as f32);
         let crop = noise.pick(&[
             BBox::from_xyxy(0.0, 0.0, w, h),
@@ -97,9 +97,9 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
         ]);
         let mut preprocessor = preprocessor(spec, sampling);
         let plan = preprocessor.plan(width, height, format, &color, PixelAspect::SQUARE, Some(crop)).expect("crop in range");
-        let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(dtype));
+        let found = convert(gpu, &image, conversion(&plan, 0), &spec.tensor_spec(dtype));
         // The host decodes to planar formats instead of NV12.
-        let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
+        let host = if format == PixelFormat::Nv12 { planar(&image) } else { image };
         let mut expected = vec![f32::NAN; spec.elements()];
         let mapping = preprocessor.run_crop(&frame(host, color), crop, &mut expected).expect("host frame");
         assert_eq!(mapping, plan.mapping);
@@ -120,7 +120,7 @@ pub fn equals_the_host_for_every_format_size_crop_and_type(card: &dyn Card) {
 }
 
 /// Compares tensors of the host and a GPU for the same options: the one test that ties both together for readers.
-pub fn filters_equal_the_host_for_every_format_size_and_type(card: &dyn Card) {
+pub fn filters_equal_the_host_for_every_format_size_and_type(gpu: &dyn KernelRunner) {
     let mut noise = Noise(17);
     let formats = [
         PixelFormat::Nv12,
@@ -171,20 +171,20 @@ pub fn filters_equal_the_host_for_every_format_size_and_type(card: &dyn Card) {
             dtype,
             ..TensorOptions::default()
         };
-        check_against_host(card, &options, noise.picture(format, width, height), noise.color(), &format!("round {round}"));
+        check_against_host(gpu, &options, noise.image(format, width, height), noise.color(), &format!("round {round}"));
     }
 }
 
 /// Compares a GPU's tensor with the host's: within 1 of 255, and nearly always equal.
-fn check_against_host(card: &dyn Card, options: &TensorOptions, picture: HostSurface, color: ColorDescription, what: &str) {
-    let (width, height, format) = (picture.width(), picture.height(), picture.format());
+fn check_against_host(gpu: &dyn KernelRunner, options: &TensorOptions, image: HostSurface, color: ColorDescription, what: &str) {
+    let (width, height, format) = (image.width(), image.height(), image.format());
     let plan = options.plan(width, height, format, &color, PixelAspect::SQUARE).expect("valid");
     let tensor = options.tensor_spec(width, height);
     let tone = options.tone_curves(&color);
-    let found = card.convert_with(std::slice::from_ref(&picture), &[plan.conversion()], tone.as_ref(), &tensor);
+    let found = gpu.convert_with(std::slice::from_ref(&image), &[plan.conversion()], tone.as_ref(), &tensor);
     // The host decodes to planar formats instead of NV12.
-    let host = if format == PixelFormat::Nv12 { planar(&picture) } else { picture };
-    let mut expected = vec![0; options.picture_bytes(width, height)];
+    let host = if format == PixelFormat::Nv12 { planar(&image) } else { image };
+    let mut expected = vec![0; options.image_bytes(width, height)];
     TensorConverter::new(*options).expect("valid").convert(&frame(host, color), &mut expected).expect("host frame");
     let (found, expected) = (numbers(&found, options.dtype), numbers(&expected, options.dtype));
     let unit = if options.dtype == DType::U16 { 257.0 } else { 1.0 };
@@ -202,7 +202,7 @@ fn check_against_host(card: &dyn Card, options: &TensorOptions, picture: HostSur
     assert!(mean < 0.12, "{what}: {format} {width}x{height} {options:?}: {mean} on average");
 }
 
-pub fn high_range_is_mapped_as_on_the_host(card: &dyn Card) {
+pub fn high_range_is_mapped_as_on_the_host(gpu: &dyn KernelRunner) {
     let mut noise = Noise(41);
     for (transfer, primaries) in [(16, 9), (18, 9), (16, 12), (1, 1)] {
         let color = ColorDescription {
@@ -216,26 +216,26 @@ pub fn high_range_is_mapped_as_on_the_host(card: &dyn Card) {
                 for channel_order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
                     let tone_map = Some(noise.pick(&[ToneMap::Bt2390, ToneMap::Hable]));
                     let options = TensorOptions { size, channel_order, tone_map, dtype: DType::F32, ..TensorOptions::default() };
-                    check_against_host(card, &options, noise.picture(format, 96, 64), color, "HDR");
+                    check_against_host(gpu, &options, noise.image(format, 96, 64), color, "HDR");
                 }
             }
         }
     }
 }
 
-pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &dyn Card) {
+pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(gpu: &dyn KernelRunner) {
     let mut noise = Noise(9);
     for (width, height) in [(64, 48), (528, 35), (16, 1), (1024, 18)] {
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
             for order in [ChannelOrder::Rgb, ChannelOrder::Bgr] {
-                let (picture, color) = (noise.picture(PixelFormat::Nv12, width, height), noise.color());
+                let (image, color) = (noise.image(PixelFormat::Nv12, width, height), noise.color());
                 let spec = plain((width, height), order, layout);
                 for sampling in [Sampling::Bilinear, Sampling::Bilinear8Bit] {
                     let mut preprocessor = preprocessor(spec, sampling);
                     let plan = preprocessor.plan(width, height, PixelFormat::Nv12, &color, PixelAspect::SQUARE, None).expect("whole");
-                    let found = convert(card, &picture, conversion(&plan, 0), &spec.tensor_spec(DType::U8));
+                    let found = convert(gpu, &image, conversion(&plan, 0), &spec.tensor_spec(DType::U8));
                     let mut expected = vec![f32::NAN; spec.elements()];
-                    preprocessor.run(&frame(planar(&picture), color), &mut expected).expect("host frame");
+                    preprocessor.run(&frame(planar(&image), color), &mut expected).expect("host frame");
                     let expected: Vec<f32> = expected.iter().map(|value| value.round_ties_even()).collect();
                     assert!(found == expected, "{width}x{height} {layout:?} {order:?} {sampling:?}");
                 }
@@ -244,30 +244,30 @@ pub fn nv12_at_its_own_size_takes_the_kernel_for_it_and_equals_the_other(card: &
     }
 }
 
-pub fn ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format(card: &dyn Card) {
+pub fn ten_bits_in_the_high_bits_equal_the_codes_of_the_planar_format(gpu: &dyn KernelRunner) {
     let mut noise = Noise(21);
-    let (picture, color) = (noise.picture(PixelFormat::P010, 61, 40), noise.color());
+    let (image, color) = (noise.image(PixelFormat::P010, 61, 40), noise.color());
     let spec = plain((40, 40), ChannelOrder::Rgb, TensorLayout::Tchw);
     let tensor = spec.tensor_spec(DType::F32);
     let preprocessor = preprocessor(spec, Sampling::Bilinear);
     let plan = |format| preprocessor.plan(61, 40, format, &color, PixelAspect::SQUARE, None).expect("whole");
-    let stored = convert(card, &picture, conversion(&plan(PixelFormat::P010), 0), &tensor);
-    let codes = convert(card, &picture, conversion(&plan(PixelFormat::Yuv420p10), 6), &tensor);
+    let stored = convert(gpu, &image, conversion(&plan(PixelFormat::P010), 0), &tensor);
+    let codes = convert(gpu, &image, conversion(&plan(PixelFormat::Yuv420p10), 6), &tensor);
     assert!(stored.iter().zip(&codes).all(|(a, b)| (a - b).abs() < 1e-3));
 }
 
-pub fn hsv_follows_opencv(card: &dyn Card) {
+pub fn hsv_follows_opencv(gpu: &dyn KernelRunner) {
     // From OpenCV's documentation: V = max, S = 255 (max - min) / max, H = 30 times the sextant, rounded in 12-bit arithmetic.
     let mut noise = Noise(5);
-    let picture = noise.picture(PixelFormat::Rgb24, 256, 64);
+    let image = noise.image(PixelFormat::Rgb24, 256, 64);
     let spec = plain((256, 64), ChannelOrder::Rgb, TensorLayout::Thwc);
     let plan = preprocessor(spec, Sampling::Bilinear)
         .plan(256, 64, PixelFormat::Rgb24, &ColorDescription::default(), PixelAspect::SQUARE, None)
         .expect("whole");
     let tensor = TensorSpec { channel_order: ChannelOrder::Hsv, ..spec.tensor_spec(DType::U8) };
-    let found = convert(card, &picture, conversion(&plan, 0), &tensor);
+    let found = convert(gpu, &image, conversion(&plan, 0), &tensor);
     for (y, row) in found.chunks_exact(256 * 3).enumerate() {
-        for (hsv, rgb) in row.chunks_exact(3).zip(picture.row(0, y).chunks_exact(3)) {
+        for (hsv, rgb) in row.chunks_exact(3).zip(image.row(0, y).chunks_exact(3)) {
             let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(f64::from);
             let (most, least) = (r.max(g).max(b), r.min(g).min(b));
             let spread = most - least;
@@ -288,23 +288,23 @@ pub fn hsv_follows_opencv(card: &dyn Card) {
     }
 }
 
-pub fn batches_of_many_formats_and_sizes_land_where_they_should(card: &dyn Card) {
+pub fn batches_of_many_formats_and_sizes_land_where_they_should(gpu: &dyn KernelRunner) {
     let mut noise = Noise(31);
     let spec = Preprocess { fit: Fit::Letterbox { pad: 7, centered: true }, ..plain((24, 16), ChannelOrder::Rgb, TensorLayout::Thwc) };
     let tensor = spec.tensor_spec(DType::U8);
-    let (mut conversions, mut pictures) = (Vec::new(), Vec::new());
+    let (mut conversions, mut images) = (Vec::new(), Vec::new());
     for index in 0..130 {
         let format = if index / 60 == 1 { PixelFormat::Rgb24 } else { PixelFormat::Nv12 };
         let (width, height) = (8 + noise.below(40), 8 + noise.below(40));
-        let picture = noise.picture(format, width, height);
+        let image = noise.image(format, width, height);
         let color = ColorDescription::default();
         let plan = preprocessor(spec, Sampling::Bilinear).plan(width, height, format, &color, PixelAspect::SQUARE, None).expect("whole");
         conversions.push(conversion(&plan, 0));
-        pictures.push(picture);
+        images.push(image);
     }
-    let out = card.convert(&pictures, &conversions, &tensor);
-    for (picture, found) in pictures.into_iter().zip(out.chunks_exact(tensor.picture_bytes())) {
-        let frame = frame(picture, ColorDescription::default());
+    let out = gpu.convert(&images, &conversions, &tensor);
+    for (image, found) in images.into_iter().zip(out.chunks_exact(tensor.image_bytes())) {
+        let frame = frame(image, ColorDescription::default());
         let mut expected = vec![0.0; spec.elements()];
         preprocessor(spec, Sampling::Bilinear).run(&frame, &mut expected).expect("host frame");
         assert!(found.iter().zip(&expected).all(|(found, expected)| f32::from(*found) == expected.round_ties_even()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use framerail_core::{Attribute, AttributeValue, BBox, Detection, DetectionOrigin, HostSurface, InstanceMask, Label, PixelFormat, Point};
 use framerail_vision::{Canvas, DrawOptions, Sketch};
 
-use super::{Card, Noise, codes, copied, planar};
+use super::{KernelRunner, Noise, codes, copied, planar};
 
 fn detection(noise: &mut Noise, width: u32, height: u32) -> Detection {
     let (w, h) = (width as f32, height as f32);
@@ -32,7 +32,7 @@ fn most_difference(found: &HostSurface, expected: &HostSurface) -> (usize, u16) 
     pairs.fold((0, 0), |(count, most), (a, b)| (count + usize::from(a != b), most.max(a.abs_diff(b))))
 }
 
-pub fn detections_are_drawn_as_on_the_host(card: &dyn Card) {
+pub fn detections_are_drawn_as_on_the_host(gpu: &dyn KernelRunner) {
     let mut noise = Noise(91);
     for format in
         [PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv420p, PixelFormat::Yuv444p10, PixelFormat::Rgb24, PixelFormat::Gray8]
@@ -43,8 +43,8 @@ pub fn detections_are_drawn_as_on_the_host(card: &dyn Card) {
             let detections: Vec<Detection> = (0..noise.below(40)).map(|_| detection(&mut noise, width, height)).collect();
             let line_width = noise.pick(&[None, Some(1), Some(2), Some(3)]);
             let options = DrawOptions { track_ids: true, line_width, ..Default::default() };
-            let picture = noise.picture(format, width, height);
-            let mut host = copied(&picture);
+            let image = noise.image(format, width, height);
+            let mut host = copied(&image);
             let mut canvas = Canvas::new(&mut host, &color);
             canvas.detections(&detections, &options).expect("writable");
             let (from, to) = (Point { x: 3.3, y: 5.1 }, Point { x: 90.0, y: 40.7 });
@@ -55,10 +55,10 @@ pub fn detections_are_drawn_as_on_the_host(card: &dyn Card) {
             sketch.line(from, to, [9, 250, 30], 4.5);
             sketch.fill(&BBox::from_xyxy(5.0, 5.0, 22.0, 24.0), [200, 0, 90], 100);
             all.push(sketch.strokes().to_vec());
-            found.push(picture);
+            found.push(image);
             expected.push(host);
         }
-        card.draw(&mut found, &all);
+        gpu.draw(&mut found, &all);
         for (found, expected) in found.iter().zip(&expected) {
             let (count, most) = most_difference(found, expected);
             assert!(most <= 1, "{format}: off by {most}");
@@ -67,16 +67,16 @@ pub fn detections_are_drawn_as_on_the_host(card: &dyn Card) {
     }
 }
 
-pub fn repacked_surfaces_hold_the_same_samples(card: &dyn Card) {
+pub fn repacked_surfaces_hold_the_same_samples(gpu: &dyn KernelRunner) {
     let mut noise = Noise(92);
     for format in [PixelFormat::Nv12, PixelFormat::P010] {
         for (width, height) in [(64, 48), (33, 21), (1, 1), (530, 7), (15, 2)] {
-            let picture = noise.picture(format, width, height);
-            let split = card.repacked(&picture);
-            assert_eq!(most_difference(&split, &planar(&picture)), (0, 0), "{format} {width}x{height}");
-            let joined = card.repacked(&split);
+            let image = noise.image(format, width, height);
+            let split = gpu.repacked(&image);
+            assert_eq!(most_difference(&split, &planar(&image)), (0, 0), "{format} {width}x{height}");
+            let joined = gpu.repacked(&split);
             assert_eq!(joined.format(), format);
-            assert_eq!(most_difference(&joined, &picture), (0, 0), "{format} {width}x{height}, back");
+            assert_eq!(most_difference(&joined, &image), (0, 0), "{format} {width}x{height}, back");
         }
     }
 }

@@ -14,36 +14,35 @@ use framerail_core::{
     AugmentParams, AugmentSpec, ColorDescription, DType, Frame, FramePool, HidePlan, Histogram, HostSurface, PixelFormat, Rotation, Stroke,
     ToneCurves,
 };
-use framerail_cuda::kernels::{BoxDecoder, Conversion, PictureBoxes, TensorSpec};
+use framerail_cuda::kernels::{BoxDecoder, Conversion, FrameBoxes, TensorSpec};
 
 /// Runs kernels on host memory, by copying or emulation.
-pub trait Card {
+pub trait KernelRunner {
     /// Converts a batch; the tensors follow one another.
-    fn convert(&self, pictures: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
-        self.convert_with(pictures, conversions, None, tensor)
+    fn convert(&self, images: &[HostSurface], conversions: &[Conversion], tensor: &TensorSpec) -> Vec<u8> {
+        self.convert_with(images, conversions, None, tensor)
     }
 
     /// Like `convert`, with tone-mapping curves.
-    fn convert_with(&self, pictures: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec)
-    -> Vec<u8>;
+    fn convert_with(&self, images: &[HostSurface], conversions: &[Conversion], tone: Option<&ToneCurves>, tensor: &TensorSpec) -> Vec<u8>;
 
     /// The boxes of a batch of model outputs; empty tensors count as absent.
-    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<PictureBoxes>;
+    fn boxes(&self, decoder: &BoxDecoder, tensors: [&[u8]; 4], dtype: DType, batch: u32) -> Vec<FrameBoxes>;
 
     /// Draws strokes, one list per frame.
-    fn draw(&self, pictures: &mut [HostSurface], strokes: &[Vec<Stroke>]);
+    fn draw(&self, images: &mut [HostSurface], strokes: &[Vec<Stroke>]);
 
     /// Splits or joins the chroma of a frame.
-    fn repacked(&self, picture: &HostSurface) -> HostSurface;
+    fn repacked(&self, image: &HostSurface) -> HostSurface;
 
     /// Rotates a frame clockwise.
-    fn turned(&self, picture: &HostSurface, rotation: Rotation) -> HostSurface;
+    fn turned(&self, image: &HostSurface, rotation: Rotation) -> HostSurface;
 
     /// Hides regions, one list per frame.
-    fn obscure(&self, pictures: &mut [HostSurface], regions: &[Vec<HidePlan>]);
+    fn obscure(&self, images: &mut [HostSurface], regions: &[Vec<HidePlan>]);
 
     /// Brightness histograms with framerail-vision's plan.
-    fn histograms(&self, pictures: &[HostSurface]) -> Vec<Histogram>;
+    fn histograms(&self, images: &[HostSurface]) -> Vec<Histogram>;
 
     /// Augments a batch.
     fn augment(&self, spec: &AugmentSpec, params: &[AugmentParams], input: &[u8]) -> Vec<u8>;
@@ -94,7 +93,7 @@ impl Noise {
     }
 
     /// A frame of smooth shapes and noise over all code values.
-    pub fn picture(&mut self, format: PixelFormat, width: u32, height: u32) -> HostSurface {
+    pub fn image(&mut self, format: PixelFormat, width: u32, height: u32) -> HostSurface {
         let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
         let mut planes = surface.planes_mut().expect("fresh memory");
         let max = format.max_value();

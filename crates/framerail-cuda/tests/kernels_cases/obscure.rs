@@ -7,7 +7,7 @@ use framerail_core::{
 };
 use framerail_vision::{MaskOptions, MaskShape, MosaicCell, Obscure, Obscurer};
 
-use super::{Card, Noise, codes, copied};
+use super::{KernelRunner, Noise, codes, copied};
 
 fn face(noise: &mut Noise, width: u32, height: u32) -> Detection {
     let (w, h) = (width as f32, height as f32);
@@ -54,7 +54,7 @@ fn difference(found: &HostSurface, expected: &HostSurface) -> (usize, u32) {
     (count, most)
 }
 
-pub fn hides_as_the_host_does(card: &dyn Card) {
+pub fn hides_as_the_host_does(gpu: &dyn KernelRunner) {
     let mut noise = Noise(77);
     let formats =
         [PixelFormat::Nv12, PixelFormat::P010, PixelFormat::Yuv420p, PixelFormat::Yuv444p10, PixelFormat::Rgb24, PixelFormat::Gray8];
@@ -84,17 +84,17 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
         for _ in 0..3 {
             let (width, height) = noise.pick(&[(160, 120), (97, 61), (320, 90), (31, 200)]);
             let faces: Vec<Detection> = (0..noise.below(8)).map(|_| face(&mut noise, width, height)).collect();
-            let picture = noise.picture(format, width, height);
-            let mut host = copied(&picture);
+            let image = noise.image(format, width, height);
+            let mut host = copied(&image);
             let counts = obscurer.run(&mut host, &color, &faces).expect("writable");
             let (plans, planned) = obscurer.plan((width, height), format, &color, &faces).expect("no overlay");
             assert_eq!((counts.invalid, counts.contours_missing), (planned.invalid, planned.contours_missing));
             contours += plans.iter().filter(|plan| matches!(plan.mask.cover, MaskCover::Raster(_))).count();
             regions.push(plans);
-            found.push(picture);
+            found.push(image);
             expected.push(host);
         }
-        card.obscure(&mut found, &regions);
+        gpu.obscure(&mut found, &regions);
         for (found, expected) in found.iter().zip(&expected) {
             let (count, most) = difference(found, expected);
             assert!(most <= 1, "round {round}: {format} {kind:?} {mask:?}: off by {most}");
@@ -107,22 +107,22 @@ pub fn hides_as_the_host_does(card: &dyn Card) {
     assert!(differing * 200 < samples, "{differing} of {samples} samples differ by 1");
 }
 
-pub fn many_regions_of_many_frames_take_several_launches(card: &dyn Card) {
+pub fn many_regions_of_many_frames_take_several_launches(gpu: &dyn KernelRunner) {
     let mut noise = Noise(78);
     let obscurer = Obscurer::new(Obscure::default(), MaskOptions::default()).expect("in range");
     let color = ColorDescription::default();
     let (mut found, mut expected, mut regions) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..4 {
         let faces: Vec<Detection> = (0..30).map(|_| face(&mut noise, 300, 40)).collect();
-        let picture = noise.picture(PixelFormat::Nv12, 300, 200);
-        let mut host = copied(&picture);
+        let image = noise.image(PixelFormat::Nv12, 300, 200);
+        let mut host = copied(&image);
         obscurer.run(&mut host, &color, &faces).expect("writable");
         let (plans, _) = obscurer.plan((300, 200), PixelFormat::Nv12, &color, &faces).expect("no overlay");
         regions.push(plans);
-        found.push(picture);
+        found.push(image);
         expected.push(host);
     }
-    card.obscure(&mut found, &regions);
+    gpu.obscure(&mut found, &regions);
     for (found, expected) in found.iter().zip(&expected) {
         // Rounding errors of thirty stacked blurs add up.
         assert!(difference(found, expected).1 <= 2);

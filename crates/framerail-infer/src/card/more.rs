@@ -64,7 +64,7 @@ impl InputValue {
     }
 
     /// Whether it differs between images.
-    pub(crate) fn is_of_picture(self) -> bool {
+    pub(crate) fn is_of_image(self) -> bool {
         self.is_frame_size() || self.is_scale()
     }
 

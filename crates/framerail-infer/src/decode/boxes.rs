@@ -101,7 +101,8 @@ pub enum RowValue {
     /// Number of the class.
     Class,
     /// Index of the image in its batch.
-    Picture,
+    #[serde(alias = "picture")]
+    Image,
     /// Ignored.
     Other,
 }
@@ -112,7 +113,7 @@ struct RowPlaces {
     bbox: usize,
     score: usize,
     class: usize,
-    picture: Option<usize>,
+    image: Option<usize>,
     values: usize,
 }
 
@@ -127,7 +128,7 @@ impl RowPlaces {
                 RowValue::Box => Some(0),
                 RowValue::Score => Some(1),
                 RowValue::Class => Some(2),
-                RowValue::Picture => Some(3),
+                RowValue::Image => Some(3),
                 RowValue::Other => None,
             };
             if let Some(place) = slot.and_then(|slot| places.get_mut(slot))
@@ -137,8 +138,8 @@ impl RowPlaces {
             }
             values += if *value == RowValue::Box { 4 } else { 1 };
         }
-        let [bbox, score, class, picture] = places;
-        Some(Self { bbox: bbox?, score: score?, class: class?, picture, values })
+        let [bbox, score, class, image] = places;
+        Some(Self { bbox: bbox?, score: score?, class: class?, image, values })
     }
 }
 
@@ -213,7 +214,7 @@ enum Scores<'a> {
 impl Boxes {
     pub(crate) fn new(boxes: &BoxesCard, card: &ModelCard, input: InputSize) -> Self {
         let columns = card.class_count() + usize::from(boxes.background.is_some());
-        let usual = RowPlaces { bbox: 0, score: 4, class: 5, picture: None, values: 6 };
+        let usual = RowPlaces { bbox: 0, score: 4, class: 5, image: None, values: 6 };
         // Others were refused with the card.
         let places = RowPlaces::new(boxes.row()).unwrap_or(usual);
         Self { card: boxes.clone(), columns, input, places, frame_scale: FrameScale::of(&card.input) }
@@ -231,12 +232,12 @@ impl Boxes {
     /// by a value of each.
     fn rows<'a>(&self, tensors: &Tensors<'a>, item: usize) -> Result<(usize, Vec<&'a [f32]>), String> {
         let name = &self.card.boxes;
-        let follow = tensors.rank(name)? == 2 && (self.places.picture.is_some() || self.card.count.is_some());
+        let follow = tensors.rank(name)? == 2 && (self.places.image.is_some() || self.card.count.is_some());
         let boxes = tensors.item(name, if follow { 0 } else { item }, 2)?;
         let [_, values] = boxes.dims[..] else { return Err("the boxes have no rows".into()) };
         let rows = boxes.data.chunks_exact(values.max(1));
-        let rows = match (follow, self.places.picture) {
-            (true, Some(place)) => rows.filter(|row| row.get(place).is_some_and(|picture| *picture == item as f32)).collect(),
+        let rows = match (follow, self.places.image) {
+            (true, Some(place)) => rows.filter(|row| row.get(place).is_some_and(|image| *image == item as f32)).collect(),
             (true, None) => {
                 let mut before = 0_usize;
                 for earlier in 0..item {

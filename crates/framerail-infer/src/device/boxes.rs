@@ -3,7 +3,7 @@
 use framerail_core::{DType, Point};
 use framerail_cuda::{
     CudaError, CudaStream, DeviceBuffer, DevicePool, Download,
-    kernels::boxes::{self, BoxDecoder, BoxFamily, DeviceTensor, MAX_CANDIDATES, MAX_LANDMARKS, PictureBoxes, decode_boxes, read_boxes},
+    kernels::boxes::{self, BoxDecoder, BoxFamily, DeviceTensor, FrameBoxes, MAX_CANDIDATES, MAX_LANDMARKS, decode_boxes, read_boxes},
 };
 
 use super::{memory::DeviceMemory, session::Declared};
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Decodes the outputs of one input size on the GPU.
-pub(super) struct CardBoxes {
+pub(super) struct GpuBoxes {
     decoder: BoxDecoder,
     /// The family's outputs by name, in the kernels' order.
     names: [Option<String>; 4],
@@ -56,7 +56,7 @@ pub(super) fn can_decode(card: &ModelCard, max_detections: usize) -> Result<(), 
     Ok(())
 }
 
-impl CardBoxes {
+impl GpuBoxes {
     /// The decoder for outputs as the session declares them, or the reason why there is none.
     pub(super) fn new(
         card: &ModelCard,
@@ -125,7 +125,7 @@ impl CardBoxes {
 
 impl Pending {
     /// Waits, and returns the boxes of each image, best first, in model pixels.
-    pub(super) fn finish(self) -> Result<Vec<PictureBoxes>, CudaError> {
+    pub(super) fn finish(self) -> Result<Vec<FrameBoxes>, CudaError> {
         let bytes = self.download.wait()?;
         read_boxes(&self.decoder, self.items, bytes.bytes())
     }
@@ -171,7 +171,7 @@ fn check(decoder: &BoxDecoder, names: &[Option<String>; 4], outputs: &[Declared]
         }
         dtype = Some(element);
     }
-    dtype.and_then(Element::picture_dtype).ok_or_else(|| "it has no outputs".into())
+    dtype.and_then(Element::image_dtype).ok_or_else(|| "it has no outputs".into())
 }
 
 fn anchors_family(anchors: &AnchorsCard, card: &ModelCard, size: InputSize) -> Result<BoxFamily, String> {

@@ -42,7 +42,7 @@ impl InputWriter {
 
     /// Bytes of one frame's input.
     pub(super) fn item_bytes(&self) -> usize {
-        self.spec.picture_bytes()
+        self.spec.image_bytes()
     }
 
     /// Refuses a view that cannot become an input, before anything is queued.

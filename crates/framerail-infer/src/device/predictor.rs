@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use framerail_core::Detection;
-use framerail_cuda::{CudaDevice, CudaError, kernels::boxes::PictureBoxes};
+use framerail_cuda::{CudaDevice, CudaError, kernels::boxes::FrameBoxes};
 use framerail_vision::ModelMapping;
 use parking_lot::Mutex;
 
@@ -132,19 +132,19 @@ fn make_last(sizes: &mut Vec<SizedModel>, size: InputSize, shared: &Shared, memo
 
 /// Waits for boxes and maps them to frame pixels.
 fn read(pending: Pending, mappings: &[ModelMapping], shared: &Shared) -> Result<Vec<Prediction>, InferError> {
-    let pictures = pending.finish().map_err(|error| shared.cuda_error(error))?;
-    Ok(pictures.iter().zip(mappings).map(|(picture, mapping)| Prediction::Detections(detections(picture, mapping, shared))).collect())
+    let images = pending.finish().map_err(|error| shared.cuda_error(error))?;
+    Ok(images.iter().zip(mappings).map(|(image, mapping)| Prediction::Detections(detections(image, mapping, shared))).collect())
 }
 
-fn detections(picture: &PictureBoxes, mapping: &ModelMapping, shared: &Shared) -> Vec<Detection> {
+fn detections(image: &FrameBoxes, mapping: &ModelMapping, shared: &Shared) -> Vec<Detection> {
     let landmarks = shared.model.card.landmarks.len();
-    let found = picture.boxes.iter().map(|found| Pending::candidate(found, landmarks));
+    let found = image.boxes.iter().map(|found| Pending::candidate(found, landmarks));
     let detections: Vec<Detection> = found.filter_map(|candidate| shared.detection(candidate, mapping)).collect();
     let counters = &shared.counters;
     Counters::add(&counters.frames, 1);
     Counters::add(&counters.detections, detections.len());
-    Counters::add(&counters.non_finite, picture.non_finite as usize);
-    Counters::add(&counters.over_limit, picture.over_limit as usize);
-    Counters::add(&counters.over_max_detections, picture.over_max_detections as usize);
+    Counters::add(&counters.non_finite, image.non_finite as usize);
+    Counters::add(&counters.over_limit, image.over_limit as usize);
+    Counters::add(&counters.over_max_detections, image.over_max_detections as usize);
     detections
 }

@@ -7,7 +7,7 @@ use framerail_cuda::{DeviceBuffer, KeptContext, Traffic};
 use framerail_vision::ModelMapping;
 
 use super::{
-    boxes::{CardBoxes, Pending, can_decode},
+    boxes::{GpuBoxes, Pending, can_decode},
     input::InputWriter,
     memory::DeviceMemory,
     session::{DeviceSession, Recipe},
@@ -41,7 +41,7 @@ pub(super) struct SizedModel {
 
 /// Where outputs are decoded.
 enum Decoder {
-    Card(Box<CardBoxes>),
+    Card(Box<GpuBoxes>),
     /// For outputs that are not decoded on the GPU.
     Host(decode::Decoder),
 }
@@ -177,12 +177,12 @@ fn load(shared: &Shared, size: InputSize, shape: &InputShape, memory: &DeviceMem
         let bytes = if is_half { shared.half_bytes(shape, ends)?.into() } else { shared.model.bytes(shape)? };
         Recipe::new(shared, &memory.stream).session(&bytes, shape)
     };
-    let on_card = can_decode(card, shared.max_detections).map_err(Refusal::Decoder).and_then(|()| {
+    let on_gpu = can_decode(card, shared.max_detections).map_err(Refusal::Decoder).and_then(|()| {
         let session = session(true).map_err(Refusal::Session)?;
-        let boxes = CardBoxes::new(card, (size, shared.batch), &session.outputs, memory)?;
+        let boxes = GpuBoxes::new(card, (size, shared.batch), &session.outputs, memory)?;
         Ok((session, Decoder::Card(Box::new(boxes))))
     });
-    match on_card {
+    match on_gpu {
         Ok(loaded) => Ok(loaded),
         Err(Refusal::Session(error)) => Err(error),
         Err(Refusal::Decoder(reason)) => {

@@ -73,7 +73,7 @@ pub fn raw_frame(format: PixelFormat, width: u32, height: u32, mut bytes: &[u8])
 
 /// Whether there is a GPU; prints a warning if not.
 #[cfg(feature = "cuda")]
-pub fn card_is_there(test: &str) -> bool {
+pub fn gpu_is_present(test: &str) -> bool {
     let reason = match framerail_cuda::device_count() {
         Ok(count) if count > 0 => return true,
         Ok(_) => "no GPU".to_owned(),

@@ -77,7 +77,7 @@ struct Heard {
 fn listen(path: &Path) -> Vec<Heard> {
     let mut input = Input::open(&InputOptions::new(path.to_string_lossy())).expect("readable");
     let info = input.info().clone();
-    let mut first_picture = f64::MAX;
+    let mut first_image = f64::MAX;
     let mut heard = Vec::new();
     for side in info.side_streams.iter().filter(|side| side.kind == MediaKind::Audio) {
         let Some(SideParameters::Stream { parameters, .. }) = side.parameters.downcast_ref::<SideParameters>() else { continue };
@@ -88,7 +88,7 @@ fn listen(path: &Path) -> Vec<Heard> {
         match packet.kind {
             PacketKind::Video => {
                 let secs = packet.pts().or(packet.dts()).map_or(0.0, |ticks| info.time_base.seconds(ticks));
-                first_picture = first_picture.min(secs);
+                first_image = first_image.min(secs);
             }
             PacketKind::Side(side) => {
                 let number = info.side_streams[..side].iter().filter(|side| side.kind == MediaKind::Audio).count();
@@ -114,7 +114,7 @@ fn listen(path: &Path) -> Vec<Heard> {
             }
             samples += packet.data().len() / (2 * channels);
         }
-        Heard { codec, onset_secs: onset - first_picture, samples, damaged: decoder.damaged() }
+        Heard { codec, onset_secs: onset - first_image, samples, damaged: decoder.damaged() }
     });
     result.collect()
 }

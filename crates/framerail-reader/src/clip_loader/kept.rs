@@ -1,7 +1,7 @@
 //! Open sources kept for later clips.
 
 #[cfg(feature = "cuda")]
-use super::card::CardSource;
+use super::gpu::GpuSource;
 use super::output::SourceOutput;
 use crate::VideoReader;
 
@@ -11,14 +11,14 @@ pub(super) struct Opened {
     pub(super) output: SourceOutput,
     /// Whether the GPU makes the clips of this source.
     #[cfg(feature = "cuda")]
-    pub(super) card: CardState,
+    pub(super) gpu: GpuState,
 }
 
 /// Whether a source's clips are made on the GPU.
 #[cfg(feature = "cuda")]
-pub(super) enum CardState {
+pub(super) enum GpuState {
     Untried,
-    Ready(Box<CardSource>),
+    Ready(Box<GpuSource>),
     /// The host makes them.
     Refused,
 }

@@ -4,7 +4,7 @@ use framerail_core::{AugmentSpec, BatchSpec, DType, TensorLayout};
 use framerail_vision::{ChannelOrder, Cut, Fit, TensorOptions, TensorSize, VisionError, augment::Augmenter};
 
 use super::{ClipAugment, ClipLoaderOptions, ClipShape};
-use crate::{OutputOptions, PictureShape, ReaderError, VideoReader};
+use crate::{ImageShape, OutputOptions, ReaderError, VideoReader};
 
 /// Output settings shared by all clips.
 pub(super) struct ClipOutput {
@@ -23,7 +23,7 @@ pub(super) struct SourceOutput {
     /// Output options of the reader.
     pub(super) read: OutputOptions,
     /// Shape of one frame from the reader.
-    pub(super) picture: PictureShape,
+    pub(super) image: ImageShape,
     /// Crops of each frame; empty when the whole frame is used.
     windows: Vec<Window>,
     /// Augmentation settings, except for the random draws.
@@ -33,7 +33,7 @@ pub(super) struct SourceOutput {
     pub(super) source_name: String,
     /// Outputs that a GPU makes of each frame: one tensor per crop.
     #[cfg(feature = "cuda")]
-    pub(super) card_parts: Vec<TensorOptions>,
+    pub(super) gpu_parts: Vec<TensorOptions>,
 }
 
 /// A rectangle of a frame, in pixels.
@@ -127,16 +127,15 @@ impl ClipOutput {
         };
         let (axes, dtype) = match &self.augment {
             Some(augment) => (axes_of(size, 3, augment.layout), augment.dtype),
-            None => (
-                TensorOptions { size: TensorSize::Exact(size.0, size.1), crop: None, ..*tensor }.picture_shape(size.0, size.1),
-                tensor.dtype,
-            ),
+            None => {
+                (TensorOptions { size: TensorSize::Exact(size.0, size.1), crop: None, ..*tensor }.image_shape(size.0, size.1), tensor.dtype)
+            }
         };
         Some(self.clip(axes, dtype))
     }
 
-    fn clip(&self, picture: [usize; 3], dtype: DType) -> ClipShape {
-        ClipShape { parts: self.parts, frames: self.frames, picture, channels_first: self.channels_first, dtype }
+    fn clip(&self, image: [usize; 3], dtype: DType) -> ClipShape {
+        ClipShape { parts: self.parts, frames: self.frames, image, channels_first: self.channels_first, dtype }
     }
 
     /// Output settings for the clips of a source.
@@ -145,21 +144,19 @@ impl ClipOutput {
         let source_name = reader.metadata().source.clone();
         let (read, windows) = self.read(width, height, &source_name)?;
         #[cfg(feature = "cuda")]
-        let card_parts = self.card_parts(&read, width, height, &windows);
-        let picture = crate::host_pictures::picture_shape(
-            &read,
-            crate::host_pictures::FrameKind { width, height, format: reader.metadata().pixel_format },
-        );
-        let (own, dtype) = ((picture_size(&picture)), picture.dtype);
+        let gpu_parts = self.gpu_parts(&read, width, height, &windows);
+        let image =
+            crate::host_frames::image_shape(&read, crate::host_frames::FrameKind { width, height, format: reader.metadata().pixel_format });
+        let (own, dtype) = ((image_size(&image)), image.dtype);
         let (axes, dtype, augment) = match &self.augment {
             None => match windows.first() {
-                Some(window) => (axes_of((window.width as u32, window.height as u32), channels(&picture), picture.layout), dtype, None),
-                None => (picture.axes, dtype, None),
+                Some(window) => (axes_of((window.width as u32, window.height as u32), channels(&image), image.layout), dtype, None),
+                None => (image.axes, dtype, None),
             },
             Some(augment) => {
                 let (width, height) = windows.first().map_or(own, |window| (window.width as u32, window.height as u32));
                 let size = augment.description.output_size(width, height).map_err(|error| refuse("augment", error.to_string()))?;
-                let input = BatchSpec { width, height, layout: picture.layout, dtype };
+                let input = BatchSpec { width, height, layout: image.layout, dtype };
                 let output = BatchSpec { width: size.0, height: size.1, layout: augment.layout, dtype: augment.dtype };
                 let spec = AugmentSpec { input, output, scale: augment.scale, mean: augment.mean, std: augment.std };
                 (axes_of(size, 3, augment.layout), augment.dtype, Some(spec))
@@ -167,13 +164,13 @@ impl ClipOutput {
         };
         Ok(SourceOutput {
             read,
-            picture,
+            image,
             windows,
             augment,
             shape: self.clip(axes, dtype),
             source_name,
             #[cfg(feature = "cuda")]
-            card_parts,
+            gpu_parts,
         })
     }
 
@@ -220,13 +217,13 @@ impl ClipOutput {
 
     /// On a GPU, the conversion takes the crops: only their pixels are computed, identical to those of the scaled frame.
     #[cfg(feature = "cuda")]
-    fn card_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: &[Window]) -> Vec<TensorOptions> {
+    fn gpu_parts(&self, read: &OutputOptions, width: u32, height: u32, windows: &[Window]) -> Vec<TensorOptions> {
         let OutputOptions::Tensor(tensor) = read else { return Vec::new() };
         // The first frame may differ in size from the header; all frames of a clip have one size.
         let whole = match tensor.cut {
             Some(_) => tensor.size,
             None => {
-                let (width, height) = tensor.picture_size(width, height);
+                let (width, height) = tensor.image_size(width, height);
                 TensorSize::Exact(width, height)
             }
         };
@@ -238,7 +235,7 @@ impl ClipOutput {
     pub(super) fn make(
         &self,
         source: &SourceOutput,
-        pictures: &[&[u8]],
+        images: &[&[u8]],
         seed: u64,
         scratch: &mut Scratch,
         out: &mut [u8],
@@ -247,13 +244,13 @@ impl ClipOutput {
         let part_bytes = source.shape.bytes() / self.parts.max(1);
         for (part, out) in out.chunks_exact_mut(part_bytes.max(1)).enumerate() {
             match (source.windows.get(part), &source.augment) {
-                (None, None) => arrange(pictures, source.shape, out),
+                (None, None) => arrange(images, source.shape, out),
                 (window, augment) => {
                     scratch.gathered.clear();
-                    for picture in pictures {
+                    for image in images {
                         match window {
-                            Some(window) => cut(picture, &source.picture, *window, &mut scratch.gathered),
-                            None => scratch.gathered.extend_from_slice(picture),
+                            Some(window) => cut(image, &source.image, *window, &mut scratch.gathered),
+                            None => scratch.gathered.extend_from_slice(image),
                         }
                     }
                     if let Some(spec) = augment {
@@ -261,7 +258,7 @@ impl ClipOutput {
                         let draw = if source.windows.is_empty() { part as u64 } else { 0 };
                         self.augmented(source, spec, seed, draw, scratch, out)?;
                     } else {
-                        let bytes = source.shape.picture_bytes().max(1);
+                        let bytes = source.shape.image_bytes().max(1);
                         arrange(&scratch.gathered.chunks_exact(bytes).collect::<Vec<_>>(), source.shape, out);
                     }
                 }
@@ -289,7 +286,7 @@ impl ClipOutput {
         if self.channels_first {
             scratch.made.resize(out.len(), 0);
             augmenter.apply(&params, &scratch.gathered, &mut scratch.made).map_err(failed)?;
-            let bytes = source.shape.picture_bytes().max(1);
+            let bytes = source.shape.image_bytes().max(1);
             arrange(&scratch.made.chunks_exact(bytes).collect::<Vec<_>>(), source.shape, out);
         } else {
             augmenter.apply(&params, &scratch.gathered, out).map_err(failed)?;
@@ -327,25 +324,25 @@ fn axes_of((width, height): (u32, u32), channels: usize, layout: TensorLayout) -
     }
 }
 
-fn picture_size(picture: &PictureShape) -> (u32, u32) {
-    let [a, b, c] = picture.axes;
-    match picture.layout {
+fn image_size(image: &ImageShape) -> (u32, u32) {
+    let [a, b, c] = image.axes;
+    match image.layout {
         TensorLayout::Tchw => (c as u32, b as u32),
         TensorLayout::Thwc => (b as u32, a as u32),
     }
 }
 
-fn channels(picture: &PictureShape) -> usize {
-    match picture.layout {
-        TensorLayout::Tchw => picture.axes[0],
-        TensorLayout::Thwc => picture.axes[2],
+fn channels(image: &ImageShape) -> usize {
+    match image.layout {
+        TensorLayout::Tchw => image.axes[0],
+        TensorLayout::Thwc => image.axes[2],
     }
 }
 
 /// Appends a rectangle of a frame.
-fn cut(picture: &[u8], shape: &PictureShape, window: Window, to: &mut Vec<u8>) {
-    let (width, element) = (picture_size(shape).0 as usize, shape.dtype.size_bytes());
-    let height = picture_size(shape).1 as usize;
+fn cut(image: &[u8], shape: &ImageShape, window: Window, to: &mut Vec<u8>) {
+    let (width, element) = (image_size(shape).0 as usize, shape.dtype.size_bytes());
+    let height = image_size(shape).1 as usize;
     let (planes, pixel) = match shape.layout {
         TensorLayout::Tchw => (channels(shape), element),
         TensorLayout::Thwc => (1, element * channels(shape)),
@@ -353,22 +350,22 @@ fn cut(picture: &[u8], shape: &PictureShape, window: Window, to: &mut Vec<u8>) {
     for plane in 0..planes {
         for row in window.y..window.y + window.height {
             let start = ((plane * height + row) * width + window.x) * pixel;
-            to.extend_from_slice(picture.get(start..start + window.width * pixel).unwrap_or_default());
+            to.extend_from_slice(image.get(start..start + window.width * pixel).unwrap_or_default());
         }
     }
 }
 
 /// Copies frames to their positions: one after the other, or with each channel's planes grouped together.
-fn arrange(pictures: &[&[u8]], shape: ClipShape, out: &mut [u8]) {
-    let bytes = shape.picture_bytes();
+fn arrange(images: &[&[u8]], shape: ClipShape, out: &mut [u8]) {
+    let bytes = shape.image_bytes();
     if !shape.channels_first {
-        out.chunks_exact_mut(bytes.max(1)).zip(pictures).for_each(|(out, picture)| out.copy_from_slice(picture));
+        out.chunks_exact_mut(bytes.max(1)).zip(images).for_each(|(out, image)| out.copy_from_slice(image));
         return;
     }
-    let plane = bytes / shape.picture[0].max(1);
+    let plane = bytes / shape.image[0].max(1);
     for (channel, out) in out.chunks_exact_mut((plane * shape.frames).max(1)).enumerate() {
-        for (out, picture) in out.chunks_exact_mut(plane.max(1)).zip(pictures) {
-            out.copy_from_slice(picture.get(channel * plane..(channel + 1) * plane).unwrap_or_default());
+        for (out, image) in out.chunks_exact_mut(plane.max(1)).zip(images) {
+            out.copy_from_slice(image.get(channel * plane..(channel + 1) * plane).unwrap_or_default());
         }
     }
 }
@@ -379,10 +376,10 @@ mod tests {
 
     #[test]
     fn channels_come_before_frames_where_asked() {
-        let shape = ClipShape { parts: 1, frames: 2, picture: [3, 1, 2], channels_first: true, dtype: DType::U8 };
-        let pictures: [&[u8]; 2] = [&[0, 1, 10, 11, 20, 21], &[2, 3, 12, 13, 22, 23]];
+        let shape = ClipShape { parts: 1, frames: 2, image: [3, 1, 2], channels_first: true, dtype: DType::U8 };
+        let images: [&[u8]; 2] = [&[0, 1, 10, 11, 20, 21], &[2, 3, 12, 13, 22, 23]];
         let mut out = vec![0; 12];
-        arrange(&pictures, shape, &mut out);
+        arrange(&images, shape, &mut out);
         assert_eq!(out, [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]);
         assert_eq!(shape.axes(), [3, 2, 1, 2]);
     }
@@ -390,11 +387,11 @@ mod tests {
     #[test]
     fn windows_are_cut_out_of_planes_and_of_pixels() {
         let window = Window { x: 1, y: 1, width: 2, height: 1 };
-        let planes = PictureShape { axes: [2, 2, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
+        let planes = ImageShape { axes: [2, 2, 3], layout: TensorLayout::Tchw, dtype: DType::U8, planes: None };
         let mut found = Vec::new();
         cut(&(0..12).collect::<Vec<u8>>(), &planes, window, &mut found);
         assert_eq!(found, [4, 5, 10, 11]);
-        let pixels = PictureShape { axes: [2, 3, 2], layout: TensorLayout::Thwc, dtype: DType::U8, planes: None };
+        let pixels = ImageShape { axes: [2, 3, 2], layout: TensorLayout::Thwc, dtype: DType::U8, planes: None };
         found.clear();
         cut(&(0..12).collect::<Vec<u8>>(), &pixels, window, &mut found);
         assert_eq!(found, [8, 9, 10, 11]);

@@ -6,7 +6,7 @@ use std::{
 };
 
 #[cfg(feature = "cuda")]
-use super::CardPlace;
+use super::GpuPlace;
 use super::{ClipItem, ClipPlace, LoadedBatch, LoadedClip, Shared};
 use crate::{Clip, ReaderError};
 
@@ -25,7 +25,7 @@ pub(super) struct Request {
     order: u64,
     /// A CPU core would not finish it before it is due.
     #[cfg(feature = "cuda")]
-    is_for_card: bool,
+    is_for_gpu: bool,
 }
 
 impl Request {
@@ -40,7 +40,7 @@ impl Request {
             staged: Vec::new(),
             order: 0,
             #[cfg(feature = "cuda")]
-            is_for_card: false,
+            is_for_gpu: false,
         }
     }
 
@@ -49,7 +49,7 @@ impl Request {
         match &mut self.memory {
             Some(ClipPlace::Host(memory)) => memory.bytes_mut(),
             #[cfg(feature = "cuda")]
-            Some(ClipPlace::Card(place)) => {
+            Some(ClipPlace::Gpu(place)) => {
                 self.staged.resize(place.bytes(), 0);
                 &mut self.staged
             }
@@ -65,21 +65,21 @@ impl Request {
 
     /// The clip's destination on the GPU.
     #[cfg(feature = "cuda")]
-    pub(super) fn card_place(&mut self) -> Option<&mut CardPlace> {
+    pub(super) fn gpu_place(&mut self) -> Option<&mut GpuPlace> {
         match &mut self.memory {
-            Some(ClipPlace::Card(place)) => Some(place),
+            Some(ClipPlace::Gpu(place)) => Some(place),
             _ => None,
         }
     }
 
     /// The clip's memory on the GPU.
     #[cfg(feature = "cuda")]
-    pub(super) fn card_memory(
+    pub(super) fn gpu_memory(
         &mut self,
         pool: &framerail_cuda::DevicePool,
     ) -> Result<Arc<framerail_cuda::DeviceBuffer>, framerail_cuda::CudaError> {
-        let no_place = || framerail_cuda::CudaError::BadArgument { what: "a clip without a place on the card".into() };
-        self.card_place().ok_or_else(no_place)?.take(pool)
+        let no_place = || framerail_cuda::CudaError::BadArgument { what: "a clip without a place on the GPU".into() };
+        self.gpu_place().ok_or_else(no_place)?.take(pool)
     }
 
     /// Size of the destination in bytes.
@@ -87,7 +87,7 @@ impl Request {
         match &mut self.memory {
             Some(ClipPlace::Host(memory)) => memory.bytes_mut().len(),
             #[cfg(feature = "cuda")]
-            Some(ClipPlace::Card(place)) => place.bytes(),
+            Some(ClipPlace::Gpu(place)) => place.bytes(),
             None => 0,
         }
     }
@@ -191,7 +191,7 @@ impl Queue {
                 return None;
             }
             if is_worth(state.waiting.len()) {
-                let order = state.waiting.iter().rev().find(|(_, request)| !request.is_for_card).map(|(order, _)| *order);
+                let order = state.waiting.iter().rev().find(|(_, request)| !request.is_for_gpu).map(|(order, _)| *order);
                 if let Some(request) = order.and_then(|order| state.waiting.remove(&order)) {
                     return Some(request);
                 }
@@ -203,7 +203,7 @@ impl Queue {
     /// Returns a clip to its position in the queue and leaves it to the GPU.
     #[cfg(feature = "cuda")]
     pub(super) fn put_back(&self, mut request: Request) {
-        request.is_for_card = true;
+        request.is_for_gpu = true;
         let mut state = self.lock();
         let is_wanted = !state.is_closed && state.batches.contains_key(&request.batch);
         if is_wanted {

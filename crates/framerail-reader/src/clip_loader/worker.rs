@@ -10,8 +10,8 @@ use std::{
 use super::{ClipItem, LoadedClip, Shared, kept::Opened, output::Scratch, queue::Request};
 #[cfg(feature = "cuda")]
 use super::{
-    card::{CardSource, ClipCard},
-    kept::CardState,
+    gpu::{ClipGpu, GpuSource},
+    kept::GpuState,
 };
 use crate::{
     Clip, ClipPolicy, ClipSampling, ClipSteps, ClipVideo, FrameInfo, ReaderError, VideoReader, frame_index::FrameIndex, sample_clips,
@@ -34,30 +34,30 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     /// Whether it decodes on a CPU core for the GPU and takes the clips that are due last.
     is_helper: bool,
-    pictures: Vec<u8>,
+    images: Vec<u8>,
     scratch: Scratch,
     /// The thread's stream, and page-locked memory for uploads.
     #[cfg(feature = "cuda")]
-    card: Option<(framerail_cuda::CudaStream, framerail_cuda::PinnedPool)>,
+    gpu: Option<(framerail_cuda::CudaStream, framerail_cuda::PinnedPool)>,
 }
 
 impl Worker {
     pub(super) fn new(shared: &Arc<Shared>, is_helper: bool) -> Result<Self, ReaderError> {
         #[cfg(feature = "cuda")]
-        let card = match &shared.card {
-            Some(card) => {
-                let staging = framerail_cuda::PinnedPool::new(&card.device, KEPT_STAGING);
-                Some((framerail_cuda::CudaStream::new(&card.device).map_err(cuda_error)?, staging))
+        let gpu = match &shared.gpu {
+            Some(gpu) => {
+                let staging = framerail_cuda::PinnedPool::new(&gpu.device, KEPT_STAGING);
+                Some((framerail_cuda::CudaStream::new(&gpu.device).map_err(cuda_error)?, staging))
             }
             None => None,
         };
         Ok(Self {
             shared: Arc::clone(shared),
             is_helper,
-            pictures: Vec::new(),
+            images: Vec::new(),
             scratch: Scratch::default(),
             #[cfg(feature = "cuda")]
-            card,
+            gpu,
         })
     }
 
@@ -173,7 +173,7 @@ impl Worker {
             reader,
             output,
             #[cfg(feature = "cuda")]
-            card: CardState::Untried,
+            gpu: GpuState::Untried,
         })
     }
 
@@ -193,7 +193,7 @@ impl Worker {
     /// The clip, together with waiting clips that need only GOPs that it needs too. Clips that reach into other GOPs are not included: they
     /// would gather the whole file on one thread while the others are idle.
     fn together(&self, opened: &mut Opened, request: Request, own: &Groups) -> Vec<Request> {
-        let most = (MAX_SHARED_BYTES / (opened.output.picture.bytes() * self.shared.options.sampling.frames_per_clip).max(1)).max(1);
+        let most = (MAX_SHARED_BYTES / (opened.output.image.bytes() * self.shared.options.sampling.frames_per_clip).max(1)).max(1);
         let (queue, key) = (&self.shared.queue, request.item.key);
         let mut together = vec![request];
         let Ok(index) = opened.reader.frame_index() else { return together };
@@ -223,21 +223,21 @@ impl Worker {
     fn make(&mut self, opened: &mut Opened, mut requests: Vec<Request>) {
         #[cfg(feature = "cuda")]
         {
-            requests = self.make_on_card(opened, requests);
+            requests = self.make_on_gpu(opened, requests);
         }
         add(&self.shared.counts.clips_by_cores, requests.len() as u64);
         if requests.len() > 1 {
             let clips: Vec<Clip> = requests.iter().filter_map(|request| request.drawn.clone()).collect();
             let version = version(opened);
             let read = self.read(opened, &clips);
-            if let Ok(pictures) = read
+            if let Ok(images) = read
                 && version == self::version(opened)
             {
                 for (mut request, clip) in requests.drain(..).zip(&clips) {
-                    let outcome = self.make_of(opened, &pictures, clip, &mut request);
+                    let outcome = self.make_of(opened, &images, clip, &mut request);
                     self.finish(opened, request, outcome);
                 }
-                self.pictures = pictures.bytes;
+                self.images = images.bytes;
             }
         }
         requests.into_iter().for_each(|request| self.make_alone(opened, request));
@@ -267,41 +267,41 @@ impl Worker {
             let infos = opened.reader.read_into(&clip.frames, request.bytes_mut())?;
             return Ok(loaded(clip.filled, infos.iter()));
         }
-        let pictures = self.read(opened, std::slice::from_ref(&clip))?;
-        let outcome = self.make_of(opened, &pictures, &clip, request);
-        self.pictures = pictures.bytes;
+        let images = self.read(opened, std::slice::from_ref(&clip))?;
+        let outcome = self.make_of(opened, &images, &clip, request);
+        self.images = images.bytes;
         outcome
     }
 
     /// Reads the frames that the clips need, each once.
-    fn read(&mut self, opened: &mut Opened, clips: &[Clip]) -> Result<Pictures, ReaderError> {
+    fn read(&mut self, opened: &mut Opened, clips: &[Clip]) -> Result<Images, ReaderError> {
         let numbers: BTreeSet<usize> = clips.iter().flat_map(|clip| clip.frames.iter().copied()).collect();
         let numbers: Vec<usize> = numbers.into_iter().collect();
-        let each = opened.output.picture.bytes();
-        let mut bytes = std::mem::take(&mut self.pictures);
+        let each = opened.output.image.bytes();
+        let mut bytes = std::mem::take(&mut self.images);
         bytes.resize(each * numbers.len(), 0);
         let infos = opened.reader.read_into(&numbers, &mut bytes)?;
-        Ok(Pictures { bytes, each, infos })
+        Ok(Images { bytes, each, infos })
     }
 
     /// Makes a clip from frames that were read.
-    fn make_of(&mut self, opened: &Opened, pictures: &Pictures, clip: &Clip, request: &mut Request) -> Result<LoadedClip, ReaderError> {
-        let place = |number: &usize| pictures.infos.binary_search_by_key(number, |info| info.number).ok();
+    fn make_of(&mut self, opened: &Opened, images: &Images, clip: &Clip, request: &mut Request) -> Result<LoadedClip, ReaderError> {
+        let place = |number: &usize| images.infos.binary_search_by_key(number, |info| info.number).ok();
         let chosen: Vec<usize> = clip.frames.iter().filter_map(place).collect();
-        let of_clip: Vec<&[u8]> = chosen.iter().filter_map(|place| pictures.get(*place)).collect();
+        let of_clip: Vec<&[u8]> = chosen.iter().filter_map(|place| images.get(*place)).collect();
         let seed = request.item.seed;
         self.shared.output.make(&opened.output, &of_clip, seed, &mut self.scratch, request.bytes_mut())?;
-        Ok(loaded(clip.filled, chosen.iter().filter_map(|place| pictures.infos.get(*place))))
+        Ok(loaded(clip.filled, chosen.iter().filter_map(|place| images.infos.get(*place))))
     }
 
     /// Makes clips in GPU memory; returns those that the host must make.
     #[cfg(feature = "cuda")]
-    fn make_on_card(&self, opened: &mut Opened, mut requests: Vec<Request>) -> Vec<Request> {
-        let (Some(card), Some((stream, staging))) = (&self.shared.card, &self.card) else { return requests };
-        let mut source = match std::mem::replace(&mut opened.card, CardState::Refused) {
-            CardState::Ready(source) => source,
-            CardState::Refused => return requests,
-            CardState::Untried => match self.card_source(card, opened) {
+    fn make_on_gpu(&self, opened: &mut Opened, mut requests: Vec<Request>) -> Vec<Request> {
+        let (Some(gpu), Some((stream, staging))) = (&self.shared.gpu, &self.gpu) else { return requests };
+        let mut source = match std::mem::replace(&mut opened.gpu, GpuState::Refused) {
+            GpuState::Ready(source) => source,
+            GpuState::Refused => return requests,
+            GpuState::Untried => match self.gpu_source(gpu, opened) {
                 Ok(source) => Box::new(source),
                 Err(error) => {
                     log::debug!("clips are decoded on the CPU and uploaded: {error}");
@@ -312,11 +312,11 @@ impl Worker {
         for request in &mut requests {
             if opened.output.check(request.place_bytes()).is_err() {
                 // The host finds the reason again and reports it when it makes the clip.
-                opened.card = CardState::Ready(source);
+                opened.gpu = GpuState::Ready(source);
                 return requests;
             }
         }
-        let made = source.make(card, (stream, staging), &opened.output, self.shared.options.augment.as_ref(), &mut requests);
+        let made = source.make(gpu, (stream, staging), &opened.output, self.shared.options.augment.as_ref(), &mut requests);
         let is_strict = self.shared.options.reader.on_error == crate::OnError::Fail;
         match made {
             Ok(made) if !is_strict || made.iter().all(|clip| clip.statuses.iter().all(|status| *status == crate::FrameStatus::Ok)) => {
@@ -325,7 +325,7 @@ impl Worker {
                 }
                 let mut stats = self.shared.counts.reader.lock();
                 let done = source.take_done();
-                stats.pictures_decoded += done.pictures;
+                stats.pictures_decoded += done.images;
                 stats.upload_bytes += done.traffic.upload_bytes;
                 stats.device_copies += done.traffic.device_copies;
                 add(&self.shared.counts.syncs, done.traffic.syncs);
@@ -350,16 +350,16 @@ impl Worker {
             // Damage, among others: another clip of the source may be intact.
             Err(error) => log::debug!("a clip is decoded on the CPU and uploaded: {error}"),
         }
-        opened.card = CardState::Ready(source);
+        opened.gpu = GpuState::Ready(source);
         requests
     }
 
     #[cfg(feature = "cuda")]
-    fn card_source(&self, card: &ClipCard, opened: &mut Opened) -> Result<CardSource, ReaderError> {
+    fn gpu_source(&self, gpu: &ClipGpu, opened: &mut Opened) -> Result<GpuSource, ReaderError> {
         let index = opened.reader.frame_index()?;
         let input = opened.reader.another_input()?;
         let rotation = self.shared.options.reader.input.rotation;
-        CardSource::new(card, input, &index, rotation, opened.output.card_parts.clone(), self.is_helper)
+        GpuSource::new(gpu, input, &index, rotation, opened.output.gpu_parts.clone(), self.is_helper)
     }
 
     fn finish(
@@ -371,10 +371,10 @@ impl Worker {
         #[cfg(feature = "cuda")]
         let outcome = outcome.and_then(|clip| {
             let staged = request.take_staged();
-            if let (Some(card), Some((stream, _)), false) = (&self.shared.card, &self.card, staged.is_empty())
-                && let Some(place) = request.card_place()
+            if let (Some(gpu), Some((stream, _)), false) = (&self.shared.gpu, &self.gpu, staged.is_empty())
+                && let Some(place) = request.gpu_place()
             {
-                card.upload(&staged, place, stream).map_err(cuda_error)?;
+                gpu.upload(&staged, place, stream).map_err(cuda_error)?;
             }
             Ok(clip)
         });
@@ -386,13 +386,13 @@ impl Worker {
 }
 
 /// Frames sorted by their numbers.
-struct Pictures {
+struct Images {
     bytes: Vec<u8>,
     each: usize,
     infos: Vec<FrameInfo>,
 }
 
-impl Pictures {
+impl Images {
     fn get(&self, place: usize) -> Option<&[u8]> {
         self.bytes.get(place * self.each..(place + 1) * self.each)
     }

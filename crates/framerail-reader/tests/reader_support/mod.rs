@@ -26,7 +26,7 @@ pub fn sequential(path: &Path) -> Vec<Frame> {
 
 /// The first GPU; `None` when there is none, which is reported on standard error.
 #[cfg(feature = "cuda")]
-pub fn card(test: &str) -> Option<std::sync::Arc<framerail_cuda::CudaDevice>> {
+pub fn gpu(test: &str) -> Option<std::sync::Arc<framerail_cuda::CudaDevice>> {
     use std::io::Write;
 
     let reason = match framerail_cuda::device_count() {

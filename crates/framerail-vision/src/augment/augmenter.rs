@@ -45,11 +45,11 @@ impl Augmenter {
     /// `Augmentation` for parameters that do not fit the frames, and when a batch does not hold exactly one frame per entry of
     /// `params`. Nothing is written in these cases.
     pub fn apply(&mut self, params: &[AugmentParams], input: &[u8], output: &mut [u8]) -> Result<(), VisionError> {
-        let (from, to) = (self.spec.input.picture_bytes(), self.spec.output.picture_bytes());
-        for (name, have, picture) in [("input", input.len(), from), ("output", output.len(), to)] {
-            if Some(have) != picture.checked_mul(params.len()) {
-                let pictures = params.len();
-                return Err(VisionError::Augmentation(format!("the {name} holds {have} bytes; {pictures} images need {picture} each")));
+        let (from, to) = (self.spec.input.image_bytes(), self.spec.output.image_bytes());
+        for (name, have, image) in [("input", input.len(), from), ("output", output.len(), to)] {
+            if Some(have) != image.checked_mul(params.len()) {
+                let images = params.len();
+                return Err(VisionError::Augmentation(format!("the {name} holds {have} bytes; {images} images need {image} each")));
             }
         }
         if let Some((index, misfit)) = params.iter().enumerate().find_map(|(index, params)| Some((index, self.spec.misfit(params)?))) {
@@ -118,7 +118,7 @@ mod tests {
         AugmentSpec { input: batch(TensorLayout::Thwc, DType::U8), output: batch(out, dtype), scale: 1.0, mean: [0.0; 3], std: [1.0; 3] }
     }
 
-    fn picture() -> Vec<u8> {
+    fn image() -> Vec<u8> {
         (0..144).map(|index| (index * 37 % 256) as u8).collect()
     }
 
@@ -126,8 +126,8 @@ mod tests {
     fn frames_that_nothing_is_done_to_stay_as_they_are() {
         let mut augmenter = Augmenter::new(spec(TensorLayout::Thwc, DType::U8)).expect("valid");
         let mut out = vec![0; 144];
-        augmenter.apply(&[AugmentParams::whole(6, 4); 2], &picture(), &mut out).expect("fitting");
-        assert_eq!(out, picture());
+        augmenter.apply(&[AugmentParams::whole(6, 4); 2], &image(), &mut out).expect("fitting");
+        assert_eq!(out, image());
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         params.erase = Some(Erasure { region: Region { x: 1, y: 2, width: 3, height: 1 }, fill: [0.5, 300.0, -2.0] });
         let run = |layout, dtype: DType| {
             let mut out = vec![0; 72 * dtype.size_bytes()];
-            Augmenter::new(spec(layout, dtype)).expect("valid").apply(&[params], &picture()[..72], &mut out).expect("fitting");
+            Augmenter::new(spec(layout, dtype)).expect("valid").apply(&[params], &image()[..72], &mut out).expect("fitting");
             out
         };
         let floats = |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect() };

@@ -31,7 +31,7 @@ impl Augment {
     pub fn draw(&self, seed: u64, clip: u64, frames: usize, width: u32, height: u32) -> Result<Vec<AugmentParams>, VisionError> {
         self.check()?;
         let output = self.output_size(width, height)?;
-        self.check_pictures(width, height, output)?;
+        self.check_images(width, height, output)?;
         let one = |frame: u64| {
             let part = |number| SplitMix64::of(seed, &[clip, frame, number]);
             self.draw_one(part, width, height, output)
@@ -42,7 +42,7 @@ impl Augment {
         })
     }
 
-    fn check_pictures(&self, width: u32, height: u32, output: (u32, u32)) -> Result<(), VisionError> {
+    fn check_images(&self, width: u32, height: u32, output: (u32, u32)) -> Result<(), VisionError> {
         if width == 0 || height == 0 {
             return Err(VisionError::option("image size", format!("{width}x{height}"), "sides above 0"));
         }

@@ -119,7 +119,7 @@ impl Default for Resampler {
 
 impl Resampler {
     /// Writes three planes of `width` by `height` values in 0..=1. The crop must lie inside the frame.
-    pub fn run(&mut self, batch: &BatchSpec, picture: &[u8], params: &AugmentParams, (width, height): (u32, u32), planes: &mut [f32]) {
+    pub fn run(&mut self, batch: &BatchSpec, image: &[u8], params: &AugmentParams, (width, height): (u32, u32), planes: &mut [f32]) {
         let crop = params.crop;
         let (step, channel_step) = batch.steps();
         let across = Across::new(Axis::new(crop.width, width, params.antialias, params.flip_horizontal), step);
@@ -133,7 +133,7 @@ impl Resampler {
             for plane in 0..3 / step {
                 let rows = (crop.y as usize + first..).zip(weights).map(|(row, weight)| {
                     let start = plane * channel_step + (row * batch.width as usize + crop.x as usize) * step;
-                    (&picture[start * element..][..elements * element], *weight)
+                    (&image[start * element..][..elements * element], *weight)
                 });
                 weigh(batch.dtype, rows, &mut self.row[..elements]);
                 for channel in 0..step {
@@ -163,15 +163,15 @@ mod tests {
     fn the_same_size_keeps_every_value_and_flips_turn_it() {
         for layout in [TensorLayout::Tchw, TensorLayout::Thwc] {
             let batch = BatchSpec { width: 5, height: 4, layout, dtype: DType::U8 };
-            let picture: Vec<u8> = (0..60).map(|index| index * 4 + 3).collect();
+            let image: Vec<u8> = (0..60).map(|index| index * 4 + 3).collect();
             let (step, channel_step) = batch.steps();
             let mut params = AugmentParams::whole(5, 4);
             (params.flip_horizontal, params.flip_vertical) = (true, true);
             let mut planes = vec![0.0; 60];
-            Resampler::default().run(&batch, &picture, &params, (5, 4), &mut planes);
+            Resampler::default().run(&batch, &image, &params, (5, 4), &mut planes);
             for (index, value) in planes.iter().enumerate() {
                 let (channel, pixel) = (index / 20, 19 - index % 20);
-                assert!((value * 255.0 - f32::from(picture[pixel * step + channel * channel_step])).abs() < 1e-4, "{index}");
+                assert!((value * 255.0 - f32::from(image[pixel * step + channel * channel_step])).abs() < 1e-4, "{index}");
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::{
 
 /// Properties of frames that can share one set of tables.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct PictureKind {
+struct ImageKind {
     width: u32,
     height: u32,
     format: PixelFormat,
@@ -22,7 +22,7 @@ struct PictureKind {
 
 #[derive(Debug)]
 struct Prepared {
-    kind: PictureKind,
+    kind: ImageKind,
     plan: ConversionPlan,
     rows: Rows,
 }
@@ -65,11 +65,11 @@ impl TensorConverter {
     /// `OutputLength` unless `out` holds exactly [`TensorOptions::picture_bytes`]; `Core` for a frame in device memory.
     pub fn convert(&mut self, frame: &Frame, out: &mut [u8]) -> Result<(), VisionError> {
         let surface = frame.surface.host()?;
-        let need = self.options.picture_bytes(surface.width(), surface.height());
+        let need = self.options.image_bytes(surface.width(), surface.height());
         if out.len() != need {
             return Err(self.wrong_length(surface, out.len(), need));
         }
-        let rows = self.options.picture_size(surface.width(), surface.height()).1;
+        let rows = self.options.image_size(surface.width(), surface.height()).1;
         let mut slices: Vec<&mut [u8]> = out.chunks_exact_mut(need / self.slices()).collect();
         self.convert_rows(frame, 0..rows, &mut slices)
     }
@@ -82,7 +82,7 @@ impl TensorConverter {
     /// As [`TensorConverter::convert`]; `OptionOutOfRange` for rows beyond the output.
     pub fn convert_rows(&mut self, frame: &Frame, rows: Range<u32>, out: &mut [&mut [u8]]) -> Result<(), VisionError> {
         let surface = frame.surface.host()?;
-        let (width, height) = self.options.picture_size(surface.width(), surface.height());
+        let (width, height) = self.options.image_size(surface.width(), surface.height());
         if rows.start > rows.end || rows.end > height {
             return Err(VisionError::option("rows", format!("{rows:?}"), "rows of the frame"));
         }
@@ -107,14 +107,14 @@ impl TensorConverter {
     }
 
     fn wrong_length(&self, surface: &HostSurface, have: usize, need: usize) -> VisionError {
-        let shape = self.options.picture_shape(surface.width(), surface.height());
+        let shape = self.options.image_shape(surface.width(), surface.height());
         VisionError::OutputLength { have, need, layout: shape.map(|side| side.to_string()).join("x") }
     }
 
     /// Returns the tables for this frame, usually those of the previous one.
     fn prepare(&mut self, surface: &HostSurface, color: &ColorDescription, pixels: PixelAspect) -> Result<Prepared, VisionError> {
         let (width, height, format) = (surface.width(), surface.height(), surface.format());
-        let kind = PictureKind { width, height, format, color: *color, pixels };
+        let kind = ImageKind { width, height, format, color: *color, pixels };
         if let Some(prepared) = self.prepared.take_if(|prepared| prepared.kind == kind) {
             return Ok(prepared);
         }

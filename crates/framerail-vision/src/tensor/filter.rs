@@ -53,9 +53,9 @@ impl<T: Copy + Default> Ring<T> {
         if self.held.get(slot) == Some(&Some(row)) {
             return;
         }
-        let picture = self.channels * self.stride;
+        let image = self.channels * self.stride;
         let mut channels: [&mut [T]; MOST_CHANNELS] = Default::default();
-        for (out, channel) in channels.iter_mut().zip(self.elements[slot * picture..][..picture].chunks_exact_mut(self.stride)) {
+        for (out, channel) in channels.iter_mut().zip(self.elements[slot * image..][..image].chunks_exact_mut(self.stride)) {
             *out = &mut channel[..self.columns];
         }
         make(&mut channels[..self.channels]);

@@ -140,7 +140,7 @@ impl Default for TensorOptions {
 
 impl TensorOptions {
     /// Returns width and height of the output for a frame of this size.
-    pub fn picture_size(&self, width: u32, height: u32) -> (u32, u32) {
+    pub fn image_size(&self, width: u32, height: u32) -> (u32, u32) {
         let cut = self.cut.map(|cut| (cut.width, cut.height));
         cut.or(self.center_crop).unwrap_or_else(|| self.resized(width, height))
     }
@@ -154,23 +154,23 @@ impl TensorOptions {
 
     /// Returns the format of the tensor for a frame of this size.
     pub fn tensor_spec(&self, width: u32, height: u32) -> TensorSpec {
-        let (width, height) = self.picture_size(width, height);
+        let (width, height) = self.image_size(width, height);
         TensorSpec { width, height, layout: self.layout, dtype: self.dtype, channel_order: self.channel_order }
     }
 
     /// Bytes of the output for one frame of this size.
-    pub fn picture_bytes(&self, width: u32, height: u32) -> usize {
-        self.tensor_spec(width, height).picture_bytes()
+    pub fn image_bytes(&self, width: u32, height: u32) -> usize {
+        self.tensor_spec(width, height).image_bytes()
     }
 
     /// Elements of the output for one frame of this size.
-    pub fn picture_elements(&self, width: u32, height: u32) -> usize {
-        self.tensor_spec(width, height).picture_elements()
+    pub fn image_elements(&self, width: u32, height: u32) -> usize {
+        self.tensor_spec(width, height).image_elements()
     }
 
     /// Shape of the output for one frame, in layout order: `[C, H, W]` or `[H, W, C]`.
-    pub fn picture_shape(&self, width: u32, height: u32) -> [usize; 3] {
-        let (width, height) = self.picture_size(width, height);
+    pub fn image_shape(&self, width: u32, height: u32) -> [usize; 3] {
+        let (width, height) = self.image_size(width, height);
         let (width, height, channels) = (width as usize, height as usize, self.channel_order.channels());
         match self.layout {
             TensorLayout::Tchw => [channels, height, width],
@@ -345,7 +345,7 @@ mod tests {
     fn sizes_are_those_of_torchvision() {
         let short = |length, max| TensorSize::ShortSide { length, max };
         // (width, height) of the frame, and torchvision 0.24's result.
-        for (size, picture, expected) in [
+        for (size, image, expected) in [
             (short(224, None), (1920, 1080), (398, 224)),
             (short(224, None), (1080, 1920), (224, 398)),
             (short(224, None), (100, 100), (224, 224)),
@@ -355,7 +355,7 @@ mod tests {
             (TensorSize::Exact(30, 40), (1920, 1080), (30, 40)),
             (short(1, None), (1, 5000), (1, 5000)),
         ] {
-            assert_eq!(size.of(picture.0, picture.1), expected, "{size:?} of {picture:?}");
+            assert_eq!(size.of(image.0, image.1), expected, "{size:?} of {image:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 use crate::{
     ChannelOrder, Fit, VisionError,
     hsv::hsv_from_rgb,
-    test_pictures::{code_at, frame, noisy, picture},
+    test_images::{code_at, frame, image, noisy},
 };
 
 /// A component's value at a position in the component's grid: 0 to 255, chroma -127.5 to 127.5.
@@ -78,7 +78,7 @@ fn numbers(bytes: &[u8], dtype: DType) -> Vec<f64> {
 }
 
 fn convert(options: TensorOptions, frame: &Frame) -> Vec<u8> {
-    let mut out = vec![99; options.picture_bytes(frame.width, frame.height)];
+    let mut out = vec![99; options.image_bytes(frame.width, frame.height)];
     let mut converter = TensorConverter::new(options).expect("valid");
     converter.convert(frame, &mut out).expect("host frame");
     let mut again = vec![33; out.len()];
@@ -106,7 +106,7 @@ fn own_size(options: &TensorOptions, frame: &Frame) -> Vec<f64> {
 fn check(options: TensorOptions, frame: &Frame) {
     let surface = frame.surface.host().expect("host");
     let (format, count) = (surface.format(), options.channel_order.channels());
-    let (width, height) = options.picture_size(frame.width, frame.height);
+    let (width, height) = options.image_size(frame.width, frame.height);
     let own = own_size(&options, frame);
     for (index, own) in own.iter().enumerate() {
         let (pixel, channel) = (index / count, index % count);
@@ -254,7 +254,7 @@ proptest! {
 fn colours_beyond_rgb_are_cut_off() {
     for format in [PixelFormat::Yuv420p, PixelFormat::Yuv444p, PixelFormat::Yuv444p12, PixelFormat::P010] {
         let most = format.max_value() as u16;
-        let noise = picture(format, 64, 16, |component, x, y| {
+        let noise = image(format, 64, 16, |component, x, y| {
             let corner = (x * 7 + y * 5 + component as u32 * 3) % 4;
             [0, most, most / 2, most / 3][corner as usize]
         });
@@ -288,7 +288,7 @@ fn rows_are_those_of_the_whole_frame() {
         ] {
             let whole = convert(options, &frame);
             let mut converter = TensorConverter::new(options).expect("valid");
-            let (_, height) = options.picture_size(66, 44);
+            let (_, height) = options.image_size(66, 44);
             let slices = if options.layout == TensorLayout::Tchw { 3 } else { 1 };
             let row_bytes = whole.len() / slices / height as usize;
             for rows in [0..height, 0..1, 1..height, 3..8, height - 1..height, 5..5] {
@@ -370,7 +370,7 @@ fn every_type_holds_the_same_numbers() {
 
 #[test]
 fn deep_frames_keep_their_depth_and_depth_maps_their_numbers() {
-    let depth = picture(PixelFormat::Gray16, 300, 40, |_, x, y| (x * 211 + y * 17) as u16);
+    let depth = image(PixelFormat::Gray16, 300, 40, |_, x, y| (x * 211 + y * 17) as u16);
     let frame = frame(depth, ColorDescription::default());
     let options = TensorOptions { channel_order: ChannelOrder::Gray, dtype: DType::U16, ..TensorOptions::default() };
     let found = numbers(&convert(options, &frame), DType::U16);
@@ -454,7 +454,7 @@ fn tone_mapping_is_for_high_range_alone() {
     let mapped = TensorOptions { tone_map: Some(ToneMap::Bt2390), ..Default::default() };
     // A grey of 50 cd/m2, which the curve leaves unchanged: 44% of PQ.
     let code = (64.0 + 876.0 * 0.440_28_f64).round() as u16;
-    let gray = picture(PixelFormat::Yuv420p10, 34, 20, |component, _, _| if component == 0 { code } else { 512 });
+    let gray = image(PixelFormat::Yuv420p10, 34, 20, |component, _, _| if component == 0 { code } else { 512 });
     let light = (50.0_f64 / 203.0).powf(1.0 / 2.4) * 255.0;
     let pq = frame(gray.clone(), hdr(16));
     for (options, expected) in [(TensorOptions::default(), 0.440_28 * 255.0), (mapped, light)] {
@@ -492,7 +492,7 @@ fn wrong_options_and_buffers_are_refused() {
     let found = converter.convert(&frame, &mut [0; 7]);
     assert!(matches!(&found, Err(VisionError::OutputLength { have: 7, need: 144, layout }) if layout == "3x6x8"), "{found:?}");
     let crop = TensorOptions { crop: Some(BBox::from_xyxy(2.2, 1.0, 6.9, 4.0)), ..Default::default() };
-    assert_eq!((crop.picture_size(8, 6), crop.picture_bytes(8, 6), crop.picture_shape(8, 6)), ((5, 3), 45, [3, 3, 5]));
+    assert_eq!((crop.image_size(8, 6), crop.image_bytes(8, 6), crop.image_shape(8, 6)), ((5, 3), 45, [3, 3, 5]));
 }
 
 #[test]

@@ -57,9 +57,9 @@ impl Sketch {
     fn tag(&mut self, at: Point, text: &str, rgb: [u8; 3], scale: u32) {
         let (text_width, text_height) = self.text_size(text, scale);
         let (bar_width, bar_height) = (text_width + 2 * scale, text_height + 2 * scale);
-        let (picture_width, picture_height) = self.size();
-        let left = at.x.floor().clamp(0.0, picture_width.saturating_sub(bar_width) as f32);
-        let top = at.y.floor().clamp(0.0, picture_height.saturating_sub(bar_height) as f32);
+        let (image_width, image_height) = self.size();
+        let left = at.x.floor().clamp(0.0, image_width.saturating_sub(bar_width) as f32);
+        let top = at.y.floor().clamp(0.0, image_height.saturating_sub(bar_height) as f32);
         self.fill(&BBox::from_xyxy(left, top, left + bar_width as f32, top + bar_height as f32), rgb, 255);
         self.text(left as i64 + i64::from(scale), top as i64 + i64::from(scale), text, [0; 3], scale);
     }

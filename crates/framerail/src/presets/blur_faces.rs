@@ -93,7 +93,7 @@ pub struct Review {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptFaces {
     /// Images with one face each, or folders of images of one person.
-    pub pictures: Vec<PathBuf>,
+    pub images: Vec<PathBuf>,
     /// Name or model card of the embedding model that recognises them.
     pub model: String,
     /// Minimum cosine similarity; the default of the stage `identify` if `None`.
@@ -270,7 +270,7 @@ impl BlurFaces {
         let Some(kept) = &self.kept_faces else { return Vec::new() };
         let crop = StageDescription::new("crop").option("around", "landmarks");
         let embed = self.on_device(StageDescription::new("infer").argument(&kept.model));
-        let mut identify = kept.pictures.iter().fold(StageDescription::new("identify"), |stage, path| stage.argument(file_address(path)));
+        let mut identify = kept.images.iter().fold(StageDescription::new("identify"), |stage, path| stage.argument(file_address(path)));
         identify = identify.option("model", &kept.model);
         if self.model != DEFAULT_MODEL && self.corrections.is_none() {
             identify = identify.option("detector", &self.model);
@@ -360,7 +360,7 @@ impl BlurFaces {
             }
         }
         if let Some(kept) = &self.kept_faces {
-            let mut names: Vec<String> = kept.pictures.iter().map(|path| person_name(path)).collect();
+            let mut names: Vec<String> = kept.images.iter().map(|path| person_name(path)).collect();
             names.dedup();
             stage = stage.option("except_class", names.join(","));
         }
@@ -429,8 +429,8 @@ mod tests {
     #[test]
     fn known_faces_are_recognised_and_stay_visible() {
         let mut preset = BlurFaces::new("in.mp4", "out.mp4");
-        let pictures = vec!["anna.jpg".into(), "people/ben, jun.".into()];
-        preset.kept_faces = Some(KeptFaces { pictures, model: "sface.toml".into(), similarity: Some(0.6) });
+        let images = vec!["anna.jpg".into(), "people/ben, jun.".into()];
+        preset.kept_faces = Some(KeptFaces { images, model: "sface.toml".into(), similarity: Some(0.6) });
         let text = preset.description().to_string();
         let named =
             "! crop around=landmarks ! infer sface.toml ! identify anna.jpg 'people/ben, jun.' model=sface.toml similarity=0.6 ! blur";

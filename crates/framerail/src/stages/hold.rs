@@ -17,7 +17,7 @@ use framerail_pipeline::{
 };
 use framerail_vision::{HoldBuffer, HoldInput, HoldOptions, HoldStats, SceneDetector};
 
-use self::cuts::{CardHistograms, CountsUnderWay, cut_setting};
+use self::cuts::{CountsUnderWay, GpuHistograms, cut_setting};
 use super::link::{detections_of, input_of};
 use crate::{convert::cuda_error, devices::account};
 
@@ -207,7 +207,7 @@ struct Hold {
     cut_setting: Option<Setting>,
     streams: BTreeMap<StreamId, Stream>,
     /// For frames on a GPU.
-    card: CardHistograms,
+    gpu: GpuHistograms,
     under_way: VecDeque<UnderWay>,
     /// Totals of ended streams.
     ended: HoldStats,
@@ -246,7 +246,7 @@ impl Stage for Hold {
 
     fn batch(&mut self, items: Vec<Item>, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         self.cut = self.cut_setting.as_mut().and_then(Setting::take_change).unwrap_or(self.cut);
-        let counts = if self.cut < NEVER { self.card.queue(&items).map_err(cuda_error)? } else { Vec::new() };
+        let counts = if self.cut < NEVER { self.gpu.queue(&items).map_err(cuda_error)? } else { Vec::new() };
         self.under_way.push_back(UnderWay { items, counts, cut: self.cut });
         let is_ready = |calls: &VecDeque<UnderWay>| calls.front().is_some_and(|call| call.counts.is_empty());
         while is_ready(&self.under_way) || self.under_way.len() > CALLS_UNDER_WAY {
@@ -302,7 +302,7 @@ impl Hold {
             cut,
             cut_setting: None,
             streams: BTreeMap::new(),
-            card: CardHistograms::default(),
+            gpu: GpuHistograms::default(),
             under_way: VecDeque::new(),
             ended: HoldStats::default(),
             frames_unseen: 0,
@@ -354,7 +354,7 @@ impl Hold {
 
     /// Adds copies and waits to the statistics.
     fn account(&self) {
-        let (Some(counters), Some((device, bytes))) = (&self.counters, self.card.memory()) else { return };
+        let (Some(counters), Some((device, bytes))) = (&self.counters, self.gpu.memory()) else { return };
         account(&counters.context, Traffic::take());
         counters.context.memory(device, bytes);
     }

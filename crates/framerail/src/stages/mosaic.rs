@@ -157,7 +157,7 @@ impl StagePlan for MosaicPlan {
 enum Painted {
     #[default]
     Nothing,
-    Picture,
+    Image,
     Word(&'static str),
 }
 
@@ -179,7 +179,7 @@ struct Cell {
 }
 
 struct Counters {
-    pictures: Counter,
+    images: Counter,
     shown: Counter,
     skipped: Counter,
     missed: Counter,
@@ -204,7 +204,7 @@ struct Mosaic {
 impl Stage for Mosaic {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.counters = Some(Counters {
-            pictures: context.counter("pictures_made"),
+            images: context.counter("pictures_made"),
             shown: context.counter("frames_shown"),
             skipped: context.counter("frames_skipped"),
             missed: context.counter("pictures_missed"),
@@ -350,7 +350,7 @@ impl Mosaic {
             Some(info) => Arc::clone(info),
             None => self.begin_output(out)?,
         };
-        let mut frame = Frame::of(self.board.picture()?);
+        let mut frame = Frame::of(self.board.image()?);
         frame.stream = info.id;
         frame.index = self.made;
         frame.pts = Pts(i64::try_from(self.made).unwrap_or(i64::MAX));
@@ -362,7 +362,7 @@ impl Mosaic {
         }
         self.made += 1;
         if let Some(counters) = &self.counters {
-            counters.pictures.add(1);
+            counters.images.add(1);
             counters.context.count_made(info.id);
         }
         Ok(out.push(item.into())?)
@@ -394,15 +394,15 @@ impl Mosaic {
             _ if is_over => Painted::Word("ended"),
             None => Painted::Word("waiting"),
             Some(_) if is_stale => Painted::Word("no signal"),
-            Some(_) => Painted::Picture,
+            Some(_) => Painted::Image,
         };
-        if wanted == cell.painted && !(is_new && wanted == Painted::Picture) {
+        if wanted == cell.painted && !(is_new && wanted == Painted::Image) {
             return Ok(());
         }
         cell.painted = wanted;
         let shown = match (wanted, &cell.shown) {
             (Painted::Word(word), frame) => Shown::Word(word, frame.as_ref()),
-            (_, Some(frame)) => Shown::Picture(frame),
+            (_, Some(frame)) => Shown::Image(frame),
             (_, None) => Shown::Word("waiting", None),
         };
         self.board.paint(&self.grid, number, shown, &cell.name)
@@ -416,7 +416,7 @@ impl Mosaic {
         let rate = self.plan.rate;
         let time_base = TimeBase::new(rate.den, rate.num)
             .ok_or_else(|| StageError::new(ErrorKind::Internal, "the frame rate of a mosaic is above zero"))?;
-        let blank = Frame::of(self.board.picture()?);
+        let blank = Frame::of(self.board.image()?);
         let info = Arc::new(StreamInfo {
             id: StreamId(NEXT.fetch_sub(1, Ordering::Relaxed)),
             source: name.as_str().into(),

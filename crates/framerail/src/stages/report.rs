@@ -2,8 +2,8 @@
 
 mod chart;
 mod doubt;
+pub(in crate::stages) mod image;
 mod page;
-pub(in crate::stages) mod picture;
 mod record;
 mod timeline;
 
@@ -124,7 +124,7 @@ impl StagePlan for ReportPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let (pages, streams, misplaced) = (BTreeMap::new(), HashMap::new(), Misplaced::default());
-        let report = Report { plan: *self, pages, streams, misplaced, pictures: None, context: None };
+        let report = Report { plan: *self, pages, streams, misplaced, images: None, context: None };
         Ok(Work::Stages(vec![Box::new(report)]))
     }
 }
@@ -144,13 +144,13 @@ struct Report {
     /// The page of each stream and its index there.
     streams: HashMap<StreamId, (PathBuf, usize)>,
     misplaced: Misplaced,
-    pictures: Option<Counter>,
+    images: Option<Counter>,
     context: Option<StageContext>,
 }
 
 impl Stage for Report {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
-        self.pictures = Some(context.counter("pictures_taken"));
+        self.images = Some(context.counter("pictures_taken"));
         self.context = Some(context.clone());
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Stage for Report {
         {
             account(context, Traffic::take());
         }
-        if let Some(counter) = &self.pictures {
+        if let Some(counter) = &self.images {
             counter.add(doubts.pictures_taken - before);
         }
         out.push(item.into())?;
@@ -258,8 +258,8 @@ impl OpenPage {
     /// The page, written but not yet renamed.
     fn file(self, subject: &Subject) -> Result<OutputFile, StageError> {
         let Self { mut file, streams, doubts, .. } = self;
-        let with_pictures = doubts.with_pictures();
-        let html = Page { subject, streams: &streams, doubts: &doubts.chosen(), with_pictures }.html();
+        let with_thumbnails = doubts.with_thumbnails();
+        let html = Page { subject, streams: &streams, doubts: &doubts.chosen(), with_thumbnails }.html();
         file.write(html.as_bytes())?;
         Ok(file)
     }

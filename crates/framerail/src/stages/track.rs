@@ -19,7 +19,7 @@ use framerail_vision::{
 
 use self::{clock::FrameClock, settings::PLACES};
 use super::{
-    hold::cuts::{CardHistograms, cut_setting},
+    hold::cuts::{GpuHistograms, cut_setting},
     link::{detections_of, host_frames, input_of},
     settings::OptionSettings,
 };
@@ -303,7 +303,7 @@ struct Track {
     plan: TrackPlan,
     streams: BTreeMap<StreamId, Stream>,
     /// For frames on a GPU.
-    card: CardHistograms,
+    gpu: GpuHistograms,
     /// Totals of ended streams.
     ended: TrackerStats,
     cuts: u64,
@@ -338,7 +338,7 @@ impl Stage for Track {
     fn frame(&mut self, item: FrameItem, out: &mut dyn Emitter) -> Result<Flow, StageError> {
         self.take_changes();
         let mut item = Item::from(item);
-        let histogram = self.histogram_on_card(&item)?;
+        let histogram = self.histogram_on_gpu(&item)?;
         if let Item::Frame(item) = &mut item {
             self.track(item, histogram.as_ref());
         }
@@ -368,7 +368,7 @@ impl Track {
         Self {
             plan,
             streams: BTreeMap::new(),
-            card: CardHistograms::default(),
+            gpu: GpuHistograms::default(),
             ended: TrackerStats::default(),
             cuts: 0,
             frames_not_followed: 0,
@@ -404,16 +404,16 @@ impl Track {
     }
 
     /// Brightness counts of a frame on a GPU, if cuts are detected.
-    fn histogram_on_card(&mut self, item: &Item) -> Result<Option<framerail_core::Histogram>, StageError> {
+    fn histogram_on_gpu(&mut self, item: &Item) -> Result<Option<framerail_core::Histogram>, StageError> {
         if self.plan.cut >= NEVER {
             return Ok(None);
         }
-        let counts = self.card.queue(std::slice::from_ref(item)).map_err(cuda_error)?;
+        let counts = self.gpu.queue(std::slice::from_ref(item)).map_err(cuda_error)?;
         let mut histogram = None;
         for counts in counts {
             histogram = counts.wait().map_err(cuda_error)?.map(|(_, counted)| counted).next();
         }
-        if let (Some(counters), Some((device, bytes))) = (&self.counters, self.card.memory()) {
+        if let (Some(counters), Some((device, bytes))) = (&self.counters, self.gpu.memory()) {
             account(&counters.context, Traffic::take());
             counters.context.memory(device, bytes);
         }

@@ -35,13 +35,13 @@ fn spec() -> StageSpec {
 
 struct UploadPlan {
     device: Device,
-    card: Option<Arc<CudaDevice>>,
+    gpu: Option<Arc<CudaDevice>>,
 }
 
 impl UploadPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         match DeviceChoice::of(options)? {
-            Some(DeviceChoice::On(device @ Device::Cuda(_))) => Ok(Self { device, card: None }),
+            Some(DeviceChoice::On(device @ Device::Cuda(_))) => Ok(Self { device, gpu: None }),
             _ => Err(ConfigError::at("device", "frames are uploaded to a GPU").help("write device=cuda or device=cuda:N")),
         }
     }
@@ -55,7 +55,7 @@ impl StagePlan for UploadPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, _: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
         let input = input_of(input)?;
         if let Device::Cuda(ordinal) = self.device {
-            self.card = Some(CudaDevice::open(ordinal).map_err(|error| unusable(self.device, &error.to_string()))?);
+            self.gpu = Some(CudaDevice::open(ordinal).map_err(|error| unusable(self.device, &error.to_string()))?);
         }
         Ok(Some(EdgeFormat { device: self.device, other_devices: Vec::new(), ..input.clone() }))
     }
@@ -69,12 +69,12 @@ impl StagePlan for UploadPlan {
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
-        let card = match (self.card, self.device) {
-            (Some(card), _) => card,
+        let gpu = match (self.gpu, self.device) {
+            (Some(gpu), _) => gpu,
             (None, Device::Cuda(ordinal)) => CudaDevice::open(ordinal).map_err(cuda_error)?,
             (None, Device::Cpu) => return Err(unusable(Device::Cpu, "frames are uploaded to a GPU")),
         };
-        Ok(Work::Stages(vec![Box::new(Upload { uploader: Uploader::new(&card).map_err(cuda_error)?, context: None })]))
+        Ok(Work::Stages(vec![Box::new(Upload { uploader: Uploader::new(&gpu).map_err(cuda_error)?, context: None })]))
     }
 }
 

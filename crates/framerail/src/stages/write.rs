@@ -42,7 +42,7 @@ struct WritePlan {
     settings: Settings,
     audio: bool,
     subtitles: bool,
-    pictures: bool,
+    images: bool,
     is_live: bool,
     resize: Option<Resize>,
 }
@@ -56,7 +56,7 @@ impl WritePlan {
             settings: Settings::new(kind, options)?,
             audio: options.optional_switch("audio") != Some(false),
             subtitles: options.optional_switch("subtitles").or(options.optional_switch("audio")) != Some(false),
-            pictures: options.switch("pictures"),
+            images: options.switch("pictures"),
             is_live: false,
             resize: Resize::new(options)?,
             template,
@@ -126,7 +126,7 @@ enum Output {
     Video(Box<Video>),
     Server(Box<Pushed>),
     /// The frame waits for the stream's end: a second one is an error, and then no file is written.
-    Picture {
+    Image {
         path: PathBuf,
         item: Option<Box<FrameItem>>,
     },
@@ -194,11 +194,11 @@ impl Stage for Write {
         match self.open.get_mut(&frame.stream) {
             Some(Output::Video(video)) => video.writer.write_frame(frame).map_err(output_error)?,
             Some(Output::Server(pushed)) => pushed.pusher.frame(frame)?,
-            Some(Output::Picture { path, item: Some(_) }) => {
+            Some(Output::Image { path, item: Some(_) }) => {
                 let message = format!("{}: the stream has more than one frame; write a video, or use `frames`", path.display());
                 return Err(StageError::new(ErrorKind::Usage, message));
             }
-            Some(Output::Picture { item: first, .. }) => *first = Some(Box::new(item)),
+            Some(Output::Image { item: first, .. }) => *first = Some(Box::new(item)),
             None => {
                 return Err(StageError::new(
                     ErrorKind::Internal,
@@ -247,7 +247,7 @@ impl Write {
             Output::Server(Box::new(self.connect(&path, info)?))
         } else if is_image(&path) {
             commit::check(&path, &self.plan.rules()).map_err(output_error)?;
-            Output::Picture { path, item: None }
+            Output::Image { path, item: None }
         } else {
             Output::Video(Box::new(self.create(&path, info)?))
         };
@@ -283,9 +283,9 @@ impl Write {
                 kept.side_streams.push(side.clone());
             }
         }
-        let pictures = info.side_streams.iter().filter(|side| is_picture(side)).count();
-        if let Some(counters) = self.counters.as_ref().filter(|_| pictures > 0 && !self.plan.pictures) {
-            counters.pictures_skipped.add(pictures as u64);
+        let images = info.side_streams.iter().filter(|side| is_cover(side)).count();
+        if let Some(counters) = self.counters.as_ref().filter(|_| images > 0 && !self.plan.images) {
+            counters.pictures_skipped.add(images as u64);
             counters.context.notice(format_args!("{}: the cover image of {} is dropped; pictures=yes keeps it", shown(path), info.source));
         }
         (kept, sides)
@@ -293,8 +293,8 @@ impl Write {
 
     /// Whether a side stream is written, as far as it is requested.
     fn keeps(&self, side: &SideStream) -> bool {
-        let WritePlan { audio, subtitles, pictures, .. } = self.plan;
-        keeps(side, Wanted { audio, subtitles, pictures })
+        let WritePlan { audio, subtitles, images, .. } = self.plan;
+        keeps(side, Wanted { audio, subtitles, images })
     }
 
     /// Writes a packet whose stream is kept.
@@ -328,7 +328,7 @@ impl Write {
                 // Its thread has counted what was sent.
                 self.count_encoding(&report);
             }
-            Some(Output::Picture { path, item: Some(item) }) => {
+            Some(Output::Image { path, item: Some(item) }) => {
                 let written = write_image(&item.frame, &path, JPEG_QUALITY, &self.plan.rules()).map_err(output_error)?;
                 let context = self.counters.as_ref().map(|counters| &counters.context);
                 outputs::note_exif(&item.frame, context, &self.has_noted_exif);
@@ -338,7 +338,7 @@ impl Write {
                     counters.frames.add(1);
                 }
             }
-            Some(Output::Picture { item: None, .. }) | None => {}
+            Some(Output::Image { item: None, .. }) | None => {}
         }
         Ok(())
     }
@@ -379,7 +379,7 @@ pub(crate) struct Wanted {
     pub(crate) audio: bool,
     pub(crate) subtitles: bool,
     /// Cover images.
-    pub(crate) pictures: bool,
+    pub(crate) images: bool,
 }
 
 /// Whether a side stream is written.
@@ -388,7 +388,7 @@ pub(crate) fn keeps(side: &SideStream, wanted: Wanted) -> bool {
         MediaKind::Video => false,
         MediaKind::Audio => wanted.audio,
         MediaKind::Subtitle => wanted.subtitles,
-        MediaKind::Attachment if is_picture(side) => wanted.audio && wanted.pictures,
+        MediaKind::Attachment if is_cover(side) => wanted.audio && wanted.images,
         // Fonts belong to subtitles.
         MediaKind::Attachment => wanted.subtitles,
         MediaKind::Data => true,
@@ -416,7 +416,7 @@ fn naming(path: &Path, mut error: StageError) -> StageError {
 }
 
 /// Whether a side stream is a cover image rather than a font.
-fn is_picture(side: &SideStream) -> bool {
+fn is_cover(side: &SideStream) -> bool {
     side.kind == MediaKind::Attachment
         && matches!(side.codec.as_str(), "mjpeg" | "png" | "bmp" | "gif" | "webp" | "tiff" | "jpeg2000" | "jpegxl" | "av1" | "hevc")
 }

@@ -13,7 +13,7 @@ use framerail::{
     core::*,
     pipeline::{FrameItem, RunHandle, RunOptions, RunOutcome},
 };
-use framerail_serve::{BoundServer, Content, PictureOptions, PictureThread, Pictures, ServeOptions, Server, View};
+use framerail_serve::{BoundServer, Content, ImageOptions, ImageThread, LiveImages, ServeOptions, Server, View};
 use serde_json::Value;
 
 /// Maximum time that a test waits for an expected event.
@@ -32,8 +32,8 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub struct Watched {
     handle: Option<RunHandle>,
     server: Option<Server>,
-    pictures: Pictures,
-    _thread: PictureThread,
+    images: LiveImages,
+    _thread: ImageThread,
     address: SocketAddr,
     token: Option<String>,
 }
@@ -46,17 +46,17 @@ impl Watched {
         let bound = BoundServer::bind(&options).expect("a free port");
         let view = View::find(&planned, None).expect("frames");
         // No limit on images: the test machine may be slow.
-        let options = PictureOptions { rate: None, share: None, ..PictureOptions::default() };
-        let (pictures, thread) = Pictures::start(options).expect("a thread");
-        view.attach(&mut planned, &pictures);
+        let options = ImageOptions { rate: None, share: None, ..ImageOptions::default() };
+        let (images, thread) = LiveImages::start(options).expect("a thread");
+        view.attach(&mut planned, &images);
         let handle = planned.graph.start(RunOptions::default()).expect("started");
         let content = Content::Run { run: handle.switch(), view: Some(view.stage), title: "test".into() };
-        let server = bound.serve(content, &pictures).expect("a thread");
+        let server = bound.serve(content, &images).expect("a thread");
         Self {
             address: server.address(),
             handle: Some(handle),
             server: Some(server),
-            pictures,
+            images,
             _thread: thread,
             token: token.map(str::to_owned),
         }
@@ -70,8 +70,8 @@ impl Watched {
         self.handle.as_ref().expect("at work")
     }
 
-    pub fn pictures(&self) -> &Pictures {
-        &self.pictures
+    pub fn images(&self) -> &LiveImages {
+        &self.images
     }
 
     pub fn client(&self) -> Client {

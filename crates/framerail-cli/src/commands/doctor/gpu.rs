@@ -8,7 +8,7 @@ use framerail::{
         nvdec::{self, DecodeCapability},
         nvrtc,
     },
-    devices::is_card_present,
+    devices::is_gpu_present,
 };
 
 use super::{Finding, Verdict};
@@ -17,7 +17,7 @@ use super::{Finding, Verdict};
 pub fn findings() -> Vec<Finding> {
     let version = match driver_version() {
         Ok(version) => version,
-        Err(error) if is_card_present() => {
+        Err(error) if is_gpu_present() => {
             let words = format!("an NVIDIA GPU is present but cannot be used: {error}; everything runs on the CPU");
             return vec![Finding::new("GPU", Verdict::Warn, words)];
         }
@@ -26,7 +26,7 @@ pub fn findings() -> Vec<Finding> {
     let mut findings = vec![driver(version)];
     match device_count() {
         Ok(0) => findings.push(Finding::new("GPU", Verdict::Warn, "the driver lists no GPU: everything runs on the CPU")),
-        Ok(count) => (0..count).for_each(|ordinal| findings.extend(card(ordinal))),
+        Ok(count) => (0..count).for_each(|ordinal| findings.extend(gpu(ordinal))),
         Err(error) => findings.push(Finding::new("GPU", Verdict::Warn, error.to_string())),
     }
     findings.extend([encoder(), compiler(), kernel_cache()]);
@@ -46,7 +46,7 @@ fn kernel_module(text: &str) -> Option<&str> {
 }
 
 /// A GPU and its decoder.
-fn card(ordinal: u32) -> Vec<Finding> {
+fn gpu(ordinal: u32) -> Vec<Finding> {
     let info = match device_info(ordinal) {
         Ok(info) => info,
         Err(error) => return vec![Finding::new("GPU", Verdict::Warn, format!("cuda:{ordinal}: {error}"))],

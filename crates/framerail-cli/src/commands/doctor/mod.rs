@@ -129,13 +129,13 @@ fn missing<'a>(wanted: &[&'a str], present: &[String]) -> Vec<&'a str> {
 }
 
 fn runtime(search: &SearchPath) -> Finding {
-    let is_card_present = framerail::devices::is_card_present();
-    let device = if is_card_present { Device::Cuda(0) } else { Device::Cpu };
+    let is_gpu_present = framerail::devices::is_gpu_present();
+    let device = if is_gpu_present { Device::Cuda(0) } else { Device::Cpu };
     match Runtime::load_for(device, None, search) {
         Ok(runtime) => {
             let info = runtime.info();
             let words = format!("{} at {}, runs on {}", info.version, info.path.display(), info.providers.join(", "));
-            if is_card_present && !info.providers.iter().any(|provider| provider == "cuda") {
+            if is_gpu_present && !info.providers.iter().any(|provider| provider == "cuda") {
                 let words = format!("{words}; models do not run on the GPU: install onnxruntime-gpu");
                 return Finding::new("ONNX Runtime", Verdict::Warn, words);
             }

@@ -19,8 +19,8 @@ use self::{
 };
 use super::link::{detections_of, host_frames, input_of, note_reads};
 use crate::{
-    card_canvas::{CardCanvas, CardCanvases},
     convert::{core_error, cuda_error, vision_error},
+    gpu_canvas::{GpuCanvas, GpuCanvases},
 };
 
 /// Default growth of a contour, which follows the face.
@@ -114,7 +114,7 @@ struct BlurPlan {
     /// Nothing is hidden without an obscurer.
     cover: Option<(Cover, Obscurer)>,
     /// Whether GPUs support it too.
-    runs_on_cards: bool,
+    runs_on_gpus: bool,
     only: Option<Vec<String>>,
     except_class: Vec<String>,
     /// The image that covers.
@@ -127,7 +127,7 @@ impl BlurPlan {
     fn new(options: &Options) -> Result<Self, ConfigError> {
         let mask = mask(options)?;
         let obscure = obscure(options)?;
-        let runs_on_cards = !matches!(obscure, Some(Obscure::Image(_)));
+        let runs_on_gpus = !matches!(obscure, Some(Obscure::Image(_)));
         let made = |obscure| {
             let cover = Cover { obscure, mask };
             let obscurer = cover.obscurer().map_err(|error| ConfigError::at("strength", error))?;
@@ -139,7 +139,7 @@ impl BlurPlan {
         let (only, except_class) = (listed("only"), listed("except_class").unwrap_or_default());
         let image = options.optional_path("image").map(Path::to_owned);
         let areas = BlurAreas::new(options)?;
-        Ok(Self { cover, runs_on_cards, only, except_class, image, areas, workers: options.workers() })
+        Ok(Self { cover, runs_on_gpus, only, except_class, image, areas, workers: options.workers() })
     }
 }
 
@@ -196,7 +196,7 @@ fn overlay(path: Option<&Path>) -> Result<Overlay, ConfigError> {
 
 impl StagePlan for BlurPlan {
     fn link(&mut self, input: Option<&EdgeFormat>, context: &LinkContext) -> Result<Option<EdgeFormat>, PlanError> {
-        let input = if self.runs_on_cards { input_of(input)? } else { host_frames(input)? };
+        let input = if self.runs_on_gpus { input_of(input)? } else { host_frames(input)? };
         self.areas.load(input.size, &context.files)?;
         note_reads(&context.files, self.image.as_deref())?;
         if input.detections.is_none() && self.areas.hide_without_detections() {
@@ -217,7 +217,7 @@ impl StagePlan for BlurPlan {
     }
 
     fn takes_device_frames(&self) -> bool {
-        self.runs_on_cards
+        self.runs_on_gpus
     }
 
     fn takes_several_devices(&self) -> bool {
@@ -231,7 +231,7 @@ impl StagePlan for BlurPlan {
             let (only, except_class, pool) = (self.only.clone(), self.except_class.clone(), pool.clone());
             let areas = FrameAreas::new(&self.areas);
             let blur =
-                Blur { obscurer, cover, settings: None, only, except_class, areas, pool, cards: CardCanvases::default(), counters: None };
+                Blur { obscurer, cover, settings: None, only, except_class, areas, pool, gpus: GpuCanvases::default(), counters: None };
             Box::new(blur) as Box<dyn Stage>
         };
         // Only one worker gets the start of a stream.
@@ -285,7 +285,7 @@ struct Blur {
     areas: Option<FrameAreas>,
     pool: FramePool,
     /// For frames on a GPU.
-    cards: CardCanvases,
+    gpus: GpuCanvases,
     counters: Option<Counters>,
 }
 
@@ -367,8 +367,8 @@ impl Blur {
         if chosen.is_empty() && areas.hidden.is_empty() {
             return Ok(());
         }
-        let counts = match self.cards.for_frame(&item.frame).map_err(cuda_error)? {
-            Some(card) => hide_on_card(obscurer, card, item, &chosen, &areas)?,
+        let counts = match self.gpus.for_frame(&item.frame).map_err(cuda_error)? {
+            Some(gpu) => hide_on_gpu(obscurer, gpu, item, &chosen, &areas)?,
             None => {
                 let copied_bytes = item.frame.make_writable(&self.pool).map_err(core_error)?;
                 if let Some(counters) = &self.counters {
@@ -381,7 +381,7 @@ impl Blur {
             }
         };
         if let Some(counters) = &self.counters {
-            self.cards.account(&counters.context);
+            self.gpus.account(&counters.context);
             counters.frames.add(1);
             counters.count(counts);
         }
@@ -390,19 +390,19 @@ impl Blur {
 }
 
 /// Queues the work on the GPU without waiting for it.
-fn hide_on_card(
+fn hide_on_gpu(
     obscurer: &Obscurer,
-    card: &mut CardCanvas,
+    gpu: &mut GpuCanvas,
     item: &mut FrameItem,
     chosen: &[Detection],
     areas: &AreaSet,
 ) -> Result<ObscureCounts, StageError> {
     let color = item.frame.color;
-    let surface = card.writable(&mut item.frame).map_err(cuda_error)?;
+    let surface = gpu.writable(&mut item.frame).map_err(cuda_error)?;
     let (size, format) = ((surface.width(), surface.height()), surface.format());
     let mut plans = obscurer.plan_areas(size, format, &color, &areas.hidden).map_err(vision_error)?;
     let (faces, counts) = obscurer.plan(size, format, &color, chosen).map_err(vision_error)?;
     plans.extend(faces);
-    obscure_batch(&card.stream, &card.pool, &mut card.uploads, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
+    obscure_batch(&gpu.stream, &gpu.pool, &mut gpu.uploads, &[ObscureJob { surface, regions: &plans }]).map_err(cuda_error)?;
     Ok(counts)
 }

@@ -52,33 +52,33 @@ impl CountsUnderWay {
 
 /// Counts the brightness of frames on GPUs.
 #[derive(Default)]
-pub(in crate::stages) struct CardHistograms {
+pub(in crate::stages) struct GpuHistograms {
     lane: Option<Lane>,
 }
 
-impl CardHistograms {
+impl GpuHistograms {
     /// Queues counting for the frames with pixels on a GPU.
     pub(in crate::stages) fn queue(&mut self, items: &[Item]) -> Result<Vec<CountsUnderWay>, CudaError> {
-        let mut pictures: Vec<(usize, &CudaSurface)> = Vec::new();
+        let mut images: Vec<(usize, &CudaSurface)> = Vec::new();
         for (place, item) in items.iter().enumerate() {
             if let Item::Frame(item) = item
                 && let Some(surface) = CudaSurface::of(&item.frame.surface)
             {
-                pictures.push((place, surface));
+                images.push((place, surface));
             }
         }
-        let same_card = |a: &(usize, &CudaSurface), b: &(usize, &CudaSurface)| a.1.cuda_device().id() == b.1.cuda_device().id();
-        pictures.chunk_by(same_card).map(|pictures| self.queue_on_card(pictures)).collect()
+        let same_gpu = |a: &(usize, &CudaSurface), b: &(usize, &CudaSurface)| a.1.cuda_device().id() == b.1.cuda_device().id();
+        images.chunk_by(same_gpu).map(|images| self.queue_on_gpu(images)).collect()
     }
 
-    fn queue_on_card(&mut self, pictures: &[(usize, &CudaSurface)]) -> Result<CountsUnderWay, CudaError> {
+    fn queue_on_gpu(&mut self, images: &[(usize, &CudaSurface)]) -> Result<CountsUnderWay, CudaError> {
         let jobs: Vec<HistogramJob<'_>> =
-            pictures.iter().map(|(_, surface)| HistogramJob { surface, plan: histogram_plan(surface.format()) }).collect();
+            images.iter().map(|(_, surface)| HistogramJob { surface, plan: histogram_plan(surface.format()) }).collect();
         let Some(job) = jobs.first() else { return Err(CudaError::BadArgument { what: "no pictures to count".into() }) };
         let lane = self.lane(job.surface.cuda_device())?;
         let counts = count_histograms(&lane.stream, &lane.pool, &jobs)?;
         let counts = Download::queue(&counts, 0, jobs.len() * HISTOGRAM_BYTES, &lane.pinned, &lane.stream)?;
-        Ok(CountsUnderWay { places: pictures.iter().map(|(place, _)| *place).collect(), counts })
+        Ok(CountsUnderWay { places: images.iter().map(|(place, _)| *place).collect(), counts })
     }
 
     fn lane(&mut self, device: &Arc<CudaDevice>) -> Result<&Lane, CudaError> {

@@ -38,9 +38,9 @@ fn run(items: Vec<Item>, cut: f64, together: usize) -> (Vec<Vec<Detection>>, Hol
     let options = HoldOptions::default();
     let (mut hold, mut out) = (Hold::new(Reach::Frames(5), 0.0, options, cut), Vec::new());
     for items in items.chunks(together) {
-        hold.batch(items.to_vec(), &mut out).expect("a working card");
+        hold.batch(items.to_vec(), &mut out).expect("a working GPU");
     }
-    hold.finish(&mut out).expect("a working card");
+    hold.finish(&mut out).expect("a working GPU");
     assert!(matches!(out.pop(), Some(Item::StreamEnd(_))), "the end comes last");
     let mut detections = Vec::new();
     for (item, pts) in out.into_iter().zip(0..) {
@@ -101,26 +101,26 @@ fn frames_without_pixels_are_counted_and_held() {
 
 #[test]
 fn cuts_are_seen_on_a_gpu_as_on_the_host() {
-    let card = CudaDevice::open(0).and_then(|device| Ok((CudaStream::new(&device)?, DevicePool::new(&device, 64 << 20)?)));
-    let (stream, pool) = match card {
-        Ok(card) => card,
+    let gpu = CudaDevice::open(0).and_then(|device| Ok((CudaStream::new(&device)?, DevicePool::new(&device, 64 << 20)?)));
+    let (stream, pool) = match gpu {
+        Ok(gpu) => gpu,
         Err(error) => {
             eprintln!("GPU TESTS DID NOT RUN: {error}");
             assert!(std::env::var_os("FRAMERAIL_REQUIRE_GPU").is_none(), "FRAMERAIL_REQUIRE_GPU is set, and there is no GPU");
             return;
         }
     };
-    let on_card = || clip(|host| Surface::Device(Arc::new(CudaSurface::upload(&host, &pool, &stream).expect("a working card"))));
+    let on_gpu = || clip(|host| Surface::Device(Arc::new(CudaSurface::upload(&host, &pool, &stream).expect("a working GPU"))));
     for together in [1, 4] {
         Traffic::take();
-        let items = on_card();
+        let items = on_gpu();
         Traffic::take();
         let (found, hold) = run(items, 0.5, together);
         let moved = Traffic::take();
         assert_eq!(found, run(clip(Surface::Host), 0.5, together).0);
         assert_eq!(hold.frames_unseen, 0);
         assert_eq!((moved.download_bytes, moved.uploads, moved.device_copies), (FRAMES as u64 * 128, 0, 0));
-        let (found, _) = run(on_card(), NEVER, together);
+        let (found, _) = run(on_gpu(), NEVER, together);
         assert_eq!(interpolated(&found), 3);
         assert_eq!(Traffic::take().downloads, 0, "cut=1 looks at nothing");
     }

@@ -56,7 +56,7 @@ fn spec() -> StageSpec {
 }
 
 struct IdentifyPlan {
-    pictures: Vec<PathBuf>,
+    images: Vec<PathBuf>,
     model: String,
     detector: String,
     rules: Rules,
@@ -69,7 +69,7 @@ impl IdentifyPlan {
     fn new(options: &Options) -> Self {
         let rules = Rules { similarity: options.float("similarity") as f32, keep_secs: options.time("keep").as_secs_f64() };
         Self {
-            pictures: options.paths("pictures"),
+            images: options.paths("pictures"),
             model: options.text("model").to_owned(),
             detector: options.text("detector").to_owned(),
             rules,
@@ -89,7 +89,7 @@ impl StagePlan for IdentifyPlan {
         detections_of(input)?;
         if self.known.is_none() {
             let mut recogniser = Recogniser::load(&self.detector, &self.model)?;
-            let people = recogniser.people(&self.pictures, &context.files)?;
+            let people = recogniser.people(&self.images, &context.files)?;
             self.known = Some((recogniser.model_name(), people));
         }
         Ok(Some(input.clone()))

@@ -85,9 +85,9 @@ impl Recogniser {
         for path in paths {
             let name: Arc<str> = person_name(path).into();
             let mut vectors = Vec::new();
-            for picture in pictures(path)? {
-                note_reads(files, [picture.as_path()])?;
-                vectors.push(self.vector(&picture)?);
+            for image in images(path)? {
+                note_reads(files, [image.as_path()])?;
+                vectors.push(self.vector(&image)?);
             }
             match people.iter_mut().find(|person| person.name == name) {
                 Some(person) => person.vectors.append(&mut vectors),
@@ -129,15 +129,15 @@ fn the_face(mut found: Vec<Detection>) -> Result<Detection, String> {
 }
 
 /// The pictures of a folder, or the file itself.
-fn pictures(path: &Path) -> Result<Vec<PathBuf>, StageError> {
+fn images(path: &Path) -> Result<Vec<PathBuf>, StageError> {
     let wrong = |words: &dyn std::fmt::Display| StageError::new(ErrorKind::Input, format!("{}: {words}", path.display()));
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let listed = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|error| wrong(&error))?;
-    let mut pictures: Vec<PathBuf> = listed.into_iter().map(|entry| entry.path()).filter(|path| is_image(path)).collect();
-    pictures.sort();
-    if pictures.is_empty() { Err(wrong(&"there are no images in this folder")) } else { Ok(pictures) }
+    let mut images: Vec<PathBuf> = listed.into_iter().map(|entry| entry.path()).filter(|path| is_image(path)).collect();
+    images.sort();
+    if images.is_empty() { Err(wrong(&"there are no images in this folder")) } else { Ok(images) }
 }
 
 fn first_frame(path: &Path) -> Result<Frame, StageError> {

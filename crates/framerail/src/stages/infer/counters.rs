@@ -20,7 +20,7 @@ pub(super) struct Counters {
     parts: Option<PartCounters>,
     /// Views that went through a model in an arithmetic other than float32.
     lower_precision: Option<Counter>,
-    card: Option<CardCounters>,
+    card: Option<GpuCounters>,
 }
 
 /// Used if the model runs on parts.
@@ -33,7 +33,7 @@ struct PartCounters {
 }
 
 /// Used if the model runs on a GPU.
-struct CardCounters {
+struct GpuCounters {
     runs: Counter,
     padded: Counter,
     uploaded: Counter,
@@ -43,8 +43,8 @@ struct CardCounters {
 }
 
 impl Counters {
-    pub(super) fn new(context: &StageContext, is_on_card: bool, has_parts: bool) -> Self {
-        let card = || CardCounters {
+    pub(super) fn new(context: &StageContext, is_on_gpu: bool, has_parts: bool) -> Self {
+        let card = || GpuCounters {
             runs: context.counter("runs"),
             padded: context.counter("places_empty"),
             uploaded: context.counter("frames_uploaded"),
@@ -71,7 +71,7 @@ impl Counters {
             over_limit: context.counter("boxes_over_limit"),
             parts: has_parts.then(parts),
             lower_precision: None,
-            card: is_on_card.then(card),
+            card: is_on_gpu.then(card),
         }
     }
 

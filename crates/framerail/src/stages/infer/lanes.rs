@@ -51,14 +51,14 @@ impl Lanes {
         self.0.iter().map(|lane| &lane.predictor)
     }
 
-    pub(super) fn is_on_card(&self) -> bool {
+    pub(super) fn is_on_gpu(&self) -> bool {
         self.first().is_some_and(|predictor| predictor.device() != Device::Cpu)
     }
 
     /// Number of calls whose results may wait while the next one is submitted.
     pub(super) fn calls_under_way(&self) -> usize {
         match self.0.len() {
-            0 | 1 => usize::from(self.is_on_card()),
+            0 | 1 => usize::from(self.is_on_gpu()),
             lanes => lanes * SLOTS_OF_SEVERAL,
         }
     }

@@ -273,8 +273,8 @@ impl StagePlan for InferPlan {
         let first = loaded.first().ok_or_else(not_linked)?;
         let answers = self.answers.ok_or_else(not_linked)?;
         // A GPU runs one batch after the other; a second worker would only hold the weights again.
-        let is_on_card = first.device() != Device::Cpu;
-        let workers = if is_on_card { 1 } else { self.workers };
+        let is_on_gpu = first.device() != Device::Cpu;
+        let workers = if is_on_gpu { 1 } else { self.workers };
         let one_is_enough = || format!("one worker instead of {}: a GPU runs one batch after another", self.workers);
         let mut notices: Vec<String> = notice.into_iter().chain((workers < self.workers).then(one_is_enough)).collect();
         let forks: Vec<Vec<Predictor>> = (1..workers).map(|_| vec![first.fork()]).collect();

@@ -141,7 +141,7 @@ impl Model {
             }
             self.loaded = match (self.shared(self.card().unwrap_or(Device::Cpu), size), self.card()) {
                 (Some(shared), _) => Some(shared),
-                (None, Some(device)) => self.load_on_card(device, size)?,
+                (None, Some(device)) => self.load_on_gpu(device, size)?,
                 (None, None) => None,
             };
         }
@@ -180,11 +180,11 @@ impl Model {
 
     /// The selected GPU.
     fn card(&self) -> Option<Device> {
-        self.settled.as_ref()?.card.as_ref().map(|card| card.id())
+        self.settled.as_ref()?.gpu.as_ref().map(|gpu| gpu.id())
     }
 
     /// `None` for the CPU.
-    fn load_on_card(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Predictor>, PlanError> {
+    fn load_on_gpu(&mut self, device: Device, size: Option<(u32, u32)>) -> Result<Option<Predictor>, PlanError> {
         // The first session shows what ONNX Runtime lacks for GPUs: create one here, with any frame size.
         let load = |batch| load_on(&self.options, device, batch, size.or(Some(ANY_SIZE)));
         let loaded = match self.batch {

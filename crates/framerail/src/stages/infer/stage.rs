@@ -107,7 +107,7 @@ impl Infer {
 impl Stage for Infer {
     fn start(&mut self, context: &StageContext) -> Result<(), StageError> {
         self.notices.drain(..).for_each(|notice| context.notice(notice));
-        self.counters = Some(Counters::new(context, self.lanes.is_on_card(), self.looks_at_parts));
+        self.counters = Some(Counters::new(context, self.lanes.is_on_gpu(), self.looks_at_parts));
         let Some((thresholds, task)) = self.lanes.first().map(|predictor| (predictor.thresholds(), predictor.task())) else {
             return Err(StageError::new(ErrorKind::Internal, "no model was loaded"));
         };

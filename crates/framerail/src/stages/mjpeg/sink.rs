@@ -6,14 +6,14 @@ use framerail_pipeline::{
     ConfigError, Counter, EdgeFormat, Emitter, Flow, FrameItem, Item, LinkContext, OnSinkError, Options, PlanError, Stage, StageContext,
     StageError, StagePlan, Work,
 };
-use framerail_serve::{BoundServer, Content, NamedStream, PictureOptions, PictureThread, Pictures, ServeError, ServeOptions, Server};
+use framerail_serve::{BoundServer, Content, ImageOptions, ImageThread, LiveImages, NamedStream, ServeError, ServeOptions, Server};
 use parking_lot::Mutex;
 
 use super::super::link::input_of;
 
 pub(super) struct MjpegPlan {
     serve: ServeOptions,
-    pictures: PictureOptions,
+    images: ImageOptions,
 }
 
 impl MjpegPlan {
@@ -24,7 +24,7 @@ impl MjpegPlan {
                 ConfigError::at("token_env", format_args!("the environment variable `{name}` is not set")).help("set it to the token")
             })?),
         };
-        let pictures = PictureOptions {
+        let images = ImageOptions {
             max_side: options.optional_integer("max_side").and_then(|side| u32::try_from(side).ok()),
             rate: options.optional_float("fps"),
             quality: u8::try_from(options.integer("quality")).unwrap_or(100),
@@ -32,7 +32,7 @@ impl MjpegPlan {
             share: None,
         };
         let serve = ServeOptions { address: options.text("address").to_owned(), token, hosts: Vec::new(), sources: None };
-        Ok(Self { serve, pictures })
+        Ok(Self { serve, images })
     }
 }
 
@@ -56,8 +56,8 @@ impl StagePlan for MjpegPlan {
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let bound = BoundServer::bind(&self.serve).map_err(stage_error)?;
-        let (pictures, thread) = Pictures::start(self.pictures).map_err(stage_error)?;
-        let stage = Mjpeg { bound: Some(bound), server: None, pictures, _thread: thread, streams: Arc::default(), made: None };
+        let (images, thread) = LiveImages::start(self.images).map_err(stage_error)?;
+        let stage = Mjpeg { bound: Some(bound), server: None, images, _thread: thread, streams: Arc::default(), made: None };
         Ok(Work::Stages(vec![Box::new(stage)]))
     }
 }
@@ -78,8 +78,8 @@ struct Mjpeg {
     bound: Option<BoundServer>,
     /// Dropped before the thread that makes its images.
     server: Option<Server>,
-    pictures: Pictures,
-    _thread: PictureThread,
+    images: LiveImages,
+    _thread: ImageThread,
     streams: Arc<Mutex<Vec<NamedStream>>>,
     made: Option<Counter>,
 }
@@ -89,7 +89,7 @@ impl Stage for Mjpeg {
         self.made = Some(context.counter("pictures_made"));
         let Some(bound) = self.bound.take() else { return Ok(()) };
         let is_any_port = bound.is_any_port();
-        let server = bound.serve(Content::Pictures(Arc::clone(&self.streams)), &self.pictures).map_err(stage_error)?;
+        let server = bound.serve(Content::LiveImages(Arc::clone(&self.streams)), &self.images).map_err(stage_error)?;
         if is_any_port {
             context.notice(format_args!("serves at http://{}/", server.address()));
         }
@@ -98,7 +98,7 @@ impl Stage for Mjpeg {
     }
 
     fn frame(&mut self, item: FrameItem, _: &mut dyn Emitter) -> Result<Flow, StageError> {
-        self.pictures.offer(&item);
+        self.images.offer(&item);
         self.count();
         Ok(Flow::More)
     }
@@ -121,7 +121,7 @@ impl Stage for Mjpeg {
 impl Mjpeg {
     fn count(&self) {
         if let Some(made) = &self.made {
-            made.set(self.pictures.made());
+            made.set(self.images.made());
         }
     }
 }

@@ -23,7 +23,7 @@ const KEPT_BUFFERS: usize = 12;
 /// Content of a cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shown<'a> {
-    Picture(&'a Frame),
+    Image(&'a Frame),
     /// The last frame, darkened, with a word; black if there was none.
     Word(&'static str, Option<&'a Frame>),
 }
@@ -62,7 +62,7 @@ impl Board {
     }
 
     /// A copy of the canvas.
-    pub(super) fn picture(&self) -> Result<HostSurface, StageError> {
+    pub(super) fn image(&self) -> Result<HostSurface, StageError> {
         self.surface.copied(&self.pool).map_err(core_error)
     }
 
@@ -70,7 +70,7 @@ impl Board {
     pub(super) fn paint(&mut self, grid: &Grid, number: usize, shown: Shown<'_>, label: &str) -> Result<(), StageError> {
         let Some(cell) = grid.cell(number) else { return Ok(()) };
         let frame = match shown {
-            Shown::Picture(frame) | Shown::Word(_, Some(frame)) => Some(frame),
+            Shown::Image(frame) | Shown::Word(_, Some(frame)) => Some(frame),
             Shown::Word(_, None) => None,
         };
         let mut tile = match frame {

@@ -22,13 +22,13 @@ impl Grid {
         if let Some(columns) = columns {
             return grid(columns);
         }
-        let picture_height = |grid: &Self| {
+        let image_height = |grid: &Self| {
             let (width, height) = (f64::from(canvas.0) / f64::from(grid.columns), f64::from(canvas.1) / f64::from(grid.rows));
             (width / SHAPE).min(height)
         };
         let grids = (1..=cells).map(grid);
         // The first of equally good grids, with fewer columns.
-        grids.reduce(|best, next| if picture_height(&next) > picture_height(&best) + 1e-9 { next } else { best }).unwrap_or(grid(1))
+        grids.reduce(|best, next| if image_height(&next) > image_height(&best) + 1e-9 { next } else { best }).unwrap_or(grid(1))
     }
 
     pub(super) fn cells(&self) -> usize {

@@ -37,17 +37,17 @@ pub(super) struct Counters {
     damage: Vec<(Counter, DamageCount)>,
     pieces: Counter,
     most: Mutex<Most>,
-    card: Option<CardCounters>,
+    gpu: Option<GpuCounters>,
     /// What was requested from servers and object storage, and its counters from the first request on.
     fetched: FetchCounts,
     fetch_counters: OnceLock<[Counter; 3]>,
 }
 
 /// Used when a GPU decodes.
-struct CardCounters {
+struct GpuCounters {
     sources_on_cpu: Counter,
     frames_on_cpu: Counter,
-    pictures: Counter,
+    images: Counter,
 }
 
 struct Most {
@@ -72,10 +72,10 @@ impl Counters {
             damage: DAMAGE.map(|(name, count)| (context.counter(name), count)).into(),
             pieces: context.counter("pieces"),
             most: Mutex::new(Most { decoders: context.counter("decoders"), waiting: context.counter("frames_waiting_max") }),
-            card: has_card.then(|| CardCounters {
+            gpu: has_card.then(|| GpuCounters {
                 sources_on_cpu: context.counter("sources_on_cpu"),
                 frames_on_cpu: context.counter("frames_on_cpu"),
-                pictures: context.counter("pictures_decoded"),
+                images: context.counter("pictures_decoded"),
             }),
             fetched,
             fetch_counters: OnceLock::new(),
@@ -92,8 +92,8 @@ impl Counters {
     }
 
     pub(super) fn count_on_cpu(&self) {
-        if let Some(card) = &self.card {
-            card.sources_on_cpu.add(1);
+        if let Some(gpu) = &self.gpu {
+            gpu.sources_on_cpu.add(1);
         }
     }
 
@@ -104,12 +104,12 @@ impl Counters {
         most.decoders.set(most.decoders.value().max(work.decoders as u64));
         most.waiting.set(most.waiting.value().max(work.most_waiting as u64));
         drop(most);
-        if let Some(card) = &self.card {
+        if let Some(gpu) = &self.gpu {
             account(context, since(work.traffic, counted.work.traffic));
             // This thread uploaded the frames that the host decoded.
             account(context, Traffic::take());
-            card.frames_on_cpu.add(work.frames_on_host.saturating_sub(counted.work.frames_on_host));
-            card.pictures.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
+            gpu.frames_on_cpu.add(work.frames_on_host.saturating_sub(counted.work.frames_on_host));
+            gpu.images.add(work.pictures_decoded.saturating_sub(counted.work.pictures_decoded));
         }
         counted.work = work;
         self.count_fetched(context);

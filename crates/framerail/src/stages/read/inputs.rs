@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use framerail_core::{ColorDescription, DeviceSurface, PixelAspect};
 use framerail_cuda::{
     CudaError, DevicePool,
-    nvdec::{MappedPicture, StreamFormat},
+    nvdec::{MappedFrame, StreamFormat},
 };
 use framerail_infer::InputSpec;
-use framerail_reader::{CopySurfaces, MakeSurface, TensorOptions, TensorPictures, TensorSize};
+use framerail_reader::{CopySurfaces, MakeSurface, TensorFrames, TensorOptions, TensorSize};
 use parking_lot::Mutex;
 
 use crate::stages::infer::ModelInput;
@@ -23,7 +23,7 @@ pub(super) struct ModelInputs {
 }
 
 /// The maker of inputs for one frame size; `None` if the model does not use such frames.
-type Maker = Option<Arc<TensorPictures>>;
+type Maker = Option<Arc<TensorFrames>>;
 
 impl ModelInputs {
     pub(super) fn new(model: ModelInput, pool: &DevicePool) -> Self {
@@ -34,17 +34,17 @@ impl ModelInputs {
         let (width, height) = PixelAspect::of(format.sample_aspect_ratio).square_size(format.size.0, format.size.1);
         let make = || {
             let spec = self.model.spec(self.pool.device().id(), width, height)?;
-            Some(Arc::new(TensorPictures::new(options(&spec), self.pool.clone())))
+            Some(Arc::new(TensorFrames::new(options(&spec), self.pool.clone())))
         };
         self.makers.lock().entry((width, height)).or_insert_with(make).clone()
     }
 }
 
 impl MakeSurface for ModelInputs {
-    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        match self.maker(picture.format) {
-            Some(tensors) => tensors.make(picture, color),
-            None => self.copies.make(picture, color),
+    fn make(&self, image: &MappedFrame<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        match self.maker(image.format) {
+            Some(tensors) => tensors.make(image, color),
+            None => self.copies.make(image, color),
         }
     }
 

@@ -1,8 +1,8 @@
 //! The `read` stage: demuxes and decodes its sources, one after another or concurrently.
 
 mod ahead;
-mod card;
 mod counters;
+mod gpu;
 mod inputs;
 mod looped;
 mod opener;
@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 
 use self::{
     ahead::{InTurn, InTurnOpener},
-    card::Card,
+    gpu::Gpu,
     looped::Rounds,
     opener::{OpenError, Opened, STANDARD_INPUT, Shared, SourceOpener},
     policy::Liveness,
@@ -198,9 +198,9 @@ impl ReadPlan {
             input: input_options(options)?,
             deinterlace: deinterlacing(options),
             host: HostOptions::new(&FramePool::new(KEPT_BUFFERS)),
-            card: None,
+            gpu: None,
             rtsp_transport: options.choice("transport").to_owned(),
-            picture_bytes: None,
+            image_bytes: None,
             camera_options: camera_options(options),
             sources: devices.sources.clone(),
             names: Mutex::new(requests.iter().map(|request| request.name.clone()).collect()),
@@ -210,7 +210,7 @@ impl ReadPlan {
             rounds: rounds(options, &requests)?,
         };
         let ahead_bytes = number("memory").map(|megabytes| megabytes * 1_000_000);
-        opener.picture_bytes = ahead_bytes;
+        opener.image_bytes = ahead_bytes;
         Ok(Self {
             requests,
             opener,
@@ -254,21 +254,21 @@ impl ReadPlan {
     }
 
     /// Finds the GPU for decoding, if one is wanted.
-    fn find_card(&mut self, context: &LinkContext) -> Result<(), StageError> {
+    fn find_gpu(&mut self, context: &LinkContext) -> Result<(), StageError> {
         let can = |_: &Arc<framerail_cuda::CudaDevice>| nvdec::check_library().map_err(|error| error.to_string());
         let settled = self.devices.settle(self.choice, Device::Cpu, "decoding", can)?;
         self.opener.shared.notices.lock().extend(settled.notice);
-        if let Some(device) = settled.card {
+        if let Some(device) = settled.gpu {
             let model = context.tensor_wanted.as_ref().and_then(|request| request.downcast_ref::<ModelInput>()).cloned();
             let side_by_side = together(&self.policy, &self.requests);
             let (mut decoders, mut ahead_bytes) = (self.decoders, self.ahead_bytes);
-            let cards: Vec<_> = std::iter::once(device).chain(settled.others).collect();
+            let gpus: Vec<_> = std::iter::once(device).chain(settled.others).collect();
             if side_by_side > 1 {
-                decoders = decoders.or(Some((DECODERS_FOR_ALL * cards.len() / side_by_side).max(1)));
+                decoders = decoders.or(Some((DECODERS_FOR_ALL * gpus.len() / side_by_side).max(1)));
                 ahead_bytes = Some(ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL) / side_by_side as u64);
             }
             self.opener.shared.has_card.store(true, Ordering::Relaxed);
-            self.opener.card = Card::new(&cards, decoders, ahead_bytes, model.as_ref()).map_err(cuda_error)?;
+            self.opener.gpu = Gpu::new(&gpus, decoders, ahead_bytes, model.as_ref()).map_err(cuda_error)?;
         }
         Ok(())
     }
@@ -276,31 +276,31 @@ impl ReadPlan {
     /// Opens the first source. With an automatic device, a source that the GPU does not decode moves everything to the CPU.
     fn open_first(&mut self, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, StageError> {
         if self.choice == DeviceChoice::Auto
-            && let Some(card) = self.opener.card.clone()
+            && let Some(gpu) = self.opener.gpu.clone()
         {
             if is_image(Path::new(request.source.reveal())) {
                 // A single image is always decoded on the CPU: no notice.
-                self.opener.card = None;
+                self.opener.gpu = None;
                 return self.opener.open_on_host(request, cancel);
             }
             // Standard input cannot be opened twice.
             let opened = if request.source == STANDARD_INPUT {
-                Err(OpenError::NotOnCard("standard input is decoded on the CPU unless device=cuda is given".into()))
+                Err(OpenError::NotOnGpu("standard input is decoded on the CPU unless device=cuda is given".into()))
             } else {
-                self.opener.open_on_card(&card, request, cancel)
+                self.opener.open_on_gpu(&gpu, request, cancel)
             };
             return match opened {
-                Ok(opened) => match self.why_not_this_card(&card, opened.0.info()) {
+                Ok(opened) => match self.why_not_this_gpu(&gpu, opened.0.info()) {
                     Some(reason) => {
-                        self.opener.card = None;
+                        self.opener.gpu = None;
                         self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason));
                         self.opener.open_on_host(request, cancel)
                     }
                     None => Ok(opened),
                 },
                 Err(OpenError::Failed(error)) => Err(error),
-                Err(OpenError::NotOnCard(reason)) => {
-                    self.opener.card = None;
+                Err(OpenError::NotOnGpu(reason)) => {
+                    self.opener.gpu = None;
                     self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason));
                     self.opener.open_on_host(request, cancel)
                 }
@@ -330,7 +330,7 @@ fn why_cpu(cores: usize, engines: usize, (width, height): (u32, u32)) -> Option<
 impl ReadPlan {
     /// Why the CPU is faster than any GPU for the first file, if it is and no stage wants its input made on a GPU. No GPU was started
     /// until then: that takes longer than reading many a folder of small files.
-    fn why_no_card(&self, context: &LinkContext) -> Option<String> {
+    fn why_no_gpu(&self, context: &LinkContext) -> Option<String> {
         let request = self.requests.first().filter(|_| self.choice == DeviceChoice::Auto && context.tensor_wanted.is_none())?;
         let is_file = !request.is_live && std::fs::metadata(request.source.reveal()).is_ok_and(|found| found.is_file());
         if !is_file || is_image(Path::new(request.source.reveal())) {
@@ -343,9 +343,9 @@ impl ReadPlan {
     }
 
     /// The same for a selected GPU.
-    fn why_not_this_card(&self, card: &Card, info: &StreamInfo) -> Option<String> {
-        let codec = nvdec::NvdecCodec::from_ffmpeg_name(&info.codec).filter(|_| card.makes_pictures)?;
-        let capability = nvdec::capability(&card.device, codec, nvdec::Chroma::Yuv420, 8).ok().flatten()?;
+    fn why_not_this_gpu(&self, gpu: &Gpu, info: &StreamInfo) -> Option<String> {
+        let codec = nvdec::NvdecCodec::from_ffmpeg_name(&info.codec).filter(|_| gpu.makes_images)?;
+        let capability = nvdec::capability(&gpu.device, codec, nvdec::Chroma::Yuv420, 8).ok().flatten()?;
         why_cpu(threads(&self.opener), usize::try_from(capability.engines).ok()?, (info.width, info.height))
     }
 }
@@ -431,7 +431,7 @@ impl StagePlan for ReadPlan {
         if self.requests.first().is_some_and(|request| !request.can_reopen) {
             return Some("frames are handed in by the program".into());
         }
-        let place = if matches!(placement, Placement::OnCard(_)) { "the GPU" } else { "the CPU" };
+        let place = if matches!(placement, Placement::OnGpu(_)) { "the GPU" } else { "the CPU" };
         let way = match frames.reading() {
             Reading::Pieces(PiecePlan { decoders, threads, frames }) => {
                 format!("in pieces: {decoders} decoders side by side, {threads} threads each, up to {frames} frames wait for their turn")
@@ -462,9 +462,9 @@ impl StagePlan for ReadPlan {
         }
         self.requests.iter().try_for_each(|request| note_source(&context.files, &request.source))?;
         self.opener.files = context.files.clone();
-        match self.why_no_card(context) {
+        match self.why_no_gpu(context) {
             Some(reason) => self.opener.shared.notices.lock().extend(self.devices.fall_back("decoding", reason)),
-            None => self.find_card(context)?,
+            None => self.find_gpu(context)?,
         }
         let one_stream = self.requests.len() == 1 && !self.policy.stays;
         let is_live = self.policy.realtime || self.requests.iter().any(|request| request.is_live);
@@ -491,23 +491,23 @@ impl StagePlan for ReadPlan {
                 Err(error) => return Err(error.into()),
             }
         }
-        format.device = self.opener.card.as_ref().map_or(Device::Cpu, Card::id);
-        format.other_devices = self.opener.card.as_ref().map(Card::others).unwrap_or_default();
+        format.device = self.opener.gpu.as_ref().map_or(Device::Cpu, Gpu::id);
+        format.other_devices = self.opener.gpu.as_ref().map(Gpu::others).unwrap_or_default();
         Ok(Some(format))
     }
 
     fn into_work(self: Box<Self>) -> Result<Work, StageError> {
         let Self { requests, opener, policy, first, ahead_bytes, host_ahead_bytes, decoders, .. } = *self;
-        let most = match &opener.card {
-            Some(card) => decoders.unwrap_or(DECODERS_FOR_ALL * (1 + card.others().len())),
+        let most = match &opener.gpu {
+            Some(gpu) => decoders.unwrap_or(DECODERS_FOR_ALL * (1 + gpu.others().len())),
             None => threads(&opener),
         };
         let in_turn = policy.reads_in_turn(&requests) && requests.len() > 1 && most > 1;
-        let memory_bytes = match opener.card {
+        let memory_bytes = match opener.gpu {
             Some(_) => ahead_bytes.unwrap_or(AHEAD_BYTES_FOR_ALL),
             None => host_ahead_bytes,
         };
-        let on_host = if opener.card.is_some() { 0 } else { host_ahead_bytes };
+        let on_host = if opener.gpu.is_some() { 0 } else { host_ahead_bytes };
         let opener = Arc::new(opener);
         let ahead = in_turn.then(|| InTurn::new(Arc::clone(&opener), most, memory_bytes, &requests));
         let opened = first.zip(requests.first()).map(|((opened, cancel), request)| {

@@ -14,8 +14,8 @@ use framerail_reader::{DeviceReader, FrameSource, HostOptions, HostReader, Reade
 use parking_lot::Mutex;
 
 use super::{
-    card::Card,
     counters::Counters,
+    gpu::Gpu,
     looped::{Looped, Reopen, Rounds},
     policy::{self, Liveness},
     source::{Placement, Source, naming},
@@ -60,11 +60,11 @@ pub(super) struct SourceOpener {
     pub(super) deinterlace: Option<(DeinterlaceMethod, bool)>,
     pub(super) host: HostOptions,
     /// The GPU that gets the frames.
-    pub(super) card: Option<Card>,
+    pub(super) gpu: Option<Gpu>,
     /// `tcp` or `udp`.
     pub(super) rtsp_transport: String,
     /// Memory for frames decoded on the CPU for the CPU, if the user sets it.
-    pub(super) picture_bytes: Option<u64>,
+    pub(super) image_bytes: Option<u64>,
     /// Options for local cameras, by FFmpeg's names.
     pub(super) camera_options: Vec<(String, String)>,
     pub(super) liveness: Liveness,
@@ -81,7 +81,7 @@ pub(super) struct SourceOpener {
 
 /// A source that could not be opened on the GPU, but perhaps on the host.
 pub(super) enum OpenError {
-    NotOnCard(String),
+    NotOnGpu(String),
     Failed(StageError),
 }
 
@@ -96,42 +96,42 @@ impl SourceOpener {
 
     /// The same with a number of decoders, for a file that is decoded beside others; with all if `None`.
     pub(super) fn open_beside(&self, request: &StreamRequest, cancel: &CancelToken, decoders: Option<usize>) -> Result<Opened, StageError> {
-        let Some(card) = &self.card else { return self.open_with_threads(request, cancel, decoders.unwrap_or(self.input.threads)) };
-        match self.open_with_engines(card, request, cancel, decoders) {
+        let Some(gpu) = &self.gpu else { return self.open_with_threads(request, cancel, decoders.unwrap_or(self.input.threads)) };
+        match self.open_with_engines(gpu, request, cancel, decoders) {
             Ok(opened) => Ok(opened),
             Err(OpenError::Failed(error)) => Err(error),
-            Err(OpenError::NotOnCard(reason)) => {
+            Err(OpenError::NotOnGpu(reason)) => {
                 let reason = reason.strip_prefix(&format!("{}: ", request.source)).unwrap_or(&reason);
                 let reason = format!("{}: decoded on the CPU and uploaded: {reason}", request.source);
                 let (frames, _) = self.open_on_host(request, cancel)?;
-                Ok((frames, Placement::ForCard(card.clone(), reason)))
+                Ok((frames, Placement::ForCard(gpu.clone(), reason)))
             }
         }
     }
 
     /// Opens a source for the GPU's decoder only.
-    pub(super) fn open_on_card(&self, card: &Card, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, OpenError> {
-        self.open_with_engines(card, request, cancel, None)
+    pub(super) fn open_on_gpu(&self, gpu: &Gpu, request: &StreamRequest, cancel: &CancelToken) -> Result<Opened, OpenError> {
+        self.open_with_engines(gpu, request, cancel, None)
     }
 
     fn open_with_engines(
         &self,
-        card: &Card,
+        gpu: &Gpu,
         request: &StreamRequest,
         cancel: &CancelToken,
         decoders: Option<usize>,
     ) -> Result<Opened, OpenError> {
         if self.sources.frames(request.source.reveal()).is_some() {
-            return Err(OpenError::NotOnCard("the program hands in frames in host memory".into()));
+            return Err(OpenError::NotOnGpu("the program hands in frames in host memory".into()));
         }
         if self.deinterlace.is_some() {
-            return Err(OpenError::NotOnCard("deinterlacing is done on the CPU".into()));
+            return Err(OpenError::NotOnGpu("deinterlacing is done on the CPU".into()));
         }
-        let mut options = card.options();
+        let mut options = gpu.options();
         options.decoders = decoders.or(options.decoders);
         match DeviceReader::open(&self.options(request, cancel), &options) {
-            Ok(reader) => Ok((Box::new(reader), Placement::OnCard(card.clone()))),
-            Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnCard(reason)),
+            Ok(reader) => Ok((Box::new(reader), Placement::OnGpu(gpu.clone()))),
+            Err(ReaderError::NotOnDevice { reason, .. }) => Err(OpenError::NotOnGpu(reason)),
             Err(error) => Err(OpenError::Failed(naming(&request.source.to_string(), reader_error(error)))),
         }
     }
@@ -142,8 +142,8 @@ impl SourceOpener {
 
     fn open_with_threads(&self, request: &StreamRequest, cancel: &CancelToken, threads: usize) -> Result<Opened, StageError> {
         let mut options = InputOptions { threads, ..self.options(request, cancel) };
-        if let Some(bytes) = self.picture_bytes.filter(|_| self.card.is_none()) {
-            options.picture_bytes = bytes;
+        if let Some(bytes) = self.image_bytes.filter(|_| self.gpu.is_none()) {
+            options.image_bytes = bytes;
         }
         if let Some(frames) = self.sources.frames(request.source.reveal()) {
             return Ok((Box::new(InputFrames::open(frames, &options)?), Placement::Host));
@@ -176,9 +176,9 @@ impl SourceOpener {
     fn reopening(&self, placement: &Placement, options: InputOptions) -> Reopen {
         let host = self.host.clone();
         match placement {
-            Placement::OnCard(card) => {
-                let card = card.options();
-                Box::new(move || Ok(Box::new(DeviceReader::open(&options, &card)?)))
+            Placement::OnGpu(gpu) => {
+                let gpu = gpu.options();
+                Box::new(move || Ok(Box::new(DeviceReader::open(&options, &gpu)?)))
             }
             Placement::Host | Placement::ForCard(..) => Box::new(move || Ok(Box::new(HostReader::open(&options, &host)?))),
         }

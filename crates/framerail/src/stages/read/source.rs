@@ -9,8 +9,8 @@ use framerail_reader::FrameSource;
 
 use super::{
     ahead::InTurn,
-    card::Card,
     counters::Counted,
+    gpu::Gpu,
     opener::{Opened, Shared},
 };
 use crate::{
@@ -22,23 +22,23 @@ use crate::{
 pub(super) enum Placement {
     /// On the host, for stages on the host.
     Host,
-    OnCard(Card),
+    OnGpu(Gpu),
     /// On the host for a GPU that does not decode it, with the reason.
-    ForCard(Card, String),
+    ForCard(Gpu, String),
 }
 
 impl Placement {
-    fn card(&self) -> Option<&Card> {
+    fn gpu(&self) -> Option<&Gpu> {
         match self {
             Placement::Host => None,
-            Placement::OnCard(card) | Placement::ForCard(card, _) => Some(card),
+            Placement::OnGpu(gpu) | Placement::ForCard(gpu, _) => Some(gpu),
         }
     }
 
     /// The pixel format of frames, if known.
     pub(super) fn pixel_format(&self, format: PixelFormat) -> Option<PixelFormat> {
         match self {
-            Placement::OnCard(card) => (card.makes_pictures && format == PixelFormat::Yuv420p).then_some(PixelFormat::Nv12),
+            Placement::OnGpu(gpu) => (gpu.makes_images && format == PixelFormat::Yuv420p).then_some(PixelFormat::Nv12),
             _ => Some(format),
         }
     }
@@ -112,10 +112,10 @@ impl Source {
     }
 
     fn push(&mut self, mut frame: Frame, out: &mut dyn Emitter) -> Result<(), StageError> {
-        if let Some(card) = self.placement.card().filter(|_| frame.surface.host().is_ok()) {
+        if let Some(gpu) = self.placement.gpu().filter(|_| frame.surface.host().is_ok()) {
             let uploader = match &mut self.uploader {
                 Some(uploader) => uploader,
-                none => none.insert(Uploader::new(&card.device).map_err(cuda_error)?),
+                none => none.insert(Uploader::new(&gpu.device).map_err(cuda_error)?),
             };
             uploader.upload(&mut frame).map_err(cuda_error)?;
         }
@@ -128,10 +128,10 @@ impl Source {
         let uploaded = self.uploader.as_ref().map_or(0, Uploader::memory_bytes);
         let counters = self.shared.counters(line);
         counters.count_work(&line.context, &mut self.counted, self.frames.stats());
-        if let Some(card) = self.placement.card() {
+        if let Some(gpu) = self.placement.gpu() {
             // Frames decoded on the host are on the first GPU.
-            let on_first = |device| if device == card.id() { uploaded } else { 0 };
-            card.memory_bytes().for_each(|(device, bytes)| line.context.memory(device, bytes + on_first(device)));
+            let on_first = |device| if device == gpu.id() { uploaded } else { 0 };
+            gpu.memory_bytes().for_each(|(device, bytes)| line.context.memory(device, bytes + on_first(device)));
         }
         // Reports once that a source on the GPU continues on the CPU.
         if let Some((secs, reason)) = self.frames.on_host().filter(|_| !self.is_change_reported) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use framerail_core::{Detection, Frame};
 use framerail_pipeline::StageError;
 
-use super::picture::Picture;
+use super::image::Image;
 
 /// Low scores of one object within this many frames count as one.
 const SAME_DOUBT_FRAMES: u64 = 25;
@@ -40,7 +40,7 @@ pub(super) struct Uncertainty {
     pub(super) track_id: Option<u64>,
     /// Frames of the gap.
     pub(super) gap_frames: u64,
-    pub(super) picture: Option<Picture>,
+    pub(super) image: Option<Image>,
 }
 
 impl Uncertainty {
@@ -64,19 +64,19 @@ impl Uncertainty {
 #[derive(Debug)]
 pub(super) struct Doubts {
     capacity: usize,
-    with_pictures: bool,
+    with_thumbnails: bool,
     /// By kind, each with the most doubtful first.
     kept: [Vec<Uncertainty>; 4],
     pub(super) pictures_taken: u64,
 }
 
 impl Doubts {
-    pub(super) fn new(capacity: usize, with_pictures: bool) -> Self {
-        Self { capacity, with_pictures, kept: Default::default(), pictures_taken: 0 }
+    pub(super) fn new(capacity: usize, with_thumbnails: bool) -> Self {
+        Self { capacity, with_thumbnails, kept: Default::default(), pictures_taken: 0 }
     }
 
-    pub(super) fn with_pictures(&self) -> bool {
-        self.with_pictures
+    pub(super) fn with_thumbnails(&self) -> bool {
+        self.with_thumbnails
     }
 
     /// Whether a doubt would be kept at present.
@@ -92,12 +92,12 @@ impl Doubts {
     ///
     /// # Errors
     /// If the image cannot be made.
-    pub(super) fn picture(&mut self, frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Option<Picture>, StageError> {
-        if !self.with_pictures {
+    pub(super) fn image(&mut self, frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Option<Image>, StageError> {
+        if !self.with_thumbnails {
             return Ok(None);
         }
         self.pictures_taken += 1;
-        Picture::take(frame, detections, of).map(Some)
+        Image::take(frame, detections, of).map(Some)
     }
 
     /// Keeps a doubt if it is among the most doubtful.
@@ -156,8 +156,8 @@ mod tests {
     use super::*;
 
     fn low(frame: u64, score: f32) -> Uncertainty {
-        let (label, track_id, picture) = ("face".to_owned(), Some(1), None);
-        Uncertainty { kind: DoubtKind::LowScore, stream: 0, frame, secs: 0.0, score, label, track_id, gap_frames: 0, picture }
+        let (label, track_id, image) = ("face".to_owned(), Some(1), None);
+        Uncertainty { kind: DoubtKind::LowScore, stream: 0, frame, secs: 0.0, score, label, track_id, gap_frames: 0, image }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{
     Subject,
     chart::timeline_svg,
     doubt::{DoubtKind, Uncertainty},
-    picture::{Jpeg, base64},
+    image::{Jpeg, base64},
     record::{Counts, StreamRecord},
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Page<'a> {
     pub(super) subject: &'a Subject,
     pub(super) streams: &'a [StreamRecord],
     pub(super) doubts: &'a [&'a Uncertainty],
-    pub(super) with_pictures: bool,
+    pub(super) with_thumbnails: bool,
 }
 
 /// A time as minutes and seconds, with hours if there are any: `1:02.345`.
@@ -99,7 +99,7 @@ impl Page<'_> {
                 markup_escaped(&self.subject.model)
             ),
         );
-        if self.with_pictures && !self.doubts.is_empty() {
+        if self.with_thumbnails && !self.doubts.is_empty() {
             put(
                 html,
                 format_args!(
@@ -303,7 +303,7 @@ impl Page<'_> {
             DoubtKind::SeenOnce | DoubtKind::LowScore => format!("score {:.2}", doubt.score),
         };
         html.push_str("<li>\n");
-        if let Some(picture) = &doubt.picture {
+        if let Some(picture) = &doubt.image {
             html.push_str("<div class=\"pair\">");
             let what = format!("frame {} of {stream}", doubt.frame);
             image(html, &picture.whole, &format!("Whole {what} with boxes; the {} in doubt is framed in orange", doubt.label));

@@ -8,7 +8,7 @@ use framerail_vision::{Linker, LinkerOptions};
 
 use super::{
     doubt::{DoubtKind, Doubts, Uncertainty},
-    picture::Picture,
+    image::Image,
     timeline::{Moment, Timeline},
 };
 
@@ -176,7 +176,7 @@ impl StreamRecord {
                 let doubt = make(DoubtKind::FilledGap, track.filled);
                 // The first frame, then one near the middle.
                 if track.filled.is_power_of_two() && doubts.wants(&doubt) {
-                    track.gap = Some(Uncertainty { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+                    track.gap = Some(Uncertainty { image: doubts.image(&item.frame, all, found)?, ..doubt });
                 }
             }
             return Ok(());
@@ -185,7 +185,7 @@ impl StreamRecord {
         if track.sightings == 1 {
             let doubt = make(DoubtKind::SeenOnce, 0);
             if pending < MAX_PENDING_PICTURES && doubts.wants(&doubt) {
-                track.once = Some(Uncertainty { picture: doubts.picture(&item.frame, all, found)?, ..doubt });
+                track.once = Some(Uncertainty { image: doubts.image(&item.frame, all, found)?, ..doubt });
             }
         } else {
             track.once = None;
@@ -200,8 +200,8 @@ impl StreamRecord {
                 match first_open {
                     Some(first) => doubts.keep(Uncertainty { gap_frames: open, ..first }),
                     None if doubts.wants(&doubt) => {
-                        let picture: Option<Picture> = doubts.picture(&item.frame, all, found)?;
-                        doubts.keep(Uncertainty { picture, ..doubt });
+                        let image: Option<Image> = doubts.image(&item.frame, all, found)?;
+                        doubts.keep(Uncertainty { image, ..doubt });
                     }
                     None => {}
                 }
@@ -226,8 +226,8 @@ impl StreamRecord {
         for (_, track) in self.tracks.iter_mut().filter(|(id, track)| track.present_at + 1 == now && !is_here(**id)) {
             if pending < MAX_PENDING_PICTURES {
                 pending += 1;
-                let picture = doubts.picture(frame, found, &track.last)?;
-                track.lost = Some(Uncertainty { picture, ..doubt(place, frame, &track.last, DoubtKind::OpenGap, 0) });
+                let image = doubts.image(frame, found, &track.last)?;
+                track.lost = Some(Uncertainty { image, ..doubt(place, frame, &track.last, DoubtKind::OpenGap, 0) });
             }
         }
         Ok(())
@@ -256,8 +256,8 @@ impl StreamRecord {
         let Some(found) = lowest(all) else { return Ok(()) };
         let doubt = doubt(self.place, frame, found, DoubtKind::LowScore, 0);
         if doubts.wants(&doubt) {
-            let picture = doubts.picture(frame, all, found)?;
-            doubts.keep(Uncertainty { picture, ..doubt });
+            let image = doubts.image(frame, all, found)?;
+            doubts.keep(Uncertainty { image, ..doubt });
         }
         Ok(())
     }
@@ -295,6 +295,6 @@ fn doubt(stream: usize, frame: &Frame, found: &Detection, kind: DoubtKind, gap_f
         label: found.label.name.to_string(),
         track_id: found.track_id,
         gap_frames,
-        picture: None,
+        image: None,
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use framerail_core::{BBox, Detection, DetectionOrigin, Frame, HostSurface, StreamInfo};
 use framerail_pipeline::{FrameItem, StageError};
 
-use super::super::report::picture::Jpeg;
-use crate::{convert::cuda_error, devices::host_picture};
+use super::super::report::image::Jpeg;
+use crate::{convert::cuda_error, devices::host_image};
 
 /// Assumed frames per second if a stream states none.
 const USUAL_RATE: f64 = 25.0;
@@ -155,12 +155,12 @@ impl Gathered {
         self.boxes += found.len() as u64;
         self.filled += found.iter().filter(|(_, found)| found.origin != DetectionOrigin::Detected).count() as u64;
         let boxes: Vec<(u64, BBox)> = found.iter().map(|(id, found)| (*id, found.bbox)).collect();
-        let mut picture: Option<HostSurface> = None;
+        let mut image: Option<HostSurface> = None;
         for (id, found) in &found {
             if self.track(*id, found, frame) {
-                let surface = match &picture {
+                let surface = match &image {
                     Some(surface) => surface,
-                    None => picture.insert(host_picture(frame).map_err(cuda_error)?),
+                    None => image.insert(host_image(frame).map_err(cuda_error)?),
                 };
                 self.thumbnail(*id, found, frame, surface)?;
             }
@@ -225,7 +225,7 @@ impl Gathered {
         if self.shown.contains_key(&frame.index) {
             return Ok(());
         }
-        let surface = host_picture(frame).map_err(cuda_error)?;
+        let surface = host_image(frame).map_err(cuda_error)?;
         let jpeg = Jpeg::of_frame(&surface, &frame.color, FRAME_SIZE)?;
         self.shown.insert(frame.index, Shown { secs: frame.seconds(), jpeg, boxes: boxes.to_vec(), is_edge });
         if is_edge {

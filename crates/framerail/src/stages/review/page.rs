@@ -6,7 +6,7 @@ use framerail_core::{BBox, DetectionOrigin, StreamInfo, markup_escaped};
 use serde_json::{Value, json};
 
 use super::{
-    super::report::picture::{Jpeg, base64},
+    super::report::image::{Jpeg, base64},
     gather::{Doubt, Gathered, Place, Track},
 };
 

@@ -101,8 +101,8 @@ fn tracks_end_at_a_cut_if_cuts_are_detected() {
         let mut stage = stage(TrackPlan { cut, ..plan() }, 1);
         let mut ids = Vec::new();
         for index in 0..20 {
-            let picture = frame(0, index, index as i64 * 40, if index < 10 { 30 } else { 200 });
-            ids.push(detections(&give(&mut stage, picture, Some(vec![person(100.0)])))[0].track_id);
+            let image = frame(0, index, index as i64 * 40, if index < 10 { 30 } else { 200 });
+            ids.push(detections(&give(&mut stage, image, Some(vec![person(100.0)])))[0].track_id);
         }
         assert_eq!((ids[9], ids[10], ids[19], stage.cuts), (Some(1), Some(last), Some(last), u64::from(cut < NEVER)));
     }

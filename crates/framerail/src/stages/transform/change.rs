@@ -8,7 +8,7 @@ use framerail_media::{Converter, ScaleOptions, ScaleQuality, rotated, turnable_f
 use framerail_pipeline::{EdgeFormat, ErrorKind, FrameItem, StageError};
 use framerail_vision::{FrameZones, TensorConverter, TensorOptions, ToneMap, fill};
 
-use super::layout::{Layout, Picture, Placing, turned_twice};
+use super::layout::{Image, Layout, Placing, turned_twice};
 use crate::{
     convert::{core_error, input_error, vision_error},
     parts::FrameAttributes,
@@ -60,13 +60,13 @@ fn is_hdr(color: &ColorDescription) -> bool {
 }
 
 impl Change {
-    fn picture(&self, (width, height): (u32, u32), aspect: PixelAspect, format: Option<PixelFormat>, turn: Rotation) -> Picture {
+    fn image(&self, (width, height): (u32, u32), aspect: PixelAspect, format: Option<PixelFormat>, turn: Rotation) -> Image {
         let format = format.map(|format| turnable_format(format, turn));
         if turn.swaps_sides() {
             let aspect = PixelAspect::of(Rational::new(1_000_000, (f64::from(aspect.ratio()) * 1e6).round() as i64));
-            return Picture { width: height, height: width, aspect, format };
+            return Image { width: height, height: width, aspect, format };
         }
-        Picture { width, height, aspect, format }
+        Image { width, height, aspect, format }
     }
 
     /// Pixel format of results.
@@ -109,9 +109,9 @@ impl Change {
         let mut output = input.clone();
         output.pixel_format = self.samples.format.or(input.pixel_format.filter(|_| self.samples.tone_map.is_none()));
         if let Some(size) = input.size {
-            let picture = self.picture(size, input.pixel_aspect, input.pixel_format, self.turn);
-            let layout = Layout::of(&self.placing, &picture)?;
-            (output.size, output.pixel_aspect) = (Some(layout.canvas), layout.pixel_aspect(picture.aspect));
+            let image = self.image(size, input.pixel_aspect, input.pixel_format, self.turn);
+            let layout = Layout::of(&self.placing, &image)?;
+            (output.size, output.pixel_aspect) = (Some(layout.canvas), layout.pixel_aspect(image.aspect));
         }
         if self.turn.swaps_sides() && self.samples.format.is_none() {
             output.pixel_format = output.pixel_format.map(|format| turnable_format(format, self.turn));
@@ -125,9 +125,9 @@ impl Change {
     /// Why the frames do not fit.
     pub(super) fn stream(&self, info: &StreamInfo) -> Result<StreamInfo, String> {
         let turn = turned_twice(info.rotation, self.turn);
-        let picture = self.picture((info.width, info.height), PixelAspect::of(info.sample_aspect_ratio), Some(info.pixel_format), turn);
-        let layout = Layout::of(&self.placing, &picture)?;
-        let format = picture.format.unwrap_or(info.pixel_format);
+        let image = self.image((info.width, info.height), PixelAspect::of(info.sample_aspect_ratio), Some(info.pixel_format), turn);
+        let layout = Layout::of(&self.placing, &image)?;
+        let format = image.format.unwrap_or(info.pixel_format);
         let is_mapped = self.samples.tone_map.is_some() && is_hdr(&info.color);
         Ok(StreamInfo {
             width: layout.canvas.0,
@@ -186,9 +186,9 @@ impl Changer {
         let unturned = (frame.width, frame.height);
         let mut surface = self.turned(frame.surface.host().map_err(core_error)?.clone(), turn, &frame.color)?;
         let aspect = turned_ratio(frame.sample_aspect_ratio, turn);
-        let picture =
-            Picture { width: surface.width(), height: surface.height(), aspect: PixelAspect::of(aspect), format: Some(surface.format()) };
-        let layout = Layout::of(&self.change.placing, &picture).map_err(|problem| {
+        let image =
+            Image { width: surface.width(), height: surface.height(), aspect: PixelAspect::of(aspect), format: Some(surface.format()) };
+        let layout = Layout::of(&self.change.placing, &image).map_err(|problem| {
             let place = format!("frame {} of stream {} at {:.3} s", frame.index, frame.stream, frame.seconds());
             StageError::new(ErrorKind::Input, format!("{place}: {problem}"))
         })?;
@@ -259,29 +259,29 @@ impl Changer {
     }
 
     /// The frame in its place on the canvas.
-    fn placed(&mut self, picture: &HostSurface, layout: &Layout, color: &ColorDescription) -> Result<HostSurface, StageError> {
+    fn placed(&mut self, image: &HostSurface, layout: &Layout, color: &ColorDescription) -> Result<HostSurface, StageError> {
         let (width, height) = layout.canvas;
         let is_ready = |(canvas, painted): &(HostSurface, ColorDescription)| {
-            (canvas.format(), canvas.width(), canvas.height()) == (picture.format(), width, height) && painted == color
+            (canvas.format(), canvas.width(), canvas.height()) == (image.format(), width, height) && painted == color
         };
         if !self.canvas.as_ref().is_some_and(is_ready) {
-            let mut canvas = self.pool.surface(picture.format(), width, height).map_err(core_error)?;
-            if picture.format().has_alpha()
+            let mut canvas = self.pool.surface(image.format(), width, height).map_err(core_error)?;
+            if image.format().has_alpha()
                 && let Some(mut planes) = canvas.planes_mut()
             {
-                (0..picture.format().planes()).for_each(|plane| planes.plane(plane).fill(255));
+                (0..image.format().planes()).for_each(|plane| planes.plane(plane).fill(255));
             }
             fill(&mut canvas, color, self.change.background).map_err(vision_error)?;
             self.canvas = Some((canvas, *color));
         }
-        let Some((canvas, _)) = &self.canvas else { return Ok(picture.clone()) };
+        let Some((canvas, _)) = &self.canvas else { return Ok(image.clone()) };
         let mut result = canvas.copied(&self.pool).map_err(core_error)?;
-        let format = picture.format();
+        let format = image.format();
         if let Some(mut planes) = result.planes_mut() {
             for plane in 0..format.planes() {
                 let (left_bytes, above) = format.plane_size(plane, layout.at.0, layout.at.1);
-                for row in 0..picture.layout(plane).rows {
-                    let from = picture.row(plane, row);
+                for row in 0..image.layout(plane).rows {
+                    let from = image.row(plane, row);
                     if let Some(to) = planes.row(plane, above + row).get_mut(left_bytes..left_bytes + from.len()) {
                         to.copy_from_slice(from);
                     }

@@ -71,7 +71,7 @@ pub(super) enum Placing {
 
 /// A frame to be placed, after rotation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Picture {
+pub(super) struct Image {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) aspect: PixelAspect,
@@ -101,13 +101,13 @@ pub(super) struct Layout {
 impl Layout {
     /// # Errors
     /// Why the values do not fit.
-    pub(super) fn of(placing: &Placing, picture: &Picture) -> Result<Self, String> {
-        let &Picture { width, height, .. } = picture;
+    pub(super) fn of(placing: &Placing, image: &Image) -> Result<Self, String> {
+        let &Image { width, height, .. } = image;
         let whole = Region { x: 0, y: 0, width, height };
         let keep = Self { window: whole, size: (width, height), canvas: (width, height), at: (0, 0), pixels: Pixels::Kept };
         match placing {
             Placing::Keep => Ok(keep),
-            Placing::Scale(target, fit) => Self::scaled(*target, *fit, picture),
+            Placing::Scale(target, fit) => Self::scaled(*target, *fit, image),
             Placing::Pad((least_width, least_height), at) => {
                 let canvas = ((*least_width).max(width), (*least_height).max(height));
                 if width > *least_width || height > *least_height {
@@ -118,7 +118,7 @@ impl Layout {
                     At::Center => ((canvas.0 - width) / 2, (canvas.1 - height) / 2),
                     At::Pixels(x, y) => (x, y),
                 };
-                let at = picture.aligned(at);
+                let at = image.aligned(at);
                 if at.0 + width > canvas.0 || at.1 + height > canvas.1 {
                     let place = format!("a frame of {width}x{height} at {},{}", at.0, at.1);
                     return Err(format!("{place} does not fit into {}x{}", canvas.0, canvas.1));
@@ -127,22 +127,22 @@ impl Layout {
             }
             Placing::Cut(area) => {
                 let bbox = area.in_frame(width, height).ok_or_else(|| format!("the area lies outside of a frame of {width}x{height}"))?;
-                Ok(keep.cut(picture, &bbox))
+                Ok(keep.cut(image, &bbox))
             }
-            Placing::CutTo(shape) => Ok(keep.cut(picture, &picture.middle(*shape))),
+            Placing::CutTo(shape) => Ok(keep.cut(image, &image.middle(*shape))),
         }
     }
 
-    fn cut(self, picture: &Picture, bbox: &BBox) -> Self {
-        let window = picture.window(bbox);
+    fn cut(self, image: &Image, bbox: &BBox) -> Self {
+        let window = image.window(bbox);
         Self { window, size: (window.width, window.height), canvas: (window.width, window.height), ..self }
     }
 
-    fn scaled(target: Target, fit: Fit, picture: &Picture) -> Result<Self, String> {
-        let (across, down) = picture.shown();
+    fn scaled(target: Target, fit: Fit, image: &Image) -> Result<Self, String> {
+        let (across, down) = image.shown();
         // Sides in square pixels for each factor.
-        let by = |factor: f64| (picture.even(across * factor, 0), picture.even(down * factor, 1));
-        let whole = Region { x: 0, y: 0, width: picture.width, height: picture.height };
+        let by = |factor: f64| (image.even(across * factor, 0), image.even(down * factor, 1));
+        let whole = Region { x: 0, y: 0, width: image.width, height: image.height };
         let square = |window: Region, size: (u32, u32)| Self { window, size, canvas: size, at: (0, 0), pixels: Pixels::Square };
         let (width, height) = match target {
             Target::Share(factor) => return checked(square(whole, by(factor))),
@@ -155,12 +155,12 @@ impl Layout {
         Ok(match fit {
             Fit::Inside => square(whole, inside),
             Fit::Pad => {
-                let at = picture.aligned(((width - inside.0) / 2, (height - inside.1) / 2));
+                let at = image.aligned(((width - inside.0) / 2, (height - inside.1) / 2));
                 Self { canvas: (width, height), at, ..square(whole, inside) }
             }
-            Fit::Fill => square(picture.window(&picture.middle(f64::from(width) / f64::from(height))), (width, height)),
+            Fit::Fill => square(image.window(&image.middle(f64::from(width) / f64::from(height))), (width, height)),
             Fit::Stretch => {
-                let pixels = Pixels::Stretched(i64::from(picture.width) * i64::from(height), i64::from(picture.height) * i64::from(width));
+                let pixels = Pixels::Stretched(i64::from(image.width) * i64::from(height), i64::from(image.height) * i64::from(width));
                 Self { pixels, ..square(whole, (width, height)) }
             }
         })
@@ -213,7 +213,7 @@ fn common_divisor(a: i64, b: i64) -> i64 {
     if b == 0 { a } else { common_divisor(b, a % b) }
 }
 
-impl Picture {
+impl Image {
     /// Displayed width and height, in square pixels of the frame's height.
     fn shown(&self) -> (f64, f64) {
         (f64::from(self.width) * f64::from(self.aspect.ratio()), f64::from(self.height))
@@ -271,13 +271,13 @@ mod tests {
 
     use super::*;
 
-    fn picture(width: u32, height: u32, aspect: (i64, i64)) -> Picture {
+    fn image(width: u32, height: u32, aspect: (i64, i64)) -> Image {
         let aspect = PixelAspect::of(Rational::new(aspect.0, aspect.1));
-        Picture { width, height, aspect, format: Some(PixelFormat::Yuv420p) }
+        Image { width, height, aspect, format: Some(PixelFormat::Yuv420p) }
     }
 
-    fn scaled(target: &str, fit: Fit, picture: &Picture) -> Layout {
-        Layout::of(&Placing::Scale(Target::parse(target).expect("a size"), fit), picture).expect("fits")
+    fn scaled(target: &str, fit: Fit, image: &Image) -> Layout {
+        Layout::of(&Placing::Scale(Target::parse(target).expect("a size"), fit), image).expect("fits")
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_shape_is_kept_unless_it_is_to_be_stretched() {
-        let wide = picture(1920, 1080, (1, 1));
+        let wide = image(1920, 1080, (1, 1));
         assert_eq!(scaled("640x640", Fit::Inside, &wide).canvas, (640, 360));
         assert_eq!(scaled("640x", Fit::Inside, &wide).canvas, (640, 360));
         assert_eq!(scaled("x270", Fit::Inside, &wide).canvas, (480, 270));
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn pixels_that_are_not_square_become_square() {
-        let half = picture(352, 576, (24, 11));
+        let half = image(352, 576, (24, 11));
         let layout = scaled("768x576", Fit::Inside, &half);
         assert_eq!((layout.canvas, layout.sample_aspect_ratio(Rational::new(24, 11))), ((768, 576), Rational::new(1, 1)));
         assert_eq!(layout.pixel_aspect(half.aspect), PixelAspect::SQUARE);
@@ -318,12 +318,12 @@ mod tests {
 
     #[test]
     fn parts_begin_on_whole_chroma_samples() {
-        let odd = picture(101, 77, (1, 1));
+        let odd = image(101, 77, (1, 1));
         let cut = |text: &str| Layout::of(&Placing::Cut(Area::parse(text, 1).expect("an area")), &odd);
         assert_eq!(cut("11,9,20,10").expect("inside").window, Region { x: 10, y: 8, width: 20, height: 10 });
         assert_eq!(cut("50%,50%,50%,50%").expect("inside").window, Region { x: 50, y: 38, width: 51, height: 39 });
         assert!(cut("200,0,9,9").expect_err("outside").contains("lies outside"));
-        let tall = Layout::of(&Placing::CutTo(9.0 / 16.0), &picture(1920, 1080, (1, 1))).expect("fits");
+        let tall = Layout::of(&Placing::CutTo(9.0 / 16.0), &image(1920, 1080, (1, 1))).expect("fits");
         assert_eq!(tall.window, Region { x: 656, y: 0, width: 608, height: 1080 });
         assert!(Layout::of(&Placing::Pad((50, 50), At::Center), &odd).expect_err("too small").contains("fit=pad"));
     }
@@ -336,9 +336,9 @@ mod tests {
         for round in 0..4000 {
             let (width, height, w, h, sar) = (side(400), side(400), side(400), side(400), side(40));
             let fit = [Fit::Inside, Fit::Pad, Fit::Fill, Fit::Stretch][round % 4];
-            let picture = picture(width, height, (sar.into(), 10));
-            let layout = Layout::of(&Placing::Scale(Target::Sides(Some(w), Some(h)), fit), &picture).expect("fits");
-            let case = format!("{picture:?} to {w}x{h} {fit:?}: {layout:?}");
+            let image = image(width, height, (sar.into(), 10));
+            let layout = Layout::of(&Placing::Scale(Target::Sides(Some(w), Some(h)), fit), &image).expect("fits");
+            let case = format!("{image:?} to {w}x{h} {fit:?}: {layout:?}");
             assert!(layout.window.fits(width, height), "{case}");
             assert!(layout.at.0 + layout.size.0 <= layout.canvas.0 && layout.at.1 + layout.size.1 <= layout.canvas.1, "{case}");
             assert!(layout.canvas.0 <= w && layout.canvas.1 <= h, "{case}");

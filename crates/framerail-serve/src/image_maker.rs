@@ -6,7 +6,7 @@ use framerail_media::{Converter, ImageEncoder, ImageFormat, ScaleOptions, ScaleQ
 use framerail_pipeline::FrameItem;
 use framerail_vision::{Canvas, DrawOptions, FrameZones, Sketch, size_within};
 
-use crate::{Picture, PictureOptions};
+use crate::{ImageOptions, LiveImage};
 
 /// Buffers kept for images.
 const KEPT_BUFFERS: usize = 2;
@@ -22,8 +22,8 @@ struct Tools {
     encoder: ImageEncoder,
 }
 
-pub(crate) struct PictureMaker {
-    options: PictureOptions,
+pub(crate) struct ImageMaker {
+    options: ImageOptions,
     /// Most recently used first.
     tools: Vec<Tools>,
     /// How often encoders that are no longer kept were opened.
@@ -33,8 +33,8 @@ pub(crate) struct PictureMaker {
     card: Option<(PinnedPool, CudaStream)>,
 }
 
-impl PictureMaker {
-    pub(crate) fn new(options: PictureOptions) -> Self {
+impl ImageMaker {
+    pub(crate) fn new(options: ImageOptions) -> Self {
         Self { options, tools: Vec::new(), opens_before: 0, pool: FramePool::new(KEPT_BUFFERS), card: None }
     }
 
@@ -42,7 +42,7 @@ impl PictureMaker {
     ///
     /// # Errors
     /// A message: the item has no frame to show, or FFmpeg lacks a feature.
-    pub(crate) fn make(&mut self, item: &FrameItem) -> Result<Picture, String> {
+    pub(crate) fn make(&mut self, item: &FrameItem) -> Result<LiveImage, String> {
         let frame = &item.frame;
         let surface = self.host_surface(&frame.surface)?;
         // Scale to square pixels.
@@ -63,7 +63,7 @@ impl PictureMaker {
         }
         let jpeg = tools.encoder.encode(&small, &color).map_err(|error| error.to_string())?;
         let detections = item.detections.len();
-        Ok(Picture { jpeg, sequence: 0, frame: frame.index, seconds: frame.seconds(), detections, size: (width, height) })
+        Ok(LiveImage { jpeg, sequence: 0, frame: frame.index, seconds: frame.seconds(), detections, size: (width, height) })
     }
 
     /// Moves the tools for this kind to the front, creating them if needed; drops the least recently used.
@@ -105,7 +105,7 @@ impl PictureMaker {
 }
 
 /// Draws detections and zones into an image of a different size than the frame.
-fn draw(picture: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (across, down): (f32, f32)) -> Result<(), String> {
+fn draw(image: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (across, down): (f32, f32)) -> Result<(), String> {
     let zones = item.attachments.get::<FrameZones>();
     if item.detections.is_empty() && zones.is_none() {
         return Ok(());
@@ -117,7 +117,7 @@ fn draw(picture: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (
     };
     let detections: Vec<Detection> = item.detections.iter().map(scaled).collect();
     let options = DrawOptions { track_ids: true, ..DrawOptions::default() };
-    let mut sketch = Sketch::new((picture.width(), picture.height()), picture.format(), color);
+    let mut sketch = Sketch::new((image.width(), image.height()), image.format(), color);
     if let Some(zones) = zones {
         let mut zones = FrameZones::clone(zones);
         for zone in &mut zones.zones {
@@ -129,7 +129,7 @@ fn draw(picture: &mut HostSurface, color: &ColorDescription, item: &FrameItem, (
         sketch.zones(&zones, None);
     }
     sketch.detections(&detections, &options);
-    Canvas::new(picture, color).paint(&sketch).map_err(|error| error.to_string())
+    Canvas::new(image, color).paint(&sketch).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn an_encoder_is_opened_once_for_each_kind_of_frame() {
-        let mut maker = PictureMaker::new(PictureOptions::default());
+        let mut maker = ImageMaker::new(ImageOptions::default());
         let sizes = [(1280, 720), (640, 480), (1280, 720)];
         for index in 0..20 {
             for (stream, size) in (0..).zip(sizes) {

@@ -10,7 +10,7 @@ use crate::frame_index::FrameIndex;
 
 /// A position in a batch.
 #[derive(Clone, Debug)]
-pub(crate) struct CardSlot {
+pub(crate) struct GpuSlot {
     pub(crate) buffer: Arc<DeviceBuffer>,
     /// Offset from the start of the buffer, in bytes.
     pub(crate) offset: usize,
@@ -18,7 +18,7 @@ pub(crate) struct CardSlot {
     pub(crate) part: usize,
 }
 
-impl CardSlot {
+impl GpuSlot {
     /// Whether it is the same position.
     pub(crate) fn is_at(&self, buffer: &Arc<DeviceBuffer>, offset: usize) -> bool {
         self.offset == offset && Arc::ptr_eq(&self.buffer, buffer)
@@ -29,7 +29,7 @@ impl CardSlot {
 #[derive(Debug)]
 pub(crate) struct InPlace {
     /// At least one.
-    pub(crate) slots: Vec<CardSlot>,
+    pub(crate) slots: Vec<GpuSlot>,
     /// Size of the frame in bytes.
     pub(crate) bytes: usize,
 }
@@ -56,17 +56,17 @@ pub(crate) struct Place {
 pub(crate) enum Places {
     /// By the tags of their packets.
     Listed(HashMap<i64, Vec<Place>>),
-    /// Frames in rising order, `batch` frames per batch, `picture_bytes` apart.
-    Rising { index: Arc<FrameIndex>, numbers: Arc<[usize]>, batch: usize, picture_bytes: usize },
+    /// Frames in rising order, `batch` frames per batch, `image_bytes` apart.
+    Rising { index: Arc<FrameIndex>, numbers: Arc<[usize]>, batch: usize, image_bytes: usize },
 }
 
 impl Places {
     fn of(&self, tag: i64) -> Vec<Place> {
         match self {
             Places::Listed(places) => places.get(&tag).cloned().unwrap_or_default(),
-            Places::Rising { index, numbers, batch, picture_bytes } => {
+            Places::Rising { index, numbers, batch, image_bytes } => {
                 let Some(number) = usize::try_from(tag).ok().and_then(|tag| index.number_at(tag)) else { return Vec::new() };
-                rising(numbers, number).map(|at| Place { batch: at / batch, offset: at % batch * picture_bytes, part: 0 }).collect()
+                rising(numbers, number).map(|at| Place { batch: at / batch, offset: at % batch * image_bytes, part: 0 }).collect()
             }
         }
     }
@@ -101,11 +101,11 @@ impl Batches {
 
 /// The batches in progress and the positions of frames in them; shared by the decoders of a source.
 #[derive(Default)]
-pub(crate) struct CardSlots {
+pub(crate) struct GpuSlots {
     batches: Mutex<Option<Batches>>,
 }
 
-impl CardSlots {
+impl GpuSlots {
     /// Begins batches of `bytes` bytes each, allocated from this pool.
     pub(crate) fn begin(&self, places: Places, pool: &DevicePool, bytes: usize) {
         *self.batches.lock() = Some(Batches { places, pool: pool.clone(), bytes, buffers: HashMap::new(), next: 0 });
@@ -121,11 +121,11 @@ impl CardSlots {
     ///
     /// # Errors
     /// `OutOfMemory`, `Driver`.
-    pub(crate) fn of(&self, tag: i64) -> Result<Vec<CardSlot>, CudaError> {
+    pub(crate) fn of(&self, tag: i64) -> Result<Vec<GpuSlot>, CudaError> {
         let mut batches = self.batches.lock();
         let Some(batches) = batches.as_mut() else { return Ok(Vec::new()) };
         let places = batches.places.of(tag).into_iter().filter(|place| place.batch >= batches.next).collect::<Vec<_>>();
-        places.into_iter().map(|Place { batch, offset, part }| Ok(CardSlot { buffer: batches.buffer(batch)?, offset, part })).collect()
+        places.into_iter().map(|Place { batch, offset, part }| Ok(GpuSlot { buffer: batches.buffer(batch)?, offset, part })).collect()
     }
 
     /// The memory of a batch, to be completed by the caller. Earlier batches lose their positions.

@@ -7,7 +7,7 @@ use framerail_vision::{Canvas, DrawOptions, size_within, thumbnail, thumbnail_of
 
 use crate::{
     convert::{cuda_error, vision_error},
-    devices::host_picture,
+    devices::host_image,
 };
 
 /// Maximum pixels of the whole frame's thumbnail.
@@ -51,26 +51,26 @@ impl Jpeg {
     ) -> Result<Option<Self>, StageError> {
         let Some(part) = Region::around(&square_around(bbox), surface.width(), surface.height()) else { return Ok(None) };
         let (width, height) = enlarged(part, most);
-        let picture = thumbnail_of(surface, color, part, width, height, &FramePool::new(0)).map_err(vision_error)?;
-        jpeg(&picture).map(Some)
+        let image = thumbnail_of(surface, color, part, width, height, &FramePool::new(0)).map_err(vision_error)?;
+        jpeg(&image).map(Some)
     }
 }
 
 /// The whole frame with its boxes, and the detail without them.
 #[derive(Clone, Debug)]
-pub(super) struct Picture {
+pub(super) struct Image {
     pub(super) whole: Jpeg,
     /// `None` if the box lies outside the frame.
     pub(super) detail: Option<Jpeg>,
 }
 
-impl Picture {
+impl Image {
     /// Makes both thumbnails; for a frame on a GPU from a copy, which is waited for.
     ///
     /// # Errors
     /// If the GPU fails, or FFmpeg lacks the encoder.
     pub(super) fn take(frame: &Frame, detections: &[Detection], of: &Detection) -> Result<Self, StageError> {
-        let surface = &host_picture(frame).map_err(cuda_error)?;
+        let surface = &host_image(frame).map_err(cuda_error)?;
         let pool = FramePool::new(0);
         let (width, height) = size_within(surface.width(), surface.height(), WHOLE_SIZE.0, WHOLE_SIZE.1);
         let mut whole = thumbnail(surface, &frame.color, width, height, &pool).map_err(vision_error)?;
@@ -94,7 +94,7 @@ fn enlarged(part: Region, most: (u32, u32)) -> (u32, u32) {
     (side(part.width, most.0), side(part.height, most.1))
 }
 
-fn draw(picture: &mut HostSurface, detections: &[Detection], of: &Detection, (across, down): (f32, f32)) -> Result<(), StageError> {
+fn draw(image: &mut HostSurface, detections: &[Detection], of: &Detection, (across, down): (f32, f32)) -> Result<(), StageError> {
     let scaled = |found: &Detection| {
         let BBox { x1, y1, x2, y2 } = found.bbox;
         let mut scaled = Detection::new(BBox::from_xyxy(x1 * across, y1 * down, x2 * across, y2 * down), found.score, found.label.clone());
@@ -104,7 +104,7 @@ fn draw(picture: &mut HostSurface, detections: &[Detection], of: &Detection, (ac
     let options = DrawOptions { labels: false, scores: false, landmarks: false, ..DrawOptions::default() };
     let others: Vec<Detection> = detections.iter().filter(|found| *found != of).map(scaled).collect();
     let color = ColorDescription::default();
-    let mut canvas = Canvas::new(picture, &color);
+    let mut canvas = Canvas::new(image, &color);
     let quiet = DrawOptions { line_width: Some(1), rgb: Some(OTHER_RGB), ..options };
     canvas.detections(&others, &quiet).map_err(vision_error)?;
     canvas.outline(&scaled(of).bbox, DOUBT_RGB, 2).map_err(vision_error)

@@ -9,7 +9,7 @@ use framerail_core::{ColorDescription, DeviceSurface, Frame, FramePool, FrameSta
 use framerail_cuda::{
     CudaDevice, CudaError, CudaStream, CudaSurface, DeviceBuffer, DevicePlanes, DevicePool, PinnedPool, Traffic,
     kernels::{AugmentJob, augment_batch},
-    nvdec::{MappedPicture, StreamFormat},
+    nvdec::{MappedFrame, StreamFormat},
 };
 use framerail_media::{Input, MediaError};
 use framerail_vision::TensorOptions;
@@ -17,12 +17,12 @@ use framerail_vision::TensorOptions;
 use super::{ClipAugment, LoadedClip, output::SourceOutput, queue::Request};
 use crate::{
     Clip, CpuPieces, FrameStatus, PieceDecoder, PieceOutput, ReaderError, Tagged,
-    card_slots::{CardSlots, InPlace, Place, Places},
     device::{DecodingCard, check, engines, setup},
-    device_pieces::{DevicePicture, DevicePieces, DeviceSetup, Done, MakeSurface},
+    device_pieces::{DeviceFrame, DevicePieces, DeviceSetup, Done, MakeSurface},
     frame_index::{Access, FrameIndex},
+    gpu_slots::{GpuSlots, InPlace, Place, Places},
     piece_source::PieceSource,
-    tensors::TensorPictures,
+    tensors::TensorFrames,
 };
 
 /// Bytes of clip memory, and of frame memory, kept for reuse.
@@ -36,12 +36,12 @@ const KEPT_FRAMES: usize = 2;
 
 /// Destination of a clip in GPU memory.
 #[derive(Debug)]
-pub struct CardPlace {
+pub struct GpuPlace {
     bytes: usize,
     buffer: Option<Arc<DeviceBuffer>>,
 }
 
-impl CardPlace {
+impl GpuPlace {
     /// A destination of `bytes` bytes, allocated when the clip is made.
     pub fn new(bytes: usize) -> Self {
         Self { bytes, buffer: None }
@@ -72,16 +72,16 @@ impl CardPlace {
 }
 
 /// GPU memory for clips; shared by all threads.
-pub(super) struct ClipCard {
+pub(super) struct ClipGpu {
     pub(super) device: Arc<CudaDevice>,
     clips: DevicePool,
-    pictures: DevicePool,
+    images: DevicePool,
 }
 
-impl ClipCard {
+impl ClipGpu {
     pub(super) fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
-        let (clips, pictures) = (DevicePool::new(device, KEEP_CLIPS_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
-        Ok(Self { device: Arc::clone(device), clips, pictures })
+        let (clips, images) = (DevicePool::new(device, KEEP_CLIPS_BYTES)?, DevicePool::new(device, KEEP_PICTURES_BYTES)?);
+        Ok(Self { device: Arc::clone(device), clips, images })
     }
 
     /// Number of threads that keeps all engines busy.
@@ -91,20 +91,20 @@ impl ClipCard {
     }
 
     /// Uploads a clip that was made on the host.
-    pub(super) fn upload(&self, bytes: &[u8], place: &mut CardPlace, stream: &CudaStream) -> Result<(), CudaError> {
+    pub(super) fn upload(&self, bytes: &[u8], place: &mut GpuPlace, stream: &CudaStream) -> Result<(), CudaError> {
         place.take(&self.clips)?.upload(0, bytes, stream)
     }
 }
 
 /// Converts a frame to every part of a clip, at its positions.
-struct CardPictures {
-    parts: Vec<TensorPictures>,
-    slots: CardSlots,
+struct GpuFrames {
+    parts: Vec<TensorFrames>,
+    slots: GpuSlots,
     pool: DevicePool,
 }
 
-impl CardPictures {
-    /// Converts a frame to all its positions, which are `picture_bytes` apart.
+impl GpuFrames {
+    /// Converts a frame to all its positions, which are `image_bytes` apart.
     fn place(
         &self,
         tag: i64,
@@ -122,13 +122,13 @@ impl CardPictures {
     }
 }
 
-impl MakeSurface for CardPictures {
-    fn make(&self, picture: &MappedPicture<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        self.make_tagged(picture, color, 0)
+impl MakeSurface for GpuFrames {
+    fn make(&self, image: &MappedFrame<'_>, color: &ColorDescription) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        self.make_tagged(image, color, 0)
     }
 
-    fn make_tagged(&self, picture: &MappedPicture<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
-        Ok(Arc::new(self.place(tag, &picture.planes, (color, picture.format.sample_aspect_ratio), picture.stream)?))
+    fn make_tagged(&self, image: &MappedFrame<'_>, color: &ColorDescription, tag: i64) -> Result<Arc<dyn DeviceSurface>, CudaError> {
+        Ok(Arc::new(self.place(tag, &image.planes, (color, image.format.sample_aspect_ratio), image.stream)?))
     }
 
     fn bytes(&self, format: &StreamFormat) -> usize {
@@ -137,22 +137,22 @@ impl MakeSurface for CardPictures {
 }
 
 enum Engine {
-    Card(Box<DevicePieces>, Arc<DeviceSetup>),
+    Gpu(Box<DevicePieces>, Arc<DeviceSetup>),
     Host(Box<CpuPieces>),
 }
 
 /// A source whose clips are made on a GPU.
-pub(super) struct CardSource {
+pub(super) struct GpuSource {
     packets: PieceSource,
     engine: Engine,
-    pictures: Arc<CardPictures>,
+    images: Arc<GpuFrames>,
 }
 
-impl CardSource {
+impl GpuSource {
     /// # Errors
     /// `NotOnDevice` for clips that must be made on the host.
     pub(super) fn new(
-        card: &ClipCard,
+        gpu: &ClipGpu,
         input: Input,
         index: &Arc<FrameIndex>,
         rotation: framerail_media::RotationPolicy,
@@ -164,14 +164,14 @@ impl CardSource {
             let reason = "the packet index does not match the decoded frames, which are counted from the start on the CPU".into();
             return Err(ReaderError::NotOnDevice { source_name, reason });
         }
-        let parts = parts.into_iter().map(|part| TensorPictures::new(part, card.pictures.clone())).collect();
-        let pictures = Arc::new(CardPictures { parts, slots: CardSlots::default(), pool: card.pictures.clone() });
-        let on_card = if by_core {
+        let parts = parts.into_iter().map(|part| TensorFrames::new(part, gpu.images.clone())).collect();
+        let images = Arc::new(GpuFrames { parts, slots: GpuSlots::default(), pool: gpu.images.clone() });
+        let on_gpu = if by_core {
             Err(ReaderError::NotOnDevice { source_name, reason: "the CPU decodes it".into() })
         } else {
-            Self::engine(card, &input, rotation, &pictures)
+            Self::engine(gpu, &input, rotation, &images)
         };
-        let engine = match on_card {
+        let engine = match on_gpu {
             Ok(engine) => engine,
             // The GPU converts what a core decodes.
             Err(ReaderError::NotOnDevice { .. }) => {
@@ -181,19 +181,19 @@ impl CardSource {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { packets: PieceSource::at_start(input, Arc::clone(index)), engine, pictures })
+        Ok(Self { packets: PieceSource::at_start(input, Arc::clone(index)), engine, images })
     }
 
     fn engine(
-        card: &ClipCard,
+        gpu: &ClipGpu,
         input: &Input,
         rotation: framerail_media::RotationPolicy,
-        pictures: &Arc<CardPictures>,
+        images: &Arc<GpuFrames>,
     ) -> Result<Engine, ReaderError> {
-        let (codec, _) = check(input, &card.device)?;
-        let make = Arc::clone(pictures) as Arc<dyn MakeSurface>;
-        let setup = setup(&DecodingCard { device: Arc::clone(&card.device), make }, codec, input, rotation)?;
-        Ok(Engine::Card(Box::new(DevicePieces::new(&setup)?), setup))
+        let (codec, _) = check(input, &gpu.device)?;
+        let make = Arc::clone(images) as Arc<dyn MakeSurface>;
+        let setup = setup(&DecodingCard { device: Arc::clone(&gpu.device), make }, codec, input, rotation)?;
+        Ok(Engine::Gpu(Box::new(DevicePieces::new(&setup)?), setup))
     }
 
     /// Whether a CPU core decodes.
@@ -207,7 +207,7 @@ impl CardSource {
     /// `NotOnDevice` for clips that must be made on the host, for instance damaged ones.
     pub(super) fn make(
         &mut self,
-        card: &ClipCard,
+        gpu: &ClipGpu,
         (stream, staging): (&CudaStream, &PinnedPool),
         output: &SourceOutput,
         augment: Option<&ClipAugment>,
@@ -217,44 +217,44 @@ impl CardSource {
         let failed = |error| ReaderError::Cuda { source_name: source_name.clone(), error };
         let not_here = |reason: &str| ReaderError::NotOnDevice { source_name: source_name.clone(), reason: reason.to_owned() };
         let clips: Vec<Clip> = requests.iter().filter_map(|request| request.drawn.clone()).collect();
-        let picture_bytes = output.card_parts.first().map_or(0, |part| part.picture_bytes(0, 0));
-        let (read_parts, index) = (self.pictures.parts.len(), Arc::clone(self.packets.index()));
+        let image_bytes = output.gpu_parts.first().map_or(0, |part| part.image_bytes(0, 0));
+        let (read_parts, index) = (self.images.parts.len(), Arc::clone(self.packets.index()));
         let most = clips.iter().map(|clip| clip.frames.len()).max().unwrap_or(0);
         let (mut places, mut numbers) = (HashMap::<i64, Vec<Place>>::new(), BTreeSet::new());
         for (batch, clip) in clips.iter().enumerate() {
             for (frame, number) in clip.frames.iter().enumerate() {
                 numbers.insert(*number);
                 let Some(tag) = index.place(*number) else { continue };
-                let place = |part| Place { batch, offset: (part * clip.frames.len() + frame) * picture_bytes, part };
+                let place = |part| Place { batch, offset: (part * clip.frames.len() + frame) * image_bytes, part };
                 places.entry(tag as i64).or_default().extend((0..read_parts).map(place));
             }
         }
         // Frames that are augmented are first converted to a separate buffer.
-        let read_bytes = picture_bytes * most * read_parts;
+        let read_bytes = image_bytes * most * read_parts;
         let memory = |request: &mut Request| match &output.augment {
-            Some(_) => card.clips.buffer(read_bytes).map(Arc::new),
-            None => request.card_memory(&card.clips),
+            Some(_) => gpu.clips.buffer(read_bytes).map(Arc::new),
+            None => request.gpu_memory(&gpu.clips),
         };
         let buffers = requests.iter_mut().map(memory).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        self.pictures.slots.begin_in(Places::Listed(places), &card.clips, buffers.clone());
+        self.images.slots.begin_in(Places::Listed(places), &gpu.clips, buffers.clone());
         let mut sink = Sink {
             index,
             wanted: &numbers,
-            pictures: Arc::clone(&self.pictures),
+            images: Arc::clone(&self.images),
             thread: (stream, staging),
             staged: Vec::new(),
-            picture_bytes,
+            image_bytes,
             found: HashMap::new(),
             error: None,
         };
         let engine = &mut self.engine;
         let decoded = self.packets.pieces(numbers.iter().copied(), |piece| match engine {
-            Engine::Card(pieces, _) => pieces.decode(&piece, &mut sink).map(drop),
+            Engine::Gpu(pieces, _) => pieces.decode(&piece, &mut sink).map(drop),
             Engine::Host(pieces) => pieces.decode(&piece, &mut sink).map(drop),
         });
         let (found, error) = (std::mem::take(&mut sink.found), sink.error.take());
         drop(sink);
-        self.pictures.slots.end();
+        self.images.slots.end();
         if let Some(error) = error {
             return Err(error);
         }
@@ -268,8 +268,8 @@ impl CardSource {
         let mut made = Vec::with_capacity(requests.len());
         for ((request, clip), buffer) in requests.iter_mut().zip(&clips).zip(buffers) {
             if let (Some(spec), Some(augment)) = (&output.augment, augment) {
-                let clip_buffer = request.card_memory(&card.clips).map_err(failed)?;
-                let (from, to) = (spec.input.picture_bytes() * clip.frames.len(), spec.output.picture_bytes() * clip.frames.len());
+                let clip_buffer = request.gpu_memory(&gpu.clips).map_err(failed)?;
+                let (from, to) = (spec.input.image_bytes() * clip.frames.len(), spec.output.image_bytes() * clip.frames.len());
                 for part in 0..output.shape.parts {
                     // Crops of a clip share its random numbers, views do not.
                     let (draw, source) = if read_parts > 1 { (0, part) } else { (part as u64, 0) };
@@ -283,7 +283,7 @@ impl CardSource {
                         output: &clip_buffer,
                         output_offset_bytes: part * to,
                     };
-                    augment_batch(stream, &card.clips, spec, &job).map_err(failed)?;
+                    augment_batch(stream, &gpu.clips, spec, &job).map_err(failed)?;
                 }
             }
             made.push(LoadedClip {
@@ -305,8 +305,8 @@ impl CardSource {
     pub(super) fn take_done(&mut self) -> Done {
         let of_thread = Traffic::take();
         match &mut self.engine {
-            Engine::Host(pieces) => Done { pictures: pieces.take_pictures(), traffic: of_thread },
-            Engine::Card(_, setup) => {
+            Engine::Host(pieces) => Done { images: pieces.take_frames(), traffic: of_thread },
+            Engine::Gpu(_, setup) => {
                 let done = std::mem::take(&mut *setup.done.lock());
                 Done { traffic: done.traffic.plus(of_thread), ..done }
             }
@@ -319,12 +319,12 @@ struct Sink<'a> {
     index: Arc<FrameIndex>,
     /// Numbers of the frames that have positions.
     wanted: &'a BTreeSet<usize>,
-    pictures: Arc<CardPictures>,
+    images: Arc<GpuFrames>,
     /// The thread's stream and its page-locked memory.
     thread: (&'a CudaStream, &'a PinnedPool),
     /// Kept until the clip is made, so that each of its frames has separate memory and none waits for a copy.
     staged: Vec<HostSurface>,
-    picture_bytes: usize,
+    image_bytes: usize,
     found: HashMap<usize, FrameStatus>,
     error: Option<ReaderError>,
 }
@@ -335,8 +335,8 @@ impl Sink<'_> {
     }
 
     fn place(&mut self, number: usize, made: &InPlace, status: FrameStatus) -> Result<(), CudaError> {
-        if made.bytes != self.picture_bytes {
-            let what = format!("a frame of {} bytes in a clip of {} each", made.bytes, self.picture_bytes);
+        if made.bytes != self.image_bytes {
+            let what = format!("a frame of {} bytes in a clip of {} each", made.bytes, self.image_bytes);
             return Err(CudaError::BadArgument { what });
         }
         self.found.insert(number, status);
@@ -358,15 +358,15 @@ impl Sink<'_> {
     }
 }
 
-impl PieceOutput<DevicePicture> for Sink<'_> {
+impl PieceOutput<DeviceFrame> for Sink<'_> {
     fn reserve(&mut self) -> Result<(), ReaderError> {
         if self.error.is_some() { Err(ReaderError::Closed) } else { Ok(()) }
     }
 
-    fn push(&mut self, picture: Tagged<DevicePicture>) {
-        let Some(number) = self.number(picture.tag) else { return };
-        let status = if picture.picture.has_errors { FrameStatus::Repaired } else { FrameStatus::Ok };
-        let outcome = match picture.picture.surface.as_any().downcast_ref() {
+    fn push(&mut self, image: Tagged<DeviceFrame>) {
+        let Some(number) = self.number(image.tag) else { return };
+        let status = if image.image.has_errors { FrameStatus::Repaired } else { FrameStatus::Ok };
+        let outcome = match image.image.surface.as_any().downcast_ref() {
             Some(made) => self.place(number, made, status),
             None => Ok(()),
         };
@@ -379,8 +379,8 @@ impl PieceOutput<Frame> for Sink<'_> {
         if self.error.is_some() { Err(ReaderError::Closed) } else { Ok(()) }
     }
 
-    fn push(&mut self, picture: Tagged<Frame>) {
-        let (Some(number), frame) = (self.number(picture.tag), picture.picture) else { return };
+    fn push(&mut self, image: Tagged<Frame>) {
+        let (Some(number), frame) = (self.number(image.tag), image.image) else { return };
         let host = match frame.surface.host() {
             Ok(host) => host,
             Err(error) => {
@@ -391,13 +391,13 @@ impl PieceOutput<Frame> for Sink<'_> {
         let status = if frame.status == Decoded::Ok { FrameStatus::Ok } else { FrameStatus::Repaired };
         let (stream, staging) = self.thread;
         let staged = staging.copied(host).and_then(|host| {
-            let surface = CudaSurface::upload(&host, &self.pictures.pool, stream)?;
+            let surface = CudaSurface::upload(&host, &self.images.pool, stream)?;
             self.staged.push(host);
             Ok(surface)
         });
         let outcome = staged.and_then(|surface| {
             surface.buffer().begin_read(stream)?;
-            let made = self.pictures.place(picture.tag, &surface.planes(), (&frame.color, frame.sample_aspect_ratio), stream);
+            let made = self.images.place(image.tag, &surface.planes(), (&frame.color, frame.sample_aspect_ratio), stream);
             surface.buffer().end_read(stream)?;
             made
         });

@@ -12,14 +12,14 @@ use crate::devices::account;
 const KEPT_BYTES: usize = 128 << 20;
 
 /// One worker's stream and memory on the GPU that holds its frames.
-pub(crate) struct CardCanvas {
+pub(crate) struct GpuCanvas {
     pub(crate) stream: CudaStream,
     pub(crate) pool: DevicePool,
     /// Uploads in flight, other than frames.
     pub(crate) uploads: Uploads,
 }
 
-impl CardCanvas {
+impl GpuCanvas {
     fn new(device: &Arc<CudaDevice>) -> Result<Self, CudaError> {
         Ok(Self { stream: CudaStream::new(device)?, pool: DevicePool::new(device, KEPT_BYTES)?, uploads: Uploads::new(device) })
     }
@@ -27,37 +27,37 @@ impl CardCanvas {
     /// The frame's surface for writing: the frame's own if there is no other holder, else a copy that replaces it.
     ///
     /// # Errors
-    /// As [`CardCanvases::for_frame`].
+    /// As [`GpuCanvases::for_frame`].
     pub(crate) fn writable<'f>(&self, frame: &'f mut Frame) -> Result<&'f CudaSurface, CudaError> {
         let is_shared = match &mut frame.surface {
             Surface::Device(surface) => Arc::get_mut(surface).is_none(),
             _ => false,
         };
         if is_shared {
-            let copy = picture(frame)?.copied(&self.pool, &self.stream)?;
+            let copy = image(frame)?.copied(&self.pool, &self.stream)?;
             frame.surface = Surface::Device(Arc::new(copy));
         }
-        picture(frame)
+        image(frame)
     }
 }
 
 /// The canvases of one worker: one per GPU that holds its frames.
 #[derive(Default)]
-pub(crate) struct CardCanvases(Vec<CardCanvas>);
+pub(crate) struct GpuCanvases(Vec<GpuCanvas>);
 
-impl CardCanvases {
+impl GpuCanvases {
     /// The canvas for a frame; `None` for one on the host.
     ///
     /// # Errors
     /// `BadArgument` if the frame is on a GPU but has no planes, `OutOfMemory`, `Driver`.
-    pub(crate) fn for_frame(&mut self, frame: &Frame) -> Result<Option<&mut CardCanvas>, CudaError> {
+    pub(crate) fn for_frame(&mut self, frame: &Frame) -> Result<Option<&mut GpuCanvas>, CudaError> {
         let Surface::Device(_) = &frame.surface else { return Ok(None) };
-        let device = picture(frame)?.cuda_device();
+        let device = image(frame)?.cuda_device();
         let known = self.0.iter().position(|canvas| canvas.pool.device().id() == device.id());
         let place = match known {
             Some(place) => place,
             None => {
-                self.0.push(CardCanvas::new(device)?);
+                self.0.push(GpuCanvas::new(device)?);
                 self.0.len() - 1
             }
         };
@@ -72,8 +72,7 @@ impl CardCanvases {
 }
 
 /// The surface on the GPU.
-fn picture(frame: &Frame) -> Result<&CudaSurface, CudaError> {
-    let no_picture =
-        || CudaError::BadArgument { what: format!("frame {} of stream {} is not a frame on a GPU", frame.index, frame.stream) };
-    CudaSurface::of(&frame.surface).ok_or_else(no_picture)
+fn image(frame: &Frame) -> Result<&CudaSurface, CudaError> {
+    let no_image = || CudaError::BadArgument { what: format!("frame {} of stream {} is not a frame on a GPU", frame.index, frame.stream) };
+    CudaSurface::of(&frame.surface).ok_or_else(no_image)
 }

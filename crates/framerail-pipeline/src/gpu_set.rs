@@ -10,7 +10,7 @@ const MAX_CARDS: u32 = 64;
 /// Two or more CUDA devices, such as `cuda:0,1`, or all devices of the machine: `cuda:all`. Stages that use a single device get all frames
 /// on the first one named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CardSet {
+pub enum GpuSet {
     /// Every device of the machine.
     All,
     /// Devices by number.
@@ -22,12 +22,12 @@ pub enum CardSet {
     },
 }
 
-impl CardSet {
+impl GpuSet {
     /// Device numbers on a machine with `count` devices; the first one named comes first.
     pub fn ordinals(self, count: u32) -> Vec<u32> {
         match self {
-            CardSet::All => (0..count.min(MAX_CARDS)).collect(),
-            CardSet::Listed { first, mask } => {
+            GpuSet::All => (0..count.min(MAX_CARDS)).collect(),
+            GpuSet::Listed { first, mask } => {
                 let others = (0..MAX_CARDS).filter(|ordinal| *ordinal != first && mask & (1 << ordinal) != 0);
                 std::iter::once(first).chain(others).collect()
             }
@@ -35,11 +35,11 @@ impl CardSet {
     }
 }
 
-impl fmt::Display for CardSet {
+impl fmt::Display for GpuSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CardSet::All => f.write_str("cuda:all"),
-            CardSet::Listed { .. } => {
+            GpuSet::All => f.write_str("cuda:all"),
+            GpuSet::Listed { .. } => {
                 let listed: Vec<String> = self.ordinals(MAX_CARDS).iter().map(u32::to_string).collect();
                 write!(f, "cuda:{}", listed.join(","))
             }
@@ -47,14 +47,14 @@ impl fmt::Display for CardSet {
     }
 }
 
-impl FromStr for CardSet {
+impl FromStr for GpuSet {
     type Err = CoreError;
 
     fn from_str(text: &str) -> Result<Self, CoreError> {
         let unknown = || CoreError::UnknownDevice { given: text.to_owned() };
         let listed = text.strip_prefix("cuda:").ok_or_else(unknown)?;
         if listed == "all" {
-            return Ok(CardSet::All);
+            return Ok(GpuSet::All);
         }
         let ordinals = listed.split(',').map(|part| part.trim().parse::<u32>().ok().filter(|ordinal| *ordinal < MAX_CARDS));
         let ordinals = ordinals.collect::<Option<Vec<u32>>>().ok_or_else(unknown)?;
@@ -63,7 +63,7 @@ impl FromStr for CardSet {
         if mask.count_ones() as usize != ordinals.len() {
             return Err(unknown());
         }
-        Ok(CardSet::Listed { first, mask })
+        Ok(GpuSet::Listed { first, mask })
     }
 }
 
@@ -74,11 +74,11 @@ mod tests {
     #[test]
     fn sets_read_back_as_written_and_keep_the_first_device_first() {
         for (text, ordinals) in [("cuda:0,1", vec![0, 1]), ("cuda:3,0,2", vec![3, 0, 2]), ("cuda:all", vec![0, 1, 2, 3])] {
-            let set: CardSet = text.parse().expect("a set");
+            let set: GpuSet = text.parse().expect("a set");
             assert_eq!((set.to_string(), set.ordinals(4)), (text.to_owned(), ordinals));
         }
         for wrong in ["cuda:", "cuda:0,", "cuda:0,0", "cuda:64", "cpu:0,1", "0,1", "cuda:a"] {
-            assert!(wrong.parse::<CardSet>().is_err(), "{wrong}");
+            assert!(wrong.parse::<GpuSet>().is_err(), "{wrong}");
         }
     }
 }

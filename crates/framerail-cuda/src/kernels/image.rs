@@ -6,7 +6,7 @@ use crate::{CudaError, CudaSurface, DevicePlanes};
 
 /// A frame given by addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RawPicture {
+pub struct RawImage {
     /// Sample layout; any [`PixelFormat`]. 16-bit 4:2:0 with interleaved chroma (P010, P016) is `P010`.
     pub format: PixelFormat,
     /// Width in pixels.
@@ -19,16 +19,16 @@ pub struct RawPicture {
     pub pitches_bytes: [usize; 4],
 }
 
-impl RawPicture {
+impl RawImage {
     /// A surface's addresses; bracket their use with the surface's buffer.
     pub fn of(surface: &CudaSurface) -> Self {
         let planes = surface.format().planes();
-        let mut picture =
+        let mut image =
             Self { format: surface.format(), width: surface.width(), height: surface.height(), planes: [0; 4], pitches_bytes: [0; 4] };
-        for (plane, (address, pitch)) in picture.planes.iter_mut().zip(&mut picture.pitches_bytes).enumerate().take(planes) {
+        for (plane, (address, pitch)) in image.planes.iter_mut().zip(&mut image.pitches_bytes).enumerate().take(planes) {
             (*address, *pitch) = (surface.plane_address(plane), surface.layout(plane).pitch_bytes);
         }
-        picture
+        image
     }
 
     /// A view's addresses; its owner orders the reads.

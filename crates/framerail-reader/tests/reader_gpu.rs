@@ -14,7 +14,7 @@ use framerail_reader::{
     VideoReader,
 };
 use framerail_testkit::make_corpus;
-use reader_support::card;
+use reader_support::gpu;
 
 /// Codecs that NVDEC and FFmpeg decode bit-identically; others differ slightly.
 const EXACT: [&str; 5] = ["h264", "hevc", "vp8", "vp9", "av1"];
@@ -51,7 +51,7 @@ fn apart(left: &Batch, right: &Batch) -> Vec<(u8, f64)> {
 
 #[test]
 fn every_clip_gives_the_frames_of_the_host() {
-    let Some(device) = card("every_clip_gives_the_frames_of_the_host") else { return };
+    let Some(device) = gpu("every_clip_gives_the_frames_of_the_host") else { return };
     let options = TensorOptions { layout: TensorLayout::Thwc, ..TensorOptions::default() };
     for (name, clip) in &make_corpus().made {
         for mode in [ReadMode::Seek, ReadMode::Stream, ReadMode::Auto] {
@@ -64,25 +64,25 @@ fn every_clip_gives_the_frames_of_the_host() {
             let (most, mean) = if is_exact || reader.metadata().fallback.is_some() { (2, 0.5) } else { (40, 1.0) };
             let is_within = |apart: &[(u8, f64)]| apart.iter().all(|(at_most, in_mean)| *at_most <= most && *in_mean <= mean);
             let mut compare = |numbers: &[usize]| {
-                let (on_card, on_host) = (reader.read(numbers), host.read(numbers));
-                let (on_card, on_host) = (on_card.unwrap_or_else(|error| panic!("{name}: {error}")), on_host.expect("frames"));
-                assert!(matches!(on_card.tensor, Tensor::Cuda(_)), "{name}: on the card, whoever decoded it");
+                let (on_gpu, on_host) = (reader.read(numbers), host.read(numbers));
+                let (on_gpu, on_host) = (on_gpu.unwrap_or_else(|error| panic!("{name}: {error}")), on_host.expect("frames"));
+                assert!(matches!(on_gpu.tensor, Tensor::Cuda(_)), "{name}: on the GPU, whoever decoded it");
                 let pts = |batch: &Batch| batch.frames.iter().map(|frame| frame.pts.0).collect::<Vec<_>>();
-                assert_eq!(pts(&on_card), pts(&on_host), "{name}");
-                assert!(on_card.frames.iter().all(|frame| frame.status != FrameStatus::Missing), "{name}: {:?}", on_card.frames);
-                let apart = apart(&on_card, &on_host);
+                assert_eq!(pts(&on_gpu), pts(&on_host), "{name}");
+                assert!(on_gpu.frames.iter().all(|frame| frame.status != FrameStatus::Missing), "{name}: {:?}", on_gpu.frames);
+                let apart = apart(&on_gpu, &on_host);
                 assert!(is_within(&apart), "{name}, {mode:?}, {numbers:?}: {apart:?} apart");
             };
             compare(&(0..frames).collect::<Vec<_>>());
             compare(&[frames - 1, 0, frames / 2, 0]);
             compare(&(0..frames).rev().step_by(3).collect::<Vec<_>>());
             for selection in [Selection::All, Selection::Range { start: 1, stop: None, step: 3 }, Selection::List(vec![0, 0, frames - 1])] {
-                let on_card = reader.batches(selection.clone(), 4, false).expect("batches");
+                let on_gpu = reader.batches(selection.clone(), 4, false).expect("batches");
                 let on_host = host.batches(selection.clone(), 4, false).expect("batches");
-                assert_eq!(on_card.remaining(), on_host.remaining(), "{name}");
-                for (on_card, on_host) in on_card.zip(on_host) {
-                    let on_card = on_card.unwrap_or_else(|error| panic!("{name}, {mode:?}, {selection:?}: {error}"));
-                    let apart = apart(&on_card, &on_host.expect("a batch"));
+                assert_eq!(on_gpu.remaining(), on_host.remaining(), "{name}");
+                for (on_gpu, on_host) in on_gpu.zip(on_host) {
+                    let on_gpu = on_gpu.unwrap_or_else(|error| panic!("{name}, {mode:?}, {selection:?}: {error}"));
+                    let apart = apart(&on_gpu, &on_host.expect("a batch"));
                     assert!(is_within(&apart), "{name}, {mode:?}, {selection:?}: {apart:?} apart");
                 }
             }
@@ -94,7 +94,7 @@ fn every_clip_gives_the_frames_of_the_host() {
 
 #[test]
 fn types_and_sizes_are_those_of_the_options() {
-    let Some(device) = card("types_and_sizes_are_those_of_the_options") else { return };
+    let Some(device) = gpu("types_and_sizes_are_those_of_the_options") else { return };
     let clip = framerail_testkit::ClipSpec::new(framerail_testkit::Codec::H264, framerail_testkit::Container::Mp4).make();
     for dtype in [DType::U8, DType::F16, DType::Bf16, DType::F32] {
         let options = TensorOptions { size: TensorSize::Exact(40, 30), dtype, ..TensorOptions::default() };
@@ -106,8 +106,8 @@ fn types_and_sizes_are_those_of_the_options() {
 }
 
 #[test]
-fn what_a_card_does_not_do_is_an_error_that_names_the_option() {
-    let Some(device) = card("what_a_card_does_not_do_is_an_error_that_names_the_option") else { return };
+fn what_a_gpu_does_not_do_is_an_error_that_names_the_option() {
+    let Some(device) = gpu("what_a_card_does_not_do_is_an_error_that_names_the_option") else { return };
     let clip = framerail_testkit::ClipSpec::new(framerail_testkit::Codec::H264, framerail_testkit::Container::Mp4).make();
     let options = |output| ReaderOptions {
         device: ReadDevice::Cuda(Arc::clone(&device)),

@@ -17,20 +17,20 @@ const INPUTS_AHEAD_BYTES: u64 = 512 << 20;
 
 /// The GPUs that decode; frames decoded on the host are uploaded to the first one.
 #[derive(Clone)]
-pub(super) struct Card {
+pub(super) struct Gpu {
     pub(super) device: Arc<CudaDevice>,
     decoders: Option<usize>,
     ahead_bytes: Option<u64>,
     lanes: Vec<Lane>,
     /// The output is frames, not model inputs.
-    pub(super) makes_pictures: bool,
+    pub(super) makes_images: bool,
 }
 
 /// One GPU, with its memory for frames.
 #[derive(Clone)]
 struct Lane {
     pool: DevicePool,
-    card: DecodingCard,
+    gpu: DecodingCard,
 }
 
 impl Lane {
@@ -42,16 +42,16 @@ impl Lane {
             Some(model) => Arc::new(ModelInputs::new(model.clone(), &pool)),
             None => Arc::new(CopySurfaces::new(pool.clone())),
         };
-        Ok(Self { pool, card: DecodingCard { device: Arc::clone(device), make } })
+        Ok(Self { pool, gpu: DecodingCard { device: Arc::clone(device), make } })
     }
 
     /// Sources and decoders that use it now.
     fn load(&self) -> usize {
-        Arc::strong_count(&self.card.make)
+        Arc::strong_count(&self.gpu.make)
     }
 }
 
-impl Card {
+impl Gpu {
     /// `model` is the only stage that reads pixels, and prefers its input.
     pub(super) fn new(
         devices: &[Arc<CudaDevice>],
@@ -61,9 +61,9 @@ impl Card {
     ) -> Result<Option<Self>, CudaError> {
         let Some(device) = devices.first().cloned() else { return Ok(None) };
         let lanes = devices.iter().map(|device| Lane::new(device, model)).collect::<Result<Vec<_>, _>>()?;
-        let makes_pictures = model.is_none();
-        let ahead_bytes = ahead_bytes.or((!makes_pictures).then_some(INPUTS_AHEAD_BYTES));
-        Ok(Some(Self { device, decoders, ahead_bytes, lanes, makes_pictures }))
+        let makes_images = model.is_none();
+        let ahead_bytes = ahead_bytes.or((!makes_images).then_some(INPUTS_AHEAD_BYTES));
+        Ok(Some(Self { device, decoders, ahead_bytes, lanes, makes_images }))
     }
 
     pub(super) fn id(&self) -> Device {
@@ -84,9 +84,9 @@ impl Card {
     pub(super) fn options(&self) -> DeviceOptions {
         let mut lanes: Vec<&Lane> = self.lanes.iter().collect();
         lanes.sort_by_key(|lane| lane.load());
-        let mut cards = lanes.into_iter().map(|lane| lane.card.clone());
-        let Some(DecodingCard { device, make }) = cards.next() else { return DeviceOptions::new(&self.device) };
-        let others = cards.collect();
+        let mut gpus = lanes.into_iter().map(|lane| lane.gpu.clone());
+        let Some(DecodingCard { device, make }) = gpus.next() else { return DeviceOptions::new(&self.device) };
+        let others = gpus.collect();
         DeviceOptions { device, decoders: self.decoders, ahead_bytes: self.ahead_bytes, make: Some(make), others }
     }
 }

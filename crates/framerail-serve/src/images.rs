@@ -19,11 +19,11 @@ use framerail_pipeline::FrameItem;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::{ServeError, cost::ThreadCost, picture_maker::PictureMaker};
+use crate::{ServeError, cost::ThreadCost, image_maker::ImageMaker};
 
 /// How images are encoded.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PictureOptions {
+pub struct ImageOptions {
     /// Maximum side in pixels; `None` for the frame's size. Images are never enlarged.
     pub max_side: Option<u32>,
     /// Maximum images per second and stream; `None` for every frame.
@@ -36,7 +36,7 @@ pub struct PictureOptions {
     pub share: Option<f64>,
 }
 
-impl Default for PictureOptions {
+impl Default for ImageOptions {
     /// For a monitoring page: small images, at most ten per second, 1% of the CPU time.
     fn default() -> Self {
         Self { max_side: Some(640), rate: Some(10.0), quality: 80, overlay: true, share: Some(0.01) }
@@ -45,7 +45,7 @@ impl Default for PictureOptions {
 
 /// An image of a stream.
 #[derive(Debug)]
-pub struct Picture {
+pub struct LiveImage {
     /// The JPEG file.
     pub jpeg: Vec<u8>,
     /// Sequence number over the images of all streams, increasing.
@@ -68,7 +68,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 struct Slot {
     wanted_until: Instant,
     due: Instant,
-    latest: watch::Sender<Option<Arc<Picture>>>,
+    latest: watch::Sender<Option<Arc<LiveImage>>>,
 }
 
 #[derive(Default)]
@@ -91,33 +91,33 @@ struct Shared {
     wanted: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
-    options: PictureOptions,
+    options: ImageOptions,
 }
 
 /// The images of a run. Cheap to clone.
 #[derive(Clone)]
-pub struct Pictures {
+pub struct LiveImages {
     shared: Arc<Shared>,
 }
 
 /// The encoding thread; ends when this is dropped.
-pub struct PictureThread {
-    pictures: Pictures,
+pub struct ImageThread {
+    images: LiveImages,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Pictures {
+impl LiveImages {
     /// Starts the encoding thread.
     ///
     /// # Errors
     /// `Start` when no thread can be created.
-    pub fn start(options: PictureOptions) -> Result<(Self, PictureThread), ServeError> {
+    pub fn start(options: ImageOptions) -> Result<(Self, ImageThread), ServeError> {
         let shared = Shared { wanted: AtomicBool::new(false), state: Mutex::default(), changed: Condvar::new(), options };
-        let pictures = Self { shared: Arc::new(shared) };
-        let worker = pictures.clone();
+        let images = Self { shared: Arc::new(shared) };
+        let worker = images.clone();
         let thread = thread::Builder::new().name("pictures".to_owned()).spawn(move || worker.work());
         let thread = thread.map_err(|error| ServeError::Start { message: format!("cannot start a thread: {error}") })?;
-        Ok((pictures.clone(), PictureThread { pictures, thread: Some(thread) }))
+        Ok((images.clone(), ImageThread { images, thread: Some(thread) }))
     }
 
     /// Offers a frame. Never waits, and copies no pixels.
@@ -144,7 +144,7 @@ impl Pictures {
     }
 
     /// Requests images of a stream for a while. Returns a receiver of the latest one.
-    pub(crate) fn want(&self, stream: StreamId) -> watch::Receiver<Option<Arc<Picture>>> {
+    pub(crate) fn want(&self, stream: StreamId) -> watch::Receiver<Option<Arc<LiveImage>>> {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
         state.slots.retain(|_, slot| slot.wanted_until + FORGOTTEN_AFTER > now);
@@ -176,7 +176,7 @@ impl Pictures {
     }
 
     fn work(&self) {
-        let mut maker = PictureMaker::new(self.shared.options);
+        let mut maker = ImageMaker::new(self.shared.options);
         let (mut sequence, mut reported) = (0, false);
         while let Some(item) = self.next() {
             let cost = ThreadCost::start();
@@ -189,7 +189,7 @@ impl Pictures {
                 log::warn!("no image of stream {stream}: {message}");
             }
             sequence += 1;
-            let made = made.map(|picture| Arc::new(Picture { sequence, ..picture }));
+            let made = made.map(|image| Arc::new(LiveImage { sequence, ..image }));
             self.shared.state.lock().encoder_opens = maker.encoder_opens();
             self.done(stream, made, cost.spent());
         }
@@ -210,7 +210,7 @@ impl Pictures {
         }
     }
 
-    fn done(&self, stream: StreamId, made: Result<Arc<Picture>, String>, spent: Duration) {
+    fn done(&self, stream: StreamId, made: Result<Arc<LiveImage>, String>, spent: Duration) {
         let now = Instant::now();
         let mut state = self.shared.state.lock();
         state.is_at_work = false;
@@ -224,8 +224,8 @@ impl Pictures {
         if let Some(slot) = state.slots.get_mut(&stream) {
             // If the pause is long, streams take turns.
             slot.due = now + pause.max(rest * wanted.saturating_sub(1)).saturating_sub(Duration::from_millis(2));
-            if let Ok(picture) = made {
-                slot.latest.send_replace(Some(picture));
+            if let Ok(image) = made {
+                slot.latest.send_replace(Some(image));
             }
         }
     }
@@ -243,9 +243,9 @@ fn processors() -> f64 {
     thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
 }
 
-impl Drop for PictureThread {
+impl Drop for ImageThread {
     fn drop(&mut self) {
-        self.pictures.close();
+        self.images.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -6,7 +6,7 @@ use framerail_vision::{ChannelOrder, TensorConverter, TensorOptions, TensorSize}
 
 use crate::{
     OutputOptions, ReaderError,
-    batch::{PictureShape, PlanarPicture, PlanePlace},
+    batch::{ImageShape, PlanarFrame, PlanePlace},
 };
 
 /// Size and format of a reader's frames: those of its first frame.
@@ -45,20 +45,17 @@ pub(crate) fn check_output(output: &OutputOptions) -> Result<(), ReaderError> {
 }
 
 /// The shape of one converted frame.
-pub(crate) fn picture_shape(output: &OutputOptions, kind: FrameKind) -> PictureShape {
+pub(crate) fn image_shape(output: &OutputOptions, kind: FrameKind) -> ImageShape {
     match output {
-        OutputOptions::Tensor(options) | OutputOptions::Swscale(options) => PictureShape {
-            axes: options.picture_shape(kind.width, kind.height),
-            layout: options.layout,
-            dtype: options.dtype,
-            planes: None,
-        },
+        OutputOptions::Tensor(options) | OutputOptions::Swscale(options) => {
+            ImageShape { axes: options.image_shape(kind.width, kind.height), layout: options.layout, dtype: options.dtype, planes: None }
+        }
         OutputOptions::Yuv => {
             let planes = planes(kind);
             let bytes = planes.iter().map(|plane| plane.row_bytes * plane.rows).sum();
             let FrameKind { width, height, format } = kind;
-            let planes = Some(PlanarPicture { format, width, height, planes });
-            PictureShape { axes: [1, 1, bytes], layout: TensorLayout::Tchw, dtype: DType::U8, planes }
+            let planes = Some(PlanarFrame { format, width, height, planes });
+            ImageShape { axes: [1, 1, bytes], layout: TensorLayout::Tchw, dtype: DType::U8, planes }
         }
     }
 }
@@ -81,7 +78,7 @@ enum Maker {
 }
 
 /// Converts frames of one size and format; keeps its tables between frames.
-pub(crate) struct HostPictures {
+pub(crate) struct HostFrames {
     maker: Maker,
     kind: FrameKind,
     source_name: String,
@@ -90,7 +87,7 @@ pub(crate) struct HostPictures {
     rescaled: u64,
 }
 
-impl HostPictures {
+impl HostFrames {
     pub(crate) fn new(output: &OutputOptions, kind: FrameKind, source_name: &str) -> Result<Self, ReaderError> {
         let maker = match output {
             OutputOptions::Tensor(options) => Maker::Tensor(Box::new(converter(*options, source_name)?), *options),
@@ -113,8 +110,8 @@ impl HostPictures {
         let kind = FrameKind::of(surface);
         match &mut self.maker {
             Maker::Tensor(converter, options) => {
-                let size = options.picture_size(self.kind.width, self.kind.height);
-                let converter = if options.picture_size(kind.width, kind.height) == size {
+                let size = options.image_size(self.kind.width, self.kind.height);
+                let converter = if options.image_size(kind.width, kind.height) == size {
                     converter
                 } else {
                     self.rescaled += 1;

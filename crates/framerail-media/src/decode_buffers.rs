@@ -36,7 +36,7 @@ const PAGE_BYTES: usize = 4096;
 /// Provides frame memory for decoders. Clones share the pool. Memory is returned to the system when the last clone and all of its
 /// frames are dropped, and earlier if it stays unused.
 #[derive(Clone, Default)]
-pub struct PicturePool(Arc<Mutex<Slabs>>);
+pub struct DecodeBufferPool(Arc<Mutex<Slabs>>);
 
 #[derive(Default)]
 struct Slabs {
@@ -52,7 +52,7 @@ struct Slabs {
 
 struct Slab {
     memory: Arc<PageMemory>,
-    picture_bytes: usize,
+    image_bytes: usize,
     /// Free places, most recently used last.
     free: Vec<usize>,
     count: usize,
@@ -62,18 +62,18 @@ struct Slab {
 
 impl Slabs {
     /// The oldest slab with a free place for a frame of this size, so that the others become empty when demand falls.
-    fn open_for(&mut self, picture_bytes: usize) -> Option<u64> {
-        let found = self.open.range((picture_bytes, 0)..=(picture_bytes, u64::MAX)).next().copied();
+    fn open_for(&mut self, image_bytes: usize) -> Option<u64> {
+        let found = self.open.range((image_bytes, 0)..=(image_bytes, u64::MAX)).next().copied();
         if let Some((_, number)) = found {
             return Some(number);
         }
-        let count = (SLAB_BYTES / picture_bytes).clamp(1, MAX_SLAB_PICTURES);
-        let memory = Arc::new(PageMemory::new(picture_bytes.checked_mul(count)?).ok()?);
+        let count = (SLAB_BYTES / image_bytes).clamp(1, MAX_SLAB_PICTURES);
+        let memory = Arc::new(PageMemory::new(image_bytes.checked_mul(count)?).ok()?);
         let (number, free_since) = (self.next_number, self.given_back);
         self.next_number += 1;
         self.places += count;
-        self.slabs.insert(number, Slab { memory, picture_bytes, free: (0..count).rev().collect(), count, free_since });
-        self.open.insert((picture_bytes, number));
+        self.slabs.insert(number, Slab { memory, image_bytes, free: (0..count).rev().collect(), count, free_since });
+        self.open.insert((image_bytes, number));
         Some(number)
     }
 
@@ -82,7 +82,7 @@ impl Slabs {
         if let Some(slab) = self.slabs.get_mut(&number) {
             slab.free.push(place);
             slab.free_since = self.given_back;
-            self.open.insert((slab.picture_bytes, number));
+            self.open.insert((slab.image_bytes, number));
         }
     }
 
@@ -95,7 +95,7 @@ impl Slabs {
         let is_stale = |_: &u64, slab: &mut Slab| slab.free.len() == slab.count && now - slab.free_since > turn;
         let stale: Vec<(u64, Slab)> = self.slabs.extract_if(.., is_stale).collect();
         for (number, slab) in &stale {
-            self.open.remove(&(slab.picture_bytes, *number));
+            self.open.remove(&(slab.image_bytes, *number));
             self.places -= slab.count;
         }
         stale.into_iter().map(|(_, slab)| slab).collect()
@@ -103,7 +103,7 @@ impl Slabs {
 }
 
 /// The memory of one frame.
-struct PictureMemory {
+struct FrameMemory {
     slab: u64,
     place: usize,
     home: Weak<Mutex<Slabs>>,
@@ -112,7 +112,7 @@ struct PictureMemory {
     offset: usize,
 }
 
-impl PicturePool {
+impl DecodeBufferPool {
     /// Creates an empty pool.
     pub fn new() -> Self {
         Self::default()
@@ -123,21 +123,21 @@ impl PicturePool {
         self.0.lock().slabs.values().map(|slab| slab.memory.len()).sum()
     }
 
-    fn take(&self, bytes: usize) -> Option<PictureMemory> {
-        let picture_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?.checked_add(COLOR_BYTES)?;
+    fn take(&self, bytes: usize) -> Option<FrameMemory> {
+        let image_bytes = bytes.checked_next_multiple_of(PAGE_BYTES)?.checked_add(COLOR_BYTES)?;
         let mut slabs = self.0.lock();
-        let number = slabs.open_for(picture_bytes)?;
+        let number = slabs.open_for(image_bytes)?;
         let slab = slabs.slabs.get_mut(&number)?;
         let place = slab.free.pop()?;
         let (memory, is_full) = (Arc::clone(&slab.memory), slab.free.is_empty());
         if is_full {
-            slabs.open.remove(&(picture_bytes, number));
+            slabs.open.remove(&(image_bytes, number));
         }
-        Some(PictureMemory { slab: number, place, home: Arc::downgrade(&self.0), memory, offset: place * picture_bytes })
+        Some(FrameMemory { slab: number, place, home: Arc::downgrade(&self.0), memory, offset: place * image_bytes })
     }
 }
 
-impl Drop for PictureMemory {
+impl Drop for FrameMemory {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade() else { return };
         let mut slabs = home.lock();
@@ -150,14 +150,14 @@ impl Drop for PictureMemory {
 }
 
 /// The pools of open decoders, by the number in their context's `opaque`.
-static POOLS: ForkSafe<BTreeMap<usize, PicturePool>> = ForkSafe::new(BTreeMap::new());
+static POOLS: ForkSafe<BTreeMap<usize, DecodeBufferPool>> = ForkSafe::new(BTreeMap::new());
 
 /// A decoder's registration with a pool; dropped with the decoder.
 pub(crate) struct PoolUse(usize);
 
 impl PoolUse {
     /// Makes a single-threaded decoder that is not open yet allocate its frames from a pool. The context's `opaque` must be set.
-    pub(crate) fn begin(context: &mut ffi::AVCodecContext, pool: &PicturePool) -> Self {
+    pub(crate) fn begin(context: &mut ffi::AVCodecContext, pool: &DecodeBufferPool) -> Self {
         let number = context.opaque.addr();
         POOLS.lock().insert(number, pool.clone());
         context.get_buffer2 = Some(get_buffer);
@@ -248,7 +248,7 @@ unsafe fn fill(context: &mut ffi::AVCodecContext, frame: &mut ffi::AVFrame) -> O
 
 unsafe extern "C" fn give_back(holder: *mut libc::c_void, _data: *mut u8) {
     // SAFETY: `fill` made this pointer from a box of this type, and FFmpeg calls back once.
-    drop(unsafe { Box::from_raw(holder.cast::<PictureMemory>()) });
+    drop(unsafe { Box::from_raw(holder.cast::<FrameMemory>()) });
 }
 
 #[cfg(test)]
@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn what_one_gives_back_another_gets() {
-        let pool = PicturePool::new();
+        let pool = DecodeBufferPool::new();
         let held: Vec<_> = (0..20).map(|_| pool.take(BYTES).expect("memory")).collect();
         let most = pool.bytes();
-        let mut places: Vec<_> = held.iter().map(|picture| (picture.slab, picture.offset)).collect();
+        let mut places: Vec<_> = held.iter().map(|image| (image.slab, image.offset)).collect();
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), 20, "no two have the same place");
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_is_not_used_for_a_while_goes_back() {
-        let pool = PicturePool::new();
+        let pool = DecodeBufferPool::new();
         drop((0..50).map(|_| pool.take(BYTES).expect("memory")).collect::<Vec<_>>());
         let most = pool.bytes();
         (0..1000).for_each(|_| drop(pool.take(BYTES / 2).expect("memory")));
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_frame_outlives_its_pool() {
-        let pool = PicturePool::new();
+        let pool = DecodeBufferPool::new();
         let kept = pool.take(BYTES).expect("memory");
         drop(pool);
         assert_eq!(kept.memory.as_slice().get(kept.offset), Some(&0));
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn sizes_that_cannot_be_are_refused() {
-        let pool = PicturePool::new();
+        let pool = DecodeBufferPool::new();
         assert!(pool.take(usize::MAX).is_none() && pool.take(usize::MAX / 2).is_none());
     }
 }

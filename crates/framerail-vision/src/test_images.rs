@@ -12,7 +12,7 @@ pub fn face(x1: f32, y1: f32, x2: f32, y2: f32) -> Detection {
 }
 
 /// Sets every sample to `code(component, x, y)`, in the component's own grid.
-pub fn picture(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize, u32, u32) -> u16) -> HostSurface {
+pub fn image(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize, u32, u32) -> u16) -> HostSurface {
     let mut surface = FramePool::new(1).surface(format, width, height).expect("size in range");
     let mut planes = surface.planes_mut().expect("fresh memory is writable");
     for (index, component) in format.components().iter().enumerate() {
@@ -32,13 +32,13 @@ pub fn picture(format: PixelFormat, width: u32, height: u32, code: impl Fn(usize
 pub fn flat(format: PixelFormat, width: u32, height: u32, rgb: [f32; 3]) -> HostSurface {
     let codes = samples_from_rgb(format, &ColorDescription::default(), rgb);
     let colors = format.color_components().len();
-    picture(format, width, height, |component, _, _| if component < colors { codes[component] } else { (format.max_value() / 2) as u16 })
+    image(format, width, height, |component, _, _| if component < colors { codes[component] } else { (format.max_value() / 2) as u16 })
 }
 
 /// Noise over a gradient, the same on every run. No colour comes near the limits of RGB, in any matrix and range.
 pub fn noisy(format: PixelFormat, width: u32, height: u32) -> HostSurface {
     let max = format.max_value();
-    picture(format, width, height, |component, x, y| {
+    image(format, width, height, |component, x, y| {
         let mut hash =
             (x + 1).wrapping_mul(0x9e37_79b1) ^ (y + 1).wrapping_mul(0x85eb_ca77) ^ (component as u32 + 1).wrapping_mul(0xc2b2_ae3d);
         hash ^= hash >> 15;
