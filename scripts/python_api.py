@@ -31,7 +31,7 @@ CHAPTERS = [
         [
             ("functions", ["stage"]),
             ("batch", ["ItemBatch"]),
-            ("_framerail", ["Attribute", "InstanceMask"]),
+            ("_framerail", ["Attribute", "InstanceMask", "DenseMap"]),
             ("interop", ["to_supervision", "to_pandas"]),
         ],
     ),

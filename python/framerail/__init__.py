@@ -10,7 +10,7 @@ from typing import List as _List
 # The first: it says why the others cannot be imported.
 from . import compiled as _compiled  # noqa: F401
 from . import _framerail
-from ._framerail import Attribute, Detection, FrameItem, InstanceMask, Tensor, set_log_level
+from ._framerail import Attribute, DenseMap, Detection, FrameItem, InstanceMask, Tensor, set_log_level
 from .audio import AudioMetadata, AudioReader, AudioSamples
 from .audio_writer import AudioWriter, AudioWriteReport
 from .augment import Augment, ColorJitter, RandomBlur, RandomErase, RandomResizedCrop, mixed_seed
@@ -50,6 +50,7 @@ __all__ = [
     "ColorJitter",
     "CudaError",
     "DecodeError",
+    "DenseMap",
     "Detection",
     "Frame",
     "FrameBatch",

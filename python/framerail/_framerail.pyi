@@ -168,6 +168,30 @@ class InstanceMask:
         """The cells, rows by columns: a read-only array of bytes, 0 outside, 255 inside. A ``memoryview`` without NumPy."""
     def __eq__(self, other: object) -> bool: ...
 
+class DenseMap:
+    """A depth, or a motion, for each cell of a grid over a frame: the result of a dense model.
+
+    Parameters
+    ----------
+    bbox_xyxy : tuple of float
+        The box that the grid fills, in frame pixels.
+    values : array of float
+        Rows by columns of depths, or rows by columns by two of motions: across and down, in frame pixels from the frame before.
+    unit : str
+        What depths mean: "inverse" (larger is nearer), "relative" (larger is further away) or "metres".
+    """
+
+    def __init__(self, bbox_xyxy: Union[Sequence[float], npt.NDArray[np.generic]], values: AnyArray, unit: str = "inverse") -> None: ...
+    @property
+    def bbox_xyxy(self) -> Tuple[float, float, float, float]: ...
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        """Rows by columns of depths, or rows by columns by two of motions: a read-only array. A ``memoryview`` without NumPy."""
+    @property
+    def unit(self) -> Optional[str]:
+        """What depths mean; None for motions."""
+    def __eq__(self, other: object) -> bool: ...
+
 class Attribute:
     """A model's output for a detection: exactly one of the following.
 
@@ -185,12 +209,16 @@ class Attribute:
         A vector for re-identification of detections.
     parts : list of Detection, optional
         Detections inside of it, such as the faces of a person.
+    depth : DenseMap, optional
+        Depth of each cell of the frame.
+    flow : DenseMap, optional
+        Motion of each cell of the frame.
 
     Attributes
     ----------
     kind : str
-        "classes", "landmarks", "mask", "embedding" or "parts"; the attribute of that name holds the value, the others are
-        None.
+        "classes", "landmarks", "mask", "embedding", "parts", "depth" or "flow"; the attribute of that name holds the value, the
+        others are None.
     """
 
     def __init__(
@@ -202,6 +230,8 @@ class Attribute:
         mask: Optional[InstanceMask] = None,
         embedding: Optional[AnyArray] = None,
         parts: Optional[Sequence[Detection]] = None,
+        depth: Optional[DenseMap] = None,
+        flow: Optional[DenseMap] = None,
     ) -> None: ...
     @property
     def model(self) -> str: ...
@@ -217,6 +247,10 @@ class Attribute:
     def embedding(self) -> Optional[npt.NDArray[np.float32]]: ...
     @property
     def parts(self) -> Optional[List[Detection]]: ...
+    @property
+    def depth(self) -> Optional[DenseMap]: ...
+    @property
+    def flow(self) -> Optional[DenseMap]: ...
 
 class Detection:
     """One box in a frame.
@@ -377,6 +411,8 @@ class Pipeline:
     ) -> str: ...
     @property
     def serve_address(self) -> Optional[str]: ...
+    def replace_model(self, stage: str, model: str) -> None: ...
+    def set(self, stage: str, name: str, value: float) -> None: ...
     def stop(self) -> None: ...
 
 def sample_clips(sampling_json: str, num_frames: int, times: Optional[Tuple[List[float], float]]) -> List[Tuple[List[int], int]]: ...

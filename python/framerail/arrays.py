@@ -161,6 +161,37 @@ def remade_mask(box: Tuple[float, float, float, float], cells: bytes, rows: int,
     return _framerail.InstanceMask(box, coverage_array(cells, rows, columns))
 
 
+def map_bytes(values: Any) -> Tuple[bytes, int, int, int]:
+    """Values of a dense map as float32 in row order, with rows, columns and values per cell."""
+    if not has_numpy():
+        rows = values.tolist() if hasattr(values, "tolist") else [list(row) for row in values]
+        columns = len(rows[0]) if rows else 0
+        cells = [cell for row in rows for cell in row]
+        is_flow = any(isinstance(cell, (list, tuple)) for cell in cells)
+        plain = [value for cell in cells for value in cell] if is_flow else cells
+        channels = 2 if is_flow else 1
+        if len(plain) != len(rows) * columns * channels or not all(math.isfinite(value) for value in plain):
+            raise ValueError("option 'values': give rows by columns of finite numbers, or of pairs of them")
+        return array.array("f", plain).tobytes(), len(rows), columns, channels
+    found = to_host(values)
+    if found.ndim not in (2, 3) or found.shape[2:] not in ((), (2,)) or not np.isfinite(found).all():
+        raise ValueError(f"option 'values': has shape {found.shape}; give rows by columns of finite numbers, or of pairs of them")
+    return np.ascontiguousarray(found, np.float32).tobytes(), found.shape[0], found.shape[1], found.ndim - 1
+
+
+def map_array(values: bytes, rows: int, columns: int, channels: int) -> Any:
+    shape = (rows, columns) if channels == 1 else (rows, columns, channels)
+    if not has_numpy():
+        return memoryview(values).cast("f", shape)
+    return np.frombuffer(values, np.float32).reshape(shape)
+
+
+def remade_map(
+    box: Tuple[float, float, float, float], values: bytes, rows: int, columns: int, channels: int, unit: str
+) -> _framerail.DenseMap:
+    return _framerail.DenseMap(box, map_array(values, rows, columns, channels), unit)
+
+
 def embedding_bytes(values: Any) -> bytes:
     if not has_numpy():
         plain = values.tolist() if hasattr(values, "tolist") else list(values)

@@ -347,6 +347,50 @@ class Pipeline(InProcess):
         self._stats = outcome
         return outcome
 
+    def replace_model(self, stage: str, model: Path) -> None:
+        """Gives a stage ``infer`` of the current run another model, between two frames; callable from another thread or a callback.
+
+        Returns when the new model is loaded; the run continues meanwhile, no frame is lost, and all stay in order.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage, as in ``stages``.
+        model : path
+            Name or model card of a model with the task, classes and landmarks of the first one.
+
+        Raises
+        ------
+        PipelineUsageError
+            When there is no such stage, its model cannot be replaced, or the run has ended.
+        PipelineError
+            When the model cannot be used. The stage keeps the one that it has.
+        RuntimeError
+            When the pipeline is not running.
+        """
+        self._compiled.replace_model(stage, os.fspath(model))
+
+    def set(self, stage: str, name: str, value: float) -> None:
+        """Changes a setting of the current run, such as a threshold; callable from another thread or a callback.
+
+        Parameters
+        ----------
+        stage : str
+            Name of the stage, as in ``stages``.
+        name : str
+            The setting; the documentation of each stage says which of its options can be changed during the run.
+        value : float
+            The value. Frames that the stage is processing keep the previous one.
+
+        Raises
+        ------
+        PipelineUsageError
+            When there is no such setting, the value is out of its range, or the run has ended.
+        RuntimeError
+            When the pipeline is not running.
+        """
+        self._compiled.set(stage, name, real("value", value, "a number"))
+
     def stop(self) -> None:
         """Stops the current run and completes its files; callable from another thread or a callback."""
         self._compiled.stop()

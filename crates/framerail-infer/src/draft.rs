@@ -118,6 +118,8 @@ struct Guess {
     any_size: bool,
     /// Factor of values 0 to 255, if the family's exports are known.
     scale: Option<&'static str>,
+    /// The image inputs for the frame before and for the frame, of models that compare two.
+    pair: Option<[String; 2]>,
     unknown: Vec<String>,
 }
 
@@ -132,6 +134,9 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
     let named = |name: &str| outputs.iter().find(|output| output.name == name);
     let last = |output: &Declared| sizes(output).last().copied().flatten();
     let shapes = || outputs.iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(found) = dense(file, image) {
+        return Ok(found);
+    }
     if let Some(found) = per_stride(file, image) {
         return Ok(found);
     }
@@ -190,6 +195,29 @@ fn guess(file: &OnnxFile, image: &Image) -> Result<Guess, String> {
         }
         _ => Err(format!("its outputs do not match a known family; see docs/models.md and write the card by hand: {}", shapes())),
     }
+}
+
+/// Optical flow from two images, and depth, which is recognised by its name.
+fn dense(file: &OnnxFile, image: &Image) -> Option<Guess> {
+    let [output] = file.outputs() else { return None };
+    let (dims, name) = (sizes(output), quoted(&output.name));
+    let first = file.inputs().iter().find(|input| input.name == image.name)?;
+    if let (Some(second), [_, Some(2), _, _]) = (file.inputs().iter().find(|it| it.name != first.name && it.dims == first.dims), &dims[..])
+    {
+        let mut found = Guess { family: "flow: the motion between two images".into(), stretch: true, ..Guess::default() };
+        found.pair = Some([first.name.clone(), second.name.clone()]);
+        found.output = format!("[output.flow]\noutput = {name}\n");
+        found.unknown.push("input.name and previous: which image is the earlier one; output.flow.scale: 20 for FlowNet and PWC-Net".into());
+        return Some(found);
+    }
+    let is_named = ["depth", "disp"].iter().any(|word| output.name.to_lowercase().contains(word));
+    if is_named && matches!(dims[..], [_, _, _] | [_, Some(1), _, _]) {
+        let mut found = Guess { family: "depth: a depth for each cell".into(), stretch: true, ..Guess::default() };
+        found.output = format!("[output.depth]\noutput = {name}\nvalues = \"inverse\"\n");
+        found.unknown.push("output.depth.values: inverse (larger is nearer), relative (larger is further away) or metres".into());
+        return Some(found);
+    }
+    None
 }
 
 /// CenterNet and CenterFace: grids of scores, sizes, offsets, and landmarks where there are some.
@@ -468,8 +496,11 @@ fn write(file: &OnnxFile, place: &Path, image: &Image, guess: &Guess) -> String 
         quoted(&stem),
         quoted(&place.to_string_lossy()),
         guess.head,
-        quoted(&image.name)
+        quoted(guess.pair.as_ref().map_or(&image.name, |[_, later]| later))
     );
+    if let Some([earlier, _]) = &guess.pair {
+        let _ = writeln!(text, "previous = {}", quoted(earlier));
+    }
     match image.size.filter(|_| !guess.any_size) {
         None if guess.any_size => text.push_str("multiple_of = 32\n"),
         Some((width, height)) => drop(writeln!(text, "width = {width}\nheight = {height}")),
@@ -546,7 +577,7 @@ mod tests {
         let scrfd: Vec<(String, Vec<i64>)> =
             [12800, 3200, 800].iter().flat_map(|rows| [1, 4, 10].map(|values| (format!("{rows}x{values}"), vec![*rows, values]))).collect();
         let scrfd: Vec<(&str, &[i64])> = scrfd.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
-        let cases: [(Outputs<'_>, &str); 12] = [
+        let cases: [(Outputs<'_>, &str); 14] = [
             (
                 &[("537", &[10, 1, 160, 160]), ("538", &[10, 2, 160, 160]), ("539", &[10, 2, 160, 160]), ("540", &[10, 10, 160, 160])],
                 "stride = 4.0",
@@ -560,6 +591,8 @@ mod tests {
             (&[("logits", &[1, 300, 80]), ("pred_boxes", &[1, 300, 4]), ("pred_masks", &[1, 300, 160, 160])], "pred_masks"),
             (&[("scores", &[1, 4420, 2]), ("boxes", &[1, 4420, 4])], "background = 0"),
             (&[("logits", &[1, 1000])], "output.classes"),
+            (&[("predicted_depth", &[1, 518, 518])], "output.depth"),
+            (&[("disparity", &[1, 1, 192, 640])], "values = \"inverse\""),
             (&[("embedding", &[1, 512])], "length = 512"),
             (&scrfd, "anchors = 2"),
         ];
@@ -573,6 +606,16 @@ mod tests {
                 assert!(draft.text.contains(&format!("# UNKNOWN: {unknown}")));
             }
         }
+    }
+
+    #[test]
+    fn two_images_and_two_values_are_optical_flow() {
+        let inputs: [(&str, &[i64]); 2] = [("image1", &[1, 3, 360, 520]), ("image2", &[1, 3, 360, 520])];
+        let file = model(&inputs, &[("flow", &[1, 2, 360, 520])], "");
+        let draft = draft(&file, "model.onnx".as_ref()).expect("recognised");
+        let card = ModelCard::parse(&draft.text, "m.toml".as_ref()).expect("a sound card");
+        assert_eq!((card.input.name.as_deref(), card.input.previous.as_deref()), (Some("image2"), Some("image1")), "{}", draft.text);
+        assert_eq!(card.output.output_names(), ["flow"]);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! A model on the CPU.
 
-use std::sync::{Arc, Weak};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
+use framerail_core::StreamId;
 use framerail_vision::Preprocessor;
 use parking_lot::Mutex;
 
@@ -9,7 +13,7 @@ use crate::{
     HostProvider, InferError, Prediction, View,
     card::Thresholds,
     decode::Decoder,
-    more_inputs::FilledInputs,
+    more_inputs::{FilledInput, FilledInputs},
     onnx::HalfEnds,
     session::{ModelSession, SharedSession},
     shared::{Counters, Shared, frame_error},
@@ -37,6 +41,8 @@ struct SizedModel {
     preprocessor: Preprocessor,
     decoder: Decoder,
     more: FilledInputs,
+    /// The last input of each stream, for models that compare two frames.
+    before: HashMap<StreamId, FilledInput>,
 }
 
 impl HostPredictor {
@@ -54,6 +60,11 @@ impl HostPredictor {
         self.sized_for(size).map(drop)
     }
 
+    /// Forgets the last input of a stream.
+    pub(crate) fn forget(&mut self, stream: StreamId) {
+        self.sized.iter_mut().for_each(|sized| drop(sized.before.remove(&stream)));
+    }
+
     /// One run of the model on views that share an input size.
     pub(crate) fn run(&mut self, size: InputSize, views: &[View<'_>], thresholds: &Thresholds) -> Result<Vec<Prediction>, InferError> {
         let shared = Arc::clone(&self.shared);
@@ -69,10 +80,19 @@ impl HostPredictor {
         }
         let geometry: Vec<_> = seen.iter().map(|seen| seen.geometry(size)).collect();
         shared.model.more.refill(size, &geometry, &mut sized.more).map_err(|reason| shared.run_error(reason))?;
+        let given = sized.more.inputs.len();
+        if let (Some(name), [view]) = (&shared.model.previous, views) {
+            let Some(before) = sized.before.insert(view.frame().stream, sized.session.input_as(name)) else {
+                return Ok(vec![Prediction::Description(None)]);
+            };
+            sized.more.inputs.push(before);
+        }
         let decoder = &sized.decoder;
-        sized.session.run_with(views.len(), &sized.more.inputs, |tensors| {
+        let found = sized.session.run_with(views.len(), &sized.more.inputs, |tensors| {
             seen.iter().enumerate().map(|(item, seen)| shared.read(decoder, tensors, item, seen, thresholds)).collect()
-        })
+        });
+        sized.more.inputs.truncate(given);
+        found
     }
 
     fn sized_for(&mut self, size: InputSize) -> Result<&mut SizedModel, InferError> {
@@ -109,7 +129,7 @@ impl SizedModel {
             }
         };
         let decoder = shared.model.card.output.decoder(&shared.model.card, size);
-        Ok(Self { size, session, preprocessor, decoder, more: FilledInputs::default() })
+        Ok(Self { size, session, preprocessor, decoder, more: FilledInputs::default(), before: HashMap::new() })
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Model {
     pub(crate) input_element: Element,
     /// The inputs other than the image.
     pub(crate) more: MoreInputs,
+    /// The image input for the frame before.
+    pub(crate) previous: Option<String>,
     file: OnnxFile,
     /// The card's path; `None` for a built-in one.
     card_path: Option<PathBuf>,
@@ -53,7 +55,12 @@ impl Model {
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;
         let input_element = image_element(&card, input).map_err(mismatch)?;
-        let others: Vec<&Declared> = file.inputs().iter().filter(|other| other.name != input.name).collect();
+        let previous = card.input.previous.clone();
+        if let Some(name) = &previous {
+            check_previous(name, input, &file).map_err(mismatch)?;
+        }
+        let is_image = |other: &Declared| other.name == input.name || previous.as_ref() == Some(&other.name);
+        let others: Vec<&Declared> = file.inputs().iter().filter(|other| !is_image(other)).collect();
         let more = MoreInputs::new(&card.input, &others, file.optional_inputs()).map_err(mismatch)?;
         card.output.expected(&card).iter().try_for_each(|expected| expected.check(file.outputs())).map_err(mismatch)?;
         let prepare = prepare.unwrap_or(card.prepare);
@@ -64,6 +71,7 @@ impl Model {
             prepare,
             input_element,
             more,
+            previous,
             input_name: input.name.clone(),
             text,
             has_batch: input.dims.as_ref().is_none_or(|dims| dims.len() > PICTURE_AXES),
@@ -90,6 +98,7 @@ impl Model {
             (_, Some(input)) if asked > 1 => {
                 refused(format!("input '{input}' of this model holds the values of one image; use 1, or export it with a dynamic batch"))
             }
+            _ if asked > 1 && self.previous.is_some() => refused("this model compares each frame with the one before it; use 1".into()),
             _ if asked > 1 && !self.has_batch => refused("this model takes one image, without a batch axis; use 1".into()),
             _ => Ok(asked),
         }
@@ -116,7 +125,8 @@ impl Model {
         };
         let [width, height] = sides.map(|side| side.and_then(|side| u32::try_from(side).ok()).unwrap_or(1));
         let batch = if self.has_batch { shape.dims.first().copied().flatten() } else { Some(1) };
-        std::iter::once(shape.clone()).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
+        let previous = self.previous.iter().map(|name| InputShape { name: name.clone(), dims: shape.dims.clone() });
+        std::iter::once(shape.clone()).chain(previous).chain(self.more.shapes(InputSize { width, height }, batch)).collect()
     }
 
     /// The model's bytes for a session in float32: prepared, unless the card disables that.
@@ -247,7 +257,9 @@ fn image_input<'a>(card: &ModelCard, file: &'a OnnxFile) -> Result<&'a Declared,
             .find(|input| input.name == *name)
             .ok_or_else(|| format!("input '{name}' is not in the model; it has: {}", names()))?,
         (None, inputs) => {
-            let mut open = inputs.iter().filter(|input| !card.input.more.contains_key(&input.name));
+            let is_open =
+                |input: &&Declared| !card.input.more.contains_key(&input.name) && card.input.previous.as_ref() != Some(&input.name);
+            let mut open = inputs.iter().filter(is_open);
             match (open.next(), open.next()) {
                 (Some(only), None) => only,
                 (None, _) => {
@@ -308,6 +320,18 @@ fn image_element(card: &ModelCard, input: &Declared) -> Result<Element, String> 
         ));
     }
     Ok(element)
+}
+
+/// Checks that the input for the frame before is like the image input.
+fn check_previous(name: &str, image: &Declared, file: &OnnxFile) -> Result<(), String> {
+    let names = || file.inputs().iter().map(Declared::to_string).collect::<Vec<_>>().join(", ");
+    let found = file.inputs().iter().find(|input| input.name == name);
+    let found = found.ok_or_else(|| format!("input.previous '{name}' is not in the model; it has: {}", names()))?;
+    let axes = |input: &Declared| input.dims.as_ref().map(Vec::len);
+    let sizes = |input: &Declared| input.dims.iter().flatten().map(|dim| fixed(Some(dim))).collect::<Vec<_>>();
+    let is_alike =
+        found.name != image.name && found.elem_type == image.elem_type && axes(found) == axes(image) && sizes(found) == sizes(image);
+    is_alike.then_some(()).ok_or_else(|| format!("input.previous {found} must be another input like {image}"))
 }
 
 fn fixed(dim: Option<&Dim>) -> Option<usize> {

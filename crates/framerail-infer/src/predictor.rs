@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
-use framerail_core::{AttributeValue, BBox, DType, Detection, Device, Frame, Label};
+use framerail_core::{AttributeValue, BBox, DType, Detection, Device, Frame, Label, StreamId};
 use framerail_vision::{Preprocess, Sampling};
 
 #[cfg(feature = "cuda")]
@@ -239,7 +239,7 @@ impl Predictor {
         match self.task() {
             Task::Detection => self.shared.model.labels.clone(),
             Task::Landmarks | Task::Segmentation => vec![Label { id: 0, name: self.card().thing_name().into() }],
-            Task::Classification | Task::Embedding => Vec::new(),
+            Task::Classification | Task::Embedding | Task::Depth | Task::Flow => Vec::new(),
         }
     }
 
@@ -374,6 +374,13 @@ impl Predictor {
         }
         self.submitted.pop_front();
         Ok(Some(self.done.drain(..count).collect()))
+    }
+
+    /// Forgets the last frame of a stream that ended, with models that compare two frames.
+    pub fn forget(&mut self, stream: StreamId) {
+        if let Backend::Host(host) = &mut self.backend {
+            host.forget(stream);
+        }
     }
 
     /// Number of batches submitted and not collected.

@@ -87,6 +87,14 @@ impl SharedSession {
         let item = if self.element == Element::F32 { Vec::new() } else { vec![0.0; self.item_elements] };
         ModelSession { input: Elements::zeros(self.element, self.item_elements * self.batch), item, shared: self }
     }
+
+    /// The shape of the image input for this many items.
+    fn image_input_dims(&self, items: usize) -> Vec<i64> {
+        let image = image_dims(&self.shape);
+        let has_batch = image.len() < self.shape.dims.len();
+        let sides = image.iter().map(|dim| dim.unwrap_or(0) as i64);
+        has_batch.then_some(items as i64).into_iter().chain(sides).collect()
+    }
 }
 
 impl ModelSession {
@@ -143,6 +151,11 @@ impl ModelSession {
         written
     }
 
+    /// A copy of the first item as another input.
+    pub(crate) fn input_as(&self, name: &str) -> FilledInput {
+        FilledInput { name: name.to_owned(), dims: self.shared.image_input_dims(1), elements: self.input.clone() }
+    }
+
     /// Runs the first `items` items and passes the outputs to `read`; they live as long as that call. Waits while another user runs the
     /// session.
     ///
@@ -164,10 +177,7 @@ impl ModelSession {
         if items > shared.batch {
             return Err(failed(format!("{items} frames do not fit in a batch of {}", shared.batch)));
         }
-        let image = image_dims(&shared.shape);
-        let has_batch = image.len() < shared.shape.dims.len();
-        let sides = image.iter().map(|dim| dim.unwrap_or(0) as i64);
-        let dims: Vec<i64> = has_batch.then_some(items as i64).into_iter().chain(sides).collect();
+        let dims = shared.image_input_dims(items);
         let image = self.input.input(&dims).map(|input| (shared.shape.name.as_str(), input));
         let more = more.iter().map(|input| Ok((input.name.as_str(), input.elements.input(&input.dims)?)));
         let inputs = std::iter::once(image).chain(more).collect::<ort::Result<Vec<_>>>().map_err(|error| failed(one_line(&error)))?;

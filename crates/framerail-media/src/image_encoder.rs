@@ -58,6 +58,7 @@ impl ImageEncoder {
         let (name, target) = match self.format {
             ImageFormat::Png if surface.format().has_alpha() => (c"png", ffi::AVPixelFormat::RGBA),
             ImageFormat::Png if surface.format() == PixelFormat::Gray8 => (c"png", ffi::AVPixelFormat::GRAY8),
+            ImageFormat::Png if surface.format() == PixelFormat::Gray16 => (c"png", ffi::AVPixelFormat::GRAY16BE),
             ImageFormat::Png => (c"png", ffi::AVPixelFormat::RGB24),
             ImageFormat::Jpeg { .. } => (c"mjpeg", ffi::AVPixelFormat::YUVJ420P),
         };
@@ -73,7 +74,8 @@ impl ImageEncoder {
         image.quality = context.global_quality;
         image.pts = self.pts;
         // Bytes 16 to 20 of a profile name its colour space.
-        let colors: &[u8] = if target == ffi::AVPixelFormat::GRAY8 { b"GRAY" } else { b"RGB " };
+        let is_gray = matches!(target, ffi::AVPixelFormat::GRAY8 | ffi::AVPixelFormat::GRAY16BE);
+        let colors: &[u8] = if is_gray { b"GRAY" } else { b"RGB " };
         if let Some(profile) = profile.filter(|profile| profile.get(16..20) == Some(colors)) {
             image.add_side_data(ffi::AVFrameSideDataType::ICC_PROFILE, profile);
         }

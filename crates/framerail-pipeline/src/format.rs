@@ -78,6 +78,8 @@ pub struct EdgeFormat {
     pub detections: Option<DetectionFormat>,
     /// Names of the models that returned results for each frame as a whole.
     pub frame_models: Vec<String>,
+    /// Whether one of them returned depth or optical flow.
+    pub has_maps: bool,
     /// Parts on which the next stage runs; only a stage that supports them ([`crate::StagePlan::takes_parts`]) may follow.
     pub parts: Option<PartFormat>,
 }

@@ -1,5 +1,8 @@
 //! Suggests the name that was probably meant.
 
+/// Below, two names of the same length differ in half of their letters.
+const MIN_LIKENESS: f64 = 0.5;
+
 /// The most similar name to `wanted`: within a few typing errors, or one is a prefix of the other.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_lowercase();
@@ -9,7 +12,7 @@ pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Op
         if wanted.len() >= 3 && (name.starts_with(&wanted) || wanted.starts_with(name)) {
             likeness = likeness.max(0.7);
         }
-        if likeness >= 0.5 && best.is_none_or(|(most, _)| likeness > most) {
+        if likeness > MIN_LIKENESS && best.is_none_or(|(most, _)| likeness > most) {
             best = Some((likeness, name));
         }
     }
@@ -29,5 +32,6 @@ mod tests {
         assert_eq!(nearest("inf", names), Some("infer"));
         assert_eq!(nearest("transmogrify", names), None);
         assert_eq!(nearest("", names), None);
+        assert_eq!(nearest("resize", ["redis", "read", "review"]), None, "half of the letters differ");
     }
 }

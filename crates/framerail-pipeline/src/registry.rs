@@ -103,9 +103,10 @@ impl Registry {
         self.stages.values().map(|stage| &stage.spec)
     }
 
-    /// The registered name most similar to `name`, if one is similar enough.
+    /// The stage that other programs call `name`, else the registered name most similar to it, if one is similar enough.
     pub fn suggest(&self, name: &str) -> Option<&str> {
-        nearest(name, self.names())
+        let is_meant = |spec: &&StageSpec| spec.other_names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        self.specs().find(is_meant).map(|spec| spec.name.as_str()).or_else(|| nearest(name, self.names()))
     }
 }
 

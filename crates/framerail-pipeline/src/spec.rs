@@ -280,6 +280,9 @@ pub struct StageSpec {
     pub branches: bool,
     /// Usage examples.
     pub examples: Vec<Example>,
+    /// Names that other programs have for it: not accepted, but answered with its name.
+    #[serde(skip)]
+    pub other_names: Vec<String>,
 }
 
 impl StageSpec {
@@ -294,6 +297,7 @@ impl StageSpec {
             workers: None,
             branches: false,
             examples: Vec::new(),
+            other_names: Vec::new(),
         }
     }
 
@@ -344,6 +348,13 @@ impl StageSpec {
     #[must_use]
     pub fn branches(mut self) -> Self {
         self.branches = true;
+        self
+    }
+
+    /// Adds names that other programs have for it, which are answered with a hint.
+    #[must_use]
+    pub fn other_names<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.other_names.extend(names.into_iter().map(str::to_owned));
         self
     }
 

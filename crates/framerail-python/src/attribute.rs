@@ -9,7 +9,10 @@ use pyo3::{
     types::{PyBytes, PyDict, PyList},
 };
 
-use crate::detection::{self, Detection};
+use crate::{
+    dense_map::DenseMap,
+    detection::{self, Detection},
+};
 
 /// Four edges: left, top, right, bottom.
 pub type Edges = (f32, f32, f32, f32);
@@ -34,7 +37,7 @@ pub fn edges_of(given: &Bound<'_, PyAny>) -> PyResult<Edges> {
 type MaskParts<'py> = (Edges, Bound<'py, PyBytes>, u32, u32);
 
 /// A function of `framerail.arrays`, which handles NumPy.
-fn arrays<'py>(py: Python<'py>, function: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
+pub fn arrays<'py>(py: Python<'py>, function: &str, arguments: impl pyo3::call::PyCallArgs<'py>) -> PyResult<Bound<'py, PyAny>> {
     py.import("framerail.arrays")?.getattr(function)?.call1(arguments)
 }
 
@@ -111,11 +114,16 @@ impl InstanceMask {
 ///     A vector for re-identification.
 /// parts : list of Detection, optional
 ///     Detections inside it, such as the faces of a person.
+/// depth : DenseMap, optional
+///     Depth of each cell of the frame.
+/// flow : DenseMap, optional
+///     Motion of each cell of the frame.
 ///
 /// Attributes
 /// ----------
 /// kind : str
-///     "classes", "landmarks", "mask", "embedding" or "parts"; the attribute of that name holds the value, the others are None.
+///     "classes", "landmarks", "mask", "embedding", "parts", "depth" or "flow"; the attribute of that name holds the value, the
+///     others are None.
 #[pyclass(module = "framerail", frozen)]
 pub struct Attribute {
     #[pyo3(get)]
@@ -128,7 +136,8 @@ pub struct Attribute {
 #[pymethods]
 impl Attribute {
     #[new]
-    #[pyo3(signature = (model, *, classes=None, landmarks=None, mask=None, embedding=None, parts=None))]
+    #[pyo3(signature = (model, *, classes=None, landmarks=None, mask=None, embedding=None, parts=None, depth=None, flow=None))]
+    #[allow(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         py: Python<'_>,
         model: String,
@@ -137,11 +146,15 @@ impl Attribute {
         mask: Option<Py<PyAny>>,
         embedding: Option<Py<PyAny>>,
         parts: Option<Py<PyAny>>,
+        depth: Option<Py<PyAny>>,
+        flow: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let values = [("classes", classes), ("landmarks", landmarks), ("mask", mask), ("embedding", embedding), ("parts", parts)];
-        let mut given = values.into_iter().filter_map(|(kind, value)| value.map(|value| (kind, value)));
+        let described = [("classes", classes), ("landmarks", landmarks), ("mask", mask), ("embedding", embedding), ("parts", parts)];
+        let values = described.into_iter().chain([("depth", depth), ("flow", flow)]);
+        let mut given = values.filter_map(|(kind, value)| value.map(|value| (kind, value)));
         let (Some((kind, value)), None) = (given.next(), given.next()) else {
-            return Err(PyValueError::new_err("an attribute is one of classes, landmarks, mask, embedding and parts; give exactly one"));
+            let kinds = "classes, landmarks, mask, embedding, parts, depth and flow";
+            return Err(PyValueError::new_err(format!("an attribute is one of {kinds}; give exactly one")));
         };
         let attribute = Self { model, kind, value };
         attribute.to_core(py).map(|_| attribute)
@@ -175,6 +188,18 @@ impl Attribute {
     #[getter]
     fn parts(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.of_kind(py, "parts")
+    }
+
+    /// Depth of each cell of the frame; None for another kind.
+    #[getter]
+    fn depth(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_kind(py, "depth")
+    }
+
+    /// Motion of each cell of the frame; None for another kind.
+    #[getter]
+    fn flow(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.of_kind(py, "flow")
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -222,7 +247,12 @@ impl Attribute {
                 let parts = parts.iter().map(|part| Detection::from_core(py, part)).collect::<PyResult<Vec<_>>>()?;
                 ("parts", PyList::new(py, parts)?.into_any())
             }
-            other => return Err(PyTypeError::new_err(format!("a bug in framerail: Python has no class for attributes such as {other:?}"))),
+            other => match DenseMap::from_core(other) {
+                Some((kind, map)) => (kind, map.into_pyobject(py)?.into_any()),
+                None => {
+                    return Err(PyTypeError::new_err(format!("a bug in framerail: Python has no class for attributes such as {other:?}")));
+                }
+            },
         };
         Ok(Self { model: attribute.model.to_string(), kind, value: value.unbind() })
     }
@@ -251,6 +281,7 @@ impl Attribute {
                 let values = bytes.cast::<PyBytes>()?.as_bytes().as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes));
                 AttributeValue::Embedding(values.collect())
             }
+            "depth" | "flow" => value.cast::<DenseMap>()?.get().core(self.kind)?,
             _ => AttributeValue::Parts(detection::core_list(value, "parts")?),
         };
         Ok(CoreAttribute { model: self.model.as_str().into(), value })

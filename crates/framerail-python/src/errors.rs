@@ -116,8 +116,8 @@ pub fn serve(py: Python<'_>, error: &ServeError) -> PyErr {
     pipeline(py, error.kind(), &for_python(&format!("serve: {error}")), None)
 }
 
-/// Why a run cannot be exported to OpenTelemetry.
-pub fn export(py: Python<'_>, error: &StageError) -> PyErr {
+/// Why a stage, or the export of a run, cannot do what was asked.
+pub fn stage(py: Python<'_>, error: &StageError) -> PyErr {
     pipeline(py, error.kind, &for_python(&error.message), None)
 }
 

@@ -12,6 +12,7 @@ mod background;
 mod batches;
 mod clip_loader;
 mod clips;
+mod dense_map;
 mod detection;
 mod dlpack;
 mod errors;
@@ -55,6 +56,7 @@ mod _framerail {
         batches::Batches,
         clip_loader::ClipLoader,
         clips::{mixed_seed, sample},
+        dense_map::DenseMap,
         detection::Detection,
         frame_input::FrameInput,
         frame_item::FrameItem,

@@ -16,7 +16,7 @@ use framerail::{
     otlp::{Exporting, Otlp},
     pipeline::{
         Chain, Description, DeviceChoice, Diagnostics, FrameItem as PipelineItem, Plan, PlannedGraph, Probe, Role, RunOptions, RunSwitch,
-        StageDescription, StageList, Verdict, check,
+        StageDescription, StageError, StageList, Verdict, check,
     },
 };
 use framerail_serve::{Watch, Watched};
@@ -221,6 +221,16 @@ impl Pipeline {
         address.map(|address| address.to_string())
     }
 
+    /// Replaces the model of a stage of the current run; waits until it is loaded.
+    fn replace_model(&self, py: Python<'_>, stage: &str, model: &str) -> PyResult<()> {
+        self.change(py, |switch| switch.replace_model(stage, model))
+    }
+
+    /// Changes a setting of a stage of the current run.
+    fn set(&self, py: Python<'_>, stage: &str, name: &str, value: f64) -> PyResult<()> {
+        self.change(py, |switch| switch.set_setting(stage, name, value))
+    }
+
     /// Stops the current run and completes its files; from any thread, or a callback.
     fn stop(&self) {
         let run = self.run.lock().clone();
@@ -232,6 +242,13 @@ impl Pipeline {
 }
 
 impl Pipeline {
+    /// Changes the current run, without the GIL.
+    fn change(&self, py: Python<'_>, change: impl Fn(&RunSwitch) -> Result<(), StageError> + Sync) -> PyResult<()> {
+        let switch = self.run.lock().clone().and_then(|run| run.switch.lock().clone());
+        let switch = switch.ok_or_else(|| PyRuntimeError::new_err("the pipeline is not running"))?;
+        py.detach(|| change(&switch)).map_err(|error| errors::stage(py, &error))
+    }
+
     /// The index of a stage.
     fn place(&self, plan: &Plan, wanted: &str) -> PyResult<usize> {
         let (stages, description) = (plan.stages(), self.description.lock());
@@ -285,7 +302,7 @@ impl Pipeline {
     fn prepare_otlp(&self, py: Python<'_>, otlp: OtlpArguments, planned: &mut PlannedGraph) -> PyResult<Option<Otlp>> {
         let options = otlp.into_options(self.description.lock().otlp.as_ref())?;
         let prepared = options.map(|options| Otlp::prepare(&options, planned)).transpose();
-        prepared.map_err(|error| errors::export(py, &error))
+        prepared.map_err(|error| errors::stage(py, &error))
     }
 
     fn run_as(
@@ -353,7 +370,7 @@ impl Pipeline {
             return Err(raised);
         }
         watched.map_err(|error| errors::serve(py, &error))?;
-        let dropped = dropped.map_err(|error| errors::export(py, &error))?;
+        let dropped = dropped.map_err(|error| errors::stage(py, &error))?;
         if dropped > 0 {
             log::warn!("otlp: {dropped} traces and sets of metrics were dropped, because the collector was away or slow");
         }

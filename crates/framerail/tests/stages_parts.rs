@@ -5,12 +5,15 @@ mod stages_support;
 use std::{path::Path, process::Command};
 
 use framerail::{
-    core::{AttributeValue, BBox, Detection, DetectionOrigin, Label},
+    core::{Attribute, AttributeValue, BBox, ColorMatrix, Detection, DetectionOrigin, Label, PixelFormat, StreamId},
     parts::{FrameAttributes, FrameParts},
     pipeline::{Description, EdgeFormat, FrameItem, Item, RunOptions, check},
 };
-use framerail_testkit::models::{SampleModel, bright_segmentation, colour_classifier, colour_embedding, eye_landmarks, spot_detector};
-use stages_support::{Ran, end, frame, gated, run, seen, stream, try_run};
+use framerail_testkit::models::{
+    SampleModel, bright_segmentation, brightness_depth, colour_classifier, colour_embedding, eye_landmarks, lucas_kanade_flow,
+    spot_detector,
+};
+use stages_support::{Ran, end, frame, gated, interleaved, run, seen, stream, try_run};
 use tempfile::TempDir;
 
 /// Models of the tests in a folder.
@@ -511,4 +514,131 @@ fn faces_are_named_by_reference_pictures_and_stay_visible() {
     }
     let problem = try_run("crop around=landmarks margin=0.2 ! null", one_stream(Vec::new()), Some(1)).err().expect("refused");
     assert!(problem.contains("around=landmarks takes no margin"), "{problem}");
+}
+
+/// A smooth pattern, moved to the right and down.
+fn waves(index: u64, right: f32, down: f32) -> FrameItem {
+    let mut item = frame(0, index);
+    let mut planes = item.frame.surface.host_mut().expect("own").planes_mut().expect("own");
+    for y in 0..48 {
+        for (x, luma) in planes.row(0, y).iter_mut().enumerate() {
+            let (x, y) = (x as f32 - right * index as f32, y as f32 - down * index as f32);
+            *luma = (125.0 + 45.0 * (x / 5.0).sin() + 45.0 * (y / 4.0 + x / 9.0).cos()) as u8;
+        }
+    }
+    item
+}
+
+fn flow_of(item: &FrameItem) -> Option<[f32; 2]> {
+    let attributes = item.attachments.get::<FrameAttributes>()?;
+    let [Attribute { value: AttributeValue::Flow(flow), .. }] = &attributes.0[..] else { panic!("{attributes:?}") };
+    // Away from the borders, which the model cannot see beyond.
+    let cell = |row: usize, column: usize| flow.map.cells()[row * 64 + column];
+    let inner: Vec<[f32; 2]> = (12..52).flat_map(|row| (12..52).map(move |column| cell(row, column))).collect();
+    Some([0, 1].map(|axis| inner.iter().map(|motion| motion[axis]).sum::<f32>() / inner.len() as f32))
+}
+
+#[test]
+fn flow_is_the_motion_of_frame_pixels_since_the_frame_before() {
+    let models = Models::new(&[lucas_kanade_flow()]);
+    let frames = |right, down| (0..4).map(|index| waves(index, right, down)).collect::<Vec<_>>();
+    for (right, down) in [(1.0, 0.0), (-0.5, 0.75), (0.0, 0.0)] {
+        let ran = models.run("infer @flow ! collect", one_stream(frames(right, down)));
+        let found: Vec<Option<[f32; 2]>> = frames_of(&ran).into_iter().map(flow_of).collect();
+        assert_eq!(found[0], None, "there is no frame before the first");
+        for motion in &found[1..] {
+            let [x, y] = motion.expect("a motion");
+            assert!((x - right).abs() < 0.12 && (y - down).abs() < 0.12, "{x}, {y} instead of {right}, {down}");
+        }
+    }
+    // Each stream is compared with itself.
+    let second = |mut item: FrameItem| {
+        item.frame.stream = StreamId(1);
+        Item::from(item)
+    };
+    let start = [Item::StreamStart(stream(1, "other"))];
+    let other = start.into_iter().chain(frames(0.0, 1.0).into_iter().map(second)).chain([end(1)]).collect();
+    let ran = models.run("infer @flow ! collect", interleaved(one_stream(frames(1.0, 0.0)), other));
+    for item in frames_of(&ran) {
+        let expected = if item.frame.stream == StreamId(0) { [1.0, 0.0] } else { [0.0, 1.0] };
+        let found = flow_of(item);
+        assert_eq!(found.is_some(), item.frame.index > 0, "frame {} of stream {}", item.frame.index, item.frame.stream);
+        assert!(found.is_none_or(|found| found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 0.12)), "{found:?}");
+    }
+    let ran = models.run("infer @flow every=2 ! collect", one_stream(frames(0.5, 0.0)));
+    let found: Vec<Option<[f32; 2]>> = frames_of(&ran).into_iter().map(flow_of).collect();
+    let [None, None, Some([x, _]), None] = found[..] else { panic!("{found:?}") };
+    assert!((x - 1.0).abs() < 0.12, "{x}: from the frame that the model saw before");
+}
+
+#[test]
+fn maps_are_images_of_the_size_of_the_frame() {
+    let models = Models::new(&[brightness_depth(), lucas_kanade_flow()]);
+    let surface = |ran: &Ran, index: usize| frames_of(ran)[index].frame.surface.host().expect("on the host").clone();
+    let spots = || one_stream(vec![spotted(0, 0, &[(16, 12, 24)]), spotted(0, 1, &[(16, 12, 24)])]);
+    let ran = models.run("infer @depth ! maps from=0 to=1 ! collect", spots());
+    let color = surface(&ran, 0);
+    assert_eq!((color.format(), color.width(), color.height()), (PixelFormat::Rgb24, 64, 48));
+    let pixel = |row: usize, column: usize| &color.row(0, row)[3 * column..3 * column + 3];
+    assert_eq!((pixel(2, 2), pixel(24, 28)), (&[0, 0, 4][..], &[252, 255, 164][..]), "dark is far, bright is near");
+    assert_eq!(frames_of(&ran)[0].frame.color.matrix, ColorMatrix::Rgb);
+    let half = surface(&models.run("infer @depth ! maps from=0 to=1 blend=0.5 ! collect", spots()), 0);
+    let mixed = &half.row(0, 24)[3 * 28..3 * 28 + 3];
+    assert!(mixed[2].abs_diff(209) <= 2 && mixed[1] >= 253, "{mixed:?} is between white and its colour");
+    let gray = surface(&models.run("infer @depth ! maps as=gray16 from=0 to=1 ! collect", spots()), 0);
+    let level = |row: usize, column: usize| u16::from_le_bytes([gray.row(0, row)[2 * column], gray.row(0, row)[2 * column + 1]]);
+    assert_eq!((gray.format(), level(2, 2), level(24, 28)), (PixelFormat::Gray16, 0, 65_535));
+    let moving = (0..3).map(|index| waves(index, 1.0, 0.0)).collect();
+    let ran = models.run("infer @flow ! maps to=2 ! collect", one_stream(moving));
+    let (first, second) = (surface(&ran, 0), surface(&ran, 1));
+    assert!(first.row(0, 24).iter().all(|value| *value == 0), "no map yet");
+    let to_the_right = &second.row(0, 24)[3 * 32..3 * 32 + 3];
+    assert!(to_the_right[0] > 250 && to_the_right[1..].iter().all(|value| (90..170).contains(value)), "{to_the_right:?} is not pale red");
+    assert_eq!(ran.counter("frames_without_map"), 1);
+}
+
+#[test]
+fn depth_is_written_as_16_bit_images_and_recorded_as_a_summary() {
+    let models = Models::new(&[brightness_depth()]);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let out = folder.path().display();
+    let text = format!("infer @depth ! tee ( save {out}/depth.jsonl ) ! maps as=gray16 ! frames {out}/png");
+    models.run(&text, one_stream(vec![spotted(0, 0, &[(16, 12, 24)])]));
+    let image = folder.path().join("png/cam-000000.png");
+    let decoded = |format: &str| {
+        let mut ffmpeg = Command::new("ffmpeg");
+        let done = ffmpeg.args(["-v", "error", "-i"]).arg(&image).args(["-f", "rawvideo", "-pix_fmt", format, "-"]).output();
+        done.expect("ffmpeg runs").stdout
+    };
+    let levels: Vec<u16> = decoded("gray16le").as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect();
+    assert_eq!(levels.len(), 64 * 48);
+    // More than 256 levels lie between dark and bright: the edges are interpolated.
+    assert_eq!((levels.iter().min(), levels.iter().max()), (Some(&0), Some(&65_535)));
+    assert!(levels.iter().any(|level| level % 257 != 0), "16 bits are kept");
+    let record = std::fs::read_to_string(folder.path().join("depth.jsonl")).expect("written");
+    let record: serde_json::Value = serde_json::from_str(record.lines().next().expect("a line")).expect("JSON");
+    let depth = &record["attributes"][0]["depth"];
+    assert_eq!((&depth["size"], &depth["unit"]), (&serde_json::json!([16, 16]), &serde_json::json!("inverse")));
+    assert!(depth["max"].as_f64() > Some(0.9) && depth["min"].as_f64() < Some(0.1), "{depth}");
+}
+
+#[test]
+fn where_there_is_no_map_says_what_to_do() {
+    let models = Models::new(&[brightness_depth(), lucas_kanade_flow(), colour_classifier(), spot_detector()]);
+    for (text, words) in [
+        ("maps ! collect", "put `infer` with a depth or flow model before it"),
+        ("infer @colour ! maps ! collect", "frames with depth or optical flow"),
+        ("infer @flow workers=2 ! collect", "needs them in order"),
+        ("infer @flow batch=4 ! collect", "compares each frame with the one before it; use 1"),
+        ("infer @spots ! crop ! infer @depth ! collect", "whole frames for depth"),
+        ("tiles 32x24 ! infer @flow ! collect", "whole frames for flow"),
+        ("infer @depth ! maps as=gray16 show=flow ! collect", "which grey cannot show"),
+        ("infer @depth ! maps from=2 to=1 ! collect", "is not above from=2"),
+        ("infer @depth ! maps as=gray16 blend=0.5 ! collect", "leave blend out"),
+        ("infer @depth ! resize 10x10 ! collect", "did you mean `scale`?"),
+        ("infer @depth device=cpu provider=tensorrt ! collect", "provider=tensorrt runs on a GPU, and the device is cpu"),
+    ] {
+        let refused = models.refused(text);
+        assert!(refused.contains(words), "{text}: {refused}");
+    }
 }

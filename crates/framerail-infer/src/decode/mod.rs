@@ -7,6 +7,7 @@ pub mod anchors;
 pub mod boxes;
 mod candidates;
 pub mod classes;
+pub mod dense;
 mod describe;
 pub mod embedding;
 mod expect;
@@ -23,6 +24,7 @@ pub use anchor_free::AnchorFreeCard;
 pub use anchors::{AnchorLevel, AnchorsCard};
 pub use boxes::{BoxSpace, BoxesCard, RowValue};
 pub use classes::ClassesCard;
+pub use dense::{DepthCard, DepthValues, FlowCard};
 pub use embedding::EmbeddingCard;
 pub use framerail_core::{Activation, BoxForm};
 pub use heatmap::HeatmapCard;
@@ -104,6 +106,17 @@ pub enum Task {
     Segmentation,
     /// Returns a vector for its input.
     Embedding,
+    /// Returns the depth of each cell.
+    Depth,
+    /// Returns the motion of each cell since the frame before.
+    Flow,
+}
+
+impl Task {
+    /// Whether the result is a value for each cell of the frame.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Task::Depth | Task::Flow)
+    }
 }
 
 impl std::fmt::Display for Task {
@@ -114,6 +127,8 @@ impl std::fmt::Display for Task {
             Task::Landmarks => "landmarks",
             Task::Segmentation => "segmentation",
             Task::Embedding => "embedding",
+            Task::Depth => "depth",
+            Task::Flow => "optical flow",
         })
     }
 }
@@ -141,6 +156,10 @@ pub enum OutputCard {
     Segmentation(SegmentationCard),
     /// A vector for the whole image.
     Embedding(EmbeddingCard),
+    /// A depth for each cell of the image.
+    Depth(DepthCard),
+    /// A motion for each cell of the image.
+    Flow(FlowCard),
 }
 
 /// An invalid key of a card, and its allowed values.
@@ -158,6 +177,8 @@ impl OutputCard {
             OutputCard::Landmarks(landmarks) => landmarks.check(card),
             OutputCard::Segmentation(segmentation) => segmentation.check(card),
             OutputCard::Embedding(embedding) => embedding.check(),
+            OutputCard::Depth(depth) => depth.check(),
+            OutputCard::Flow(flow) => flow.check(),
         }
     }
 
@@ -175,6 +196,8 @@ impl OutputCard {
                 return Decoder::Description(Box::new(segmentation::Segmentation::new(card_of, card, input)));
             }
             OutputCard::Embedding(embedding) => return Decoder::Description(Box::new(embedding::Embedding(embedding.clone()))),
+            OutputCard::Depth(depth) => return Decoder::Description(Box::new(dense::Depth { card: depth.clone(), input })),
+            OutputCard::Flow(flow) => return Decoder::Description(Box::new(dense::Flow { card: flow.clone(), input })),
         };
         Decoder::Boxes(boxes)
     }
@@ -189,6 +212,8 @@ impl OutputCard {
             OutputCard::Landmarks(_) => Task::Landmarks,
             OutputCard::Segmentation(_) => Task::Segmentation,
             OutputCard::Embedding(_) => Task::Embedding,
+            OutputCard::Depth(_) => Task::Depth,
+            OutputCard::Flow(_) => Task::Flow,
         }
     }
 
@@ -221,6 +246,8 @@ impl OutputCard {
             OutputCard::Landmarks(landmarks) => landmarks.expected(card),
             OutputCard::Segmentation(segmentation) => segmentation.expected(card),
             OutputCard::Embedding(embedding) => embedding.expected(),
+            OutputCard::Depth(depth) => depth.expected(),
+            OutputCard::Flow(flow) => flow.expected(),
         }
     }
 
@@ -241,6 +268,8 @@ impl OutputCard {
             OutputCard::Landmarks(landmarks) => landmarks.output_names(),
             OutputCard::Segmentation(segmentation) => vec![&segmentation.output],
             OutputCard::Embedding(embedding) => vec![&embedding.output],
+            OutputCard::Depth(depth) => vec![&depth.output],
+            OutputCard::Flow(flow) => vec![&flow.output],
         }
     }
 }

@@ -59,13 +59,19 @@ impl Seen {
         })
     }
 
-    /// The mask of these cells, with a coverage for each of them.
-    pub(crate) fn mask(&self, cells: Cells, grid: (usize, usize), input: InputSize, coverage: Vec<u8>) -> Result<InstanceMask, String> {
+    /// The box of these cells, in frame pixels.
+    pub(crate) fn cells_bbox(&self, cells: Cells, grid: (usize, usize), input: InputSize) -> BBox {
         let (across, down) = (input.width as f32 / grid.0.max(1) as f32, input.height as f32 / grid.1.max(1) as f32);
         let ((left, right), (top, bottom)) = (cells.columns, cells.rows);
         let bbox = BBox::from_xyxy(left as f32 * across, top as f32 * down, right as f32 * across, bottom as f32 * down);
-        let bbox = self.mapping.bbox_frame_from_model(bbox);
-        InstanceMask::new(bbox, (right - left) as u32, (bottom - top) as u32, coverage).map_err(|error| error.to_string())
+        self.mapping.bbox_frame_from_model(bbox)
+    }
+
+    /// The mask of these cells, with a coverage for each of them.
+    pub(crate) fn mask(&self, cells: Cells, grid: (usize, usize), input: InputSize, coverage: Vec<u8>) -> Result<InstanceMask, String> {
+        let (columns, rows) = (cells.columns.1 - cells.columns.0, cells.rows.1 - cells.rows.0);
+        let bbox = self.cells_bbox(cells, grid, input);
+        InstanceMask::new(bbox, columns as u32, rows as u32, coverage).map_err(|error| error.to_string())
     }
 }
 

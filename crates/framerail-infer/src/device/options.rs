@@ -66,3 +66,19 @@ impl CudaOptions {
         self.engine_cache.clone().or_else(kept).unwrap_or_else(|| std::env::temp_dir().join("framerail-tensorrt"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_of_tensorrt_are_kept_where_asked_else_in_the_home_else_with_the_user() {
+        let search =
+            |home: Option<&str>| SearchPath { home: home.map(PathBuf::from), user_cache: Some("/cache".into()), ..SearchPath::from_env() };
+        let folder = |options: &CudaOptions, home| options.engine_cache(&search(home));
+        let asked = CudaOptions { engine_cache: Some("/engines".into()), ..CudaOptions::default() };
+        assert_eq!(folder(&asked, Some("/home")), PathBuf::from("/engines"));
+        assert_eq!(folder(&CudaOptions::default(), Some("/home")), PathBuf::from("/home/cache/tensorrt"));
+        assert_eq!(folder(&CudaOptions::default(), None), PathBuf::from("/cache/framerail/tensorrt"));
+    }
+}

@@ -41,6 +41,10 @@ struct Flight {
 
 impl DevicePredictor {
     pub(crate) fn new(shared: &Arc<Shared>, ordinal: u32) -> Result<Self, InferError> {
+        if shared.model.previous.is_some() {
+            let reason = "models that compare two frames run on the CPU only; give device=cpu".into();
+            return Err(InferError::Device { device: shared.device, reason });
+        }
         let unusable = |error: CudaError| InferError::Device { device: shared.device, reason: error.to_string() };
         let device = CudaDevice::open(ordinal).map_err(unusable)?;
         let memory = DeviceMemory::new(&device).map_err(unusable)?;

@@ -11,6 +11,7 @@ mod byte_track;
 mod camera;
 pub mod evaluate;
 mod gallery;
+mod identities;
 mod kalman;
 mod oc_sort;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use self::{
     byte_track::{ByteTrack, ByteTrackOptions},
     camera::CameraMotion,
     evaluate::{Evaluation, Evaluator, IdentifiedBox},
+    identities::{SharedIdentities, SharedOptions},
     oc_sort::{OcSort, OcSortOptions},
 };
 

@@ -24,6 +24,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::transform("draw", "draws boxes, labels, scores, landmarks, masks, zones and lines")
+        .other_names(["annotate", "overlay", "visualize", "boxes"])
         .details(
             "Draws in the frame's pixel format. Each class has its colour, or with colors=track each identity. Masks (and hulls of \
              landmarks) are what `blur shape=contour` hides, before it grows. Boxes that were filled in (by `hold` or `track`) have lines \

@@ -24,6 +24,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::transform("filter", "runs FFmpeg's video filters")
+        .other_names(["ffmpeg", "vf"])
         .details(
             "GRAPH is a filter graph in FFmpeg's syntax with one input and one output, in quotation marks: filters separated by commas, \
              branches by [labels] and semicolons. Frames keep their exact times, unless a filter changes times. Frames that a filter \

@@ -41,11 +41,12 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     let spec = StageSpec::sink("frames", "writes each frame as PNG, JPEG or NumPy file")
+        .other_names(["images", "stills", "png"])
         .details(
             "TARGET is a folder, which is created if it is missing, or a pattern with {index}. Files in a folder are named \
              {name}-{index:06} with the format's extension. {name} and {stream} stand for the stream's name and number, {index} for the \
              frame's number in its stream as decoded, {index:06} for the same with six digits. With count=1 TARGET can be one file.\n\nPNG \
-             keeps alpha and has 8 bits. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full range, \
+             keeps alpha and has 8 bits, or 16 for 16-bit grey. JPEG is 4:2:0. NPY holds an array of uint8 with the shape (height, width, 3), RGB, full range, \
              for numpy.load. Several workers share the work unless every or count is given.",
         )
         .argument(ArgumentSpec::required("target", OptionKind::Path, "folder, or pattern such as stills/{name}-{index:06}.png"))

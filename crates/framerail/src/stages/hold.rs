@@ -35,7 +35,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("hold", "fills in detections that the model misses for a few frames")
+    StageSpec::transform("hold", "fills in detections that the model misses for a few frames").other_names(["interpolate", "fill"])
         .details(
             "Links detections over time and fills in the frames where they are missing: between two sightings by interpolation, before the \
              first and after the last by holding the box. Frames are delayed by as much. Filled-in boxes are counted. Frames on a \

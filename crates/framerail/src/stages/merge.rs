@@ -16,7 +16,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("merge", "merges what several detectors found")
+    StageSpec::transform("merge", "merges what several detectors found").other_names(["nms", "fuse", "ensemble"])
         .details(
             "Detectors one after another add their detections to the frame, with separate class numbers. This stage gives classes of one \
              name one number and keeps, of detections that overlap, the one with the highest score.\n\nWith the same model at two sizes, or \

@@ -23,6 +23,7 @@ pub(crate) mod infer;
 mod kafka;
 mod link;
 mod load;
+mod maps;
 mod merge;
 mod mjpeg;
 mod mosaic;
@@ -91,6 +92,7 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     transform::register(registry)?;
     filter::register(registry)?;
     draw::register(registry)?;
+    maps::register(registry)?;
     text::register(registry)?;
     mosaic::register(registry)?;
     report::register(registry)?;
@@ -109,4 +111,27 @@ fn register_all(registry: &mut Registry, devices: &Arc<Devices>) -> Result<(), R
     mjpeg::register(registry)?;
     null::register(registry)?;
     tee::register(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::registry;
+
+    #[test]
+    fn names_of_other_programs_lead_to_one_stage_each() {
+        let registry = registry();
+        let mut known: BTreeMap<&str, &str> = BTreeMap::new();
+        for spec in registry.specs() {
+            for other in &spec.other_names {
+                assert!(registry.get(other).is_none(), "`{other}` is a stage itself");
+                assert_eq!(known.insert(other, &spec.name), None, "{other}");
+                assert_eq!(registry.suggest(other), Some(spec.name.as_str()), "{other}");
+            }
+        }
+        for (wrong, meant) in [("Resize", Some("scale")), ("scal", Some("scale")), ("blurr", Some("blur")), ("transmogrify", None)] {
+            assert_eq!(registry.suggest(wrong), meant, "{wrong}");
+        }
+    }
 }

@@ -40,6 +40,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::transform("mosaic", "shows many streams side by side in one frame")
+        .other_names(["grid", "compositor"])
         .details(
             "Outputs one stream with size= and fps=. Each stream has a cell, in the order in which streams begin; frames keep their \
              aspect ratio. The grid is the one in which 16:9 frames are largest, and changes when streams are added. A cell shows \

@@ -22,6 +22,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::sink("null", "discards frames, for measuring")
+        .other_names(["fakesink", "discard"])
         .details(
             "With sync=true each stream runs in real time, as in a player: a frame is released at its time, counted from the stream's \
              first frame. Frames that arrive more than 10 ms after their time are counted as frames_late, with the mean and maximum \

@@ -41,6 +41,7 @@ fn add(registry: &mut Registry, spec: StageSpec, configure: Option<Configure>, c
 
 fn torch() -> StageSpec {
     StageSpec::transform("torch", "runs a PyTorch model, or any Python function, on batches of frames and attaches the results")
+        .other_names(["pytorch"])
         .details(
             "Only with the Python package framerail, where `Pipeline.model` sets the model, its preprocessing and its \
              postprocessing.\n\nFrames become one tensor in a single pass, on their device, and are passed without a copy. The model runs \

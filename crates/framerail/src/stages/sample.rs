@@ -16,6 +16,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::transform("sample", "keeps some of the frames, by count or by time")
+        .other_names(["skip", "fps", "framerate", "decimate", "videorate"])
         .details(
             "every=N keeps frames 0, N, 2N and so on of each stream. fps=F keeps, for each time k/F after the stream's first frame, the \
              frame shown at that time, and none twice: a stream slower than F passes completely. Timestamps are unchanged. Skipped frames \

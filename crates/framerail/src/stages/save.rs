@@ -56,6 +56,7 @@ const DETAILS: &str = "The format is given by the file's extension, or by format
 
 fn spec() -> StageSpec {
     StageSpec::sink("save", "writes detections: JSON lines, CSV, Parquet, COCO, MOT")
+        .other_names(["json", "csv", "parquet", "log", "dump"])
         .details(DETAILS)
         .argument(ArgumentSpec::required("file", OptionKind::Path, "file to write, such as boxes.jsonl, or - for standard output"))
         .option(OptionSpec::choice("format", &FORMATS).default("auto").help("format of records"))

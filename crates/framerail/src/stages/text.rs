@@ -26,7 +26,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("text", "writes text on frames: clock, stream, time, counts")
+    StageSpec::transform("text", "writes text on frames: clock, stream, time, counts").other_names(["caption", "textoverlay", "osd", "clock"])
         .details(
             "TEXT may hold placeholders in braces; {{ is a brace, and \\n starts a new line:\n\n\
              {stream} name of the stream; {source} its file or address; {time} time of the frame, such as 0:01:30.500, in the output; {pts} its \

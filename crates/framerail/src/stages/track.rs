@@ -14,7 +14,8 @@ use framerail_pipeline::{
     RegistryError, Setting, Stage, StageContext, StageError, StagePlan, StageSpec, Work,
 };
 use framerail_vision::{
-    ByteTrackOptions, CameraMotionEstimator, OcSortOptions, SceneDetector, TrackAlgorithm, Tracker, TrackerOptions, TrackerStats,
+    ByteTrackOptions, CameraMotionEstimator, OcSortOptions, SceneDetector, SharedIdentities, SharedOptions, TrackAlgorithm, Tracker,
+    TrackerOptions, TrackerStats,
 };
 
 use self::{clock::FrameClock, settings::PLACES};
@@ -40,9 +41,10 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     let spec = StageSpec::transform("track", "gives detections an identity that persists over time")
+        .other_names(["tracker", "sort"])
         .details(
             "Tracks detections with ByteTrack or OC-SORT, as published, separately per stream; the options have the published names and \
-             defaults. Detections get a track_id, counted from 1 in each stream. Detections with too low a score, or not seen often enough \
+             defaults. Detections get a track_id, counted from 1 in each stream, or in all streams together with identities=shared. Detections with too low a score, or not seen often enough \
              yet, are kept without one. The statistics count both.\n\nFrames without a model run (`infer every=3`) get predicted boxes, \
              with origin held. Movement is computed from timestamps, so that dropped frames and uneven rates do not disturb it. Pixels are \
              not read, unless cut is below 1 or camera=moving.\n\nAfter `crop ! infer EMBEDDING`, detections are also matched by \
@@ -83,6 +85,11 @@ fn spec() -> StageSpec {
     .example(
         "read in.mp4 ! infer person.toml confidence=0.1 ! crop min_score=0.6 ! infer reid.toml ! track camera=moving ! save tracks.jsonl",
         "persons who keep their identity behind obstacles, filmed by hand",
+    )
+    .example(
+        "read cam1.mp4 cam2.mp4 ! infer person.toml ! crop min_score=0.6 ! infer reid.toml batch=16 ! track \
+         identities=shared ! save tracks.jsonl",
+        "one identity for a person that several cameras show",
     )
     .example(
         "read in.mp4 ! infer centerface every=3 ! track algorithm=ocsort ! save tracks.jsonl",
@@ -136,6 +143,23 @@ fn appearance_options(spec: StageSpec) -> StageSpec {
             .help("how long an object that is not seen keeps its identity for a new track of the same appearance"),
     )
     .option(threshold("reidentify_thresh").default(0.8).help("minimum cosine of two embeddings of the same object, for reidentify"))
+    .option(
+        OptionSpec::choice(
+            "identities",
+            &[
+                ("streams", "each stream has its own"),
+                ("shared", "an object that is recognised by its appearance has the same one in all streams; needs embeddings"),
+            ],
+        )
+        .default("streams")
+        .help("where identities are valid"),
+    )
+    .option(threshold("shared_thresh").default(0.8).help("minimum cosine of two embeddings of the same object, for identities=shared"))
+    .option(
+        OptionSpec::integer("shared_objects", 1..=100_000)
+            .default(1000)
+            .help("maximum number of objects that are remembered, for identities=shared; the one unseen longest is forgotten"),
+    )
     .option(
         OptionSpec::choice(
             "camera",
@@ -214,6 +238,8 @@ struct TrackPlan {
     options: TrackerOptions,
     /// The user's choice; `None` for automatic.
     appearance: Option<bool>,
+    /// For one identity in all streams.
+    shared: Option<SharedOptions>,
     follows_camera: bool,
     fill: bool,
     cut: f64,
@@ -232,8 +258,23 @@ impl TrackPlan {
             reidentify_similarity: options.float("reidentify_thresh") as f32,
             ..TrackerOptions::default()
         };
+        let shared = SharedOptions {
+            similarity: options.float("shared_thresh") as f32,
+            max_objects: options.count("shared_objects"),
+            across_classes: tracker.across_classes,
+        };
+        let is_shared = options.choice("identities") == "shared";
+        if let Some(stray) = ["shared_thresh", "shared_objects"].iter().find(|stray| !is_shared && options.is_given(stray)) {
+            let error = ConfigError::at(stray, format_args!("`{stray}` is for identities=shared"));
+            return Err(error.help(format_args!("give identities=shared, or leave `{stray}` out")));
+        }
+        if is_shared && options.choice("appearance") == "no" {
+            let error = ConfigError::at("appearance", "identities=shared compares the appearance of objects");
+            return Err(error.help("leave appearance out"));
+        }
         Ok(Self {
             options: tracker,
+            shared: is_shared.then_some(shared),
             appearance: Some(options.choice("appearance")).filter(|choice| *choice != "auto").map(|choice| choice == "yes"),
             follows_camera: options.choice("camera") == "moving",
             fill: options.switch("fill"),
@@ -252,9 +293,10 @@ impl StagePlan for TrackPlan {
         let input = if self.follows_camera { host_frames(input)? } else { input_of(input)? };
         let found = detections_of(input)?;
         self.has_gaps = found.max_unanalysed_frames > 0;
-        if self.appearance == Some(true) && !found.has_embeddings {
-            let (needs, hint) = ("detections with embeddings, for appearance=yes", "put `crop ! infer EMBEDDING` before it");
-            return Err(PlanError::Link(LinkMismatch { needs: needs.into(), hint: hint.into() }));
+        if (self.appearance == Some(true) || self.shared.is_some()) && !found.has_embeddings {
+            let option = if self.shared.is_some() { "identities=shared" } else { "appearance=yes" };
+            let (needs, hint) = (format!("detections with embeddings, for {option}"), "put `crop ! infer EMBEDDING` before it");
+            return Err(PlanError::Link(LinkMismatch { needs, hint: hint.into() }));
         }
         self.options.appearance = self.appearance.unwrap_or(found.has_embeddings);
         let mut output = input.clone();
@@ -293,6 +335,7 @@ struct Counters {
     untracked: Counter,
     predicted: Counter,
     reidentified: Counter,
+    recognised: Counter,
     not_followed: Counter,
     cuts: Counter,
     unseen: Counter,
@@ -301,6 +344,7 @@ struct Counters {
 
 struct Track {
     plan: TrackPlan,
+    shared: Option<SharedIdentities>,
     streams: BTreeMap<StreamId, Stream>,
     /// For frames on a GPU.
     gpu: GpuHistograms,
@@ -327,6 +371,7 @@ impl Stage for Track {
             untracked: context.counter("detections_untracked"),
             predicted: context.counter("boxes_predicted"),
             reidentified: context.counter("tracks_reidentified"),
+            recognised: context.counter("tracks_recognised"),
             not_followed: context.counter("frames_without_camera_motion"),
             cuts: context.counter("cuts_seen"),
             unseen: context.counter("frames_not_checked_for_cuts"),
@@ -366,6 +411,7 @@ impl Stage for Track {
 impl Track {
     fn new(plan: TrackPlan) -> Self {
         Self {
+            shared: plan.shared.map(SharedIdentities::new),
             plan,
             streams: BTreeMap::new(),
             gpu: GpuHistograms::default(),
@@ -399,6 +445,9 @@ impl Track {
         if let Some(mut stream) = self.streams.remove(&id) {
             stream.tracker.forget();
             self.ended += stream.tracker.stats();
+            if let Some(shared) = &mut self.shared {
+                shared.end(id);
+            }
             self.count();
         }
     }
@@ -466,6 +515,9 @@ impl Track {
         } else {
             stream.tracker.skip(frames);
         }
+        if let Some(shared) = &mut self.shared {
+            shared.assign(item.frame.stream, &mut item.detections);
+        }
         if plan.follows_camera {
             stream.moving = item.detections.iter().map(|found| found.bbox).collect();
         }
@@ -482,6 +534,7 @@ impl Track {
         counters.untracked.set(stats.detections_untracked);
         counters.predicted.set(stats.boxes_predicted);
         counters.reidentified.set(stats.reidentified);
+        counters.recognised.set(self.shared.as_ref().map_or(0, SharedIdentities::recognised));
         counters.not_followed.set(self.frames_not_followed);
         counters.cuts.set(self.cuts);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {

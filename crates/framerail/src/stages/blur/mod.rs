@@ -34,7 +34,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    let spec = StageSpec::transform("blur", "hides detections or fixed areas: blur, mosaic, colour or image")
+    let spec = StageSpec::transform("blur", "hides detections or fixed areas: blur, mosaic, colour or image").other_names(["anonymize", "anonymise", "pixelate", "hide", "obscure"])
         .details(
             "Works in the frame's pixel format; only frames with detections or areas are changed. Strengths are relative to the size of the face, \
              so that near and far faces are hidden equally. The soft edge lies outside the mask. Frames on a GPU are changed in place; \

@@ -23,6 +23,7 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 
 fn spec() -> StageSpec {
     StageSpec::transform("identify", "names faces by reference pictures")
+        .other_names(["recognize", "recognise"])
         .details(
             "Compares the embedding of each detection with those of the pictures and attaches the person's name as a class, which `draw` \
              shows, `save` records and `blur except_class=` leaves visible. `crop around=landmarks ! infer MODEL` before it makes the \

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use framerail_core::Device;
+use framerail_core::{Device, StreamId};
 use framerail_infer::{InferError, Prediction, Predictor, View};
 
 /// Batches in flight on each of several devices. Frames arrive in pieces, one device after the other, so each device must accept a
@@ -61,6 +61,11 @@ impl Lanes {
             0 | 1 => usize::from(self.is_on_gpu()),
             lanes => lanes * SLOTS_OF_SEVERAL,
         }
+    }
+
+    /// Forgets the last frame of a stream that ended.
+    pub(super) fn forget(&mut self, stream: StreamId) {
+        self.0.iter_mut().for_each(|lane| lane.predictor.forget(stream));
     }
 
     pub(super) fn each(&mut self, mut change: impl FnMut(&mut Predictor) -> Result<(), InferError>) -> Result<(), InferError> {

@@ -14,7 +14,7 @@ mod swap;
 use std::{path::PathBuf, sync::Arc};
 
 use framerail_core::Device;
-use framerail_infer::{DetectorOptions, HostProvider, OpenVinoDevice, Precision, Predictor, Provider, SizeRequest};
+use framerail_infer::{DetectorOptions, HostProvider, OpenVinoDevice, Precision, Predictor, Provider, SizeRequest, Task};
 use framerail_pipeline::{
     ArgumentSpec, BatchPolicy, ConfigError, DeviceChoice, EdgeFormat, ErrorKind, LinkContext, OptionKind, OptionSpec, Options, PartFormat,
     PlanError, Registry, RegistryError, Stage, StageError, StagePlan, StageSpec, TensorRequest, Work,
@@ -40,10 +40,10 @@ pub(super) fn register(registry: &mut Registry, devices: &Arc<Devices>) -> Resul
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("infer", "runs an ONNX model: detections, classes, landmarks, masks, embeddings")
+    StageSpec::transform("infer", "runs an ONNX model: detections, classes, landmarks, masks, embeddings, depth, optical flow").other_names(["detect", "detector", "model", "predict", "onnx"])
         .details(
             "The model is given by its model card: a TOML file that describes the inputs and outputs of the ONNX file. Detections are \
-             attached to the frame, in frame pixels, after those of an earlier `infer`. Results of a classifier or an embedding are \
+             attached to the frame, in frame pixels, after those of an earlier `infer`. Results of a classifier or an embedding, depth and optical flow are \
              attached to the frame; a mask or landmarks make a detection around them. After `crop`, `regions` or `tiles` the model runs on \
              those parts instead of the whole frame: docs/several-models.md. Stages with the same model and options, except thresholds, \
              share it. confidence and iou can be changed during the run.\n\nMore workers use more memory: each has its own \
@@ -108,7 +108,7 @@ fn spec() -> StageSpec {
                 &[
                     ("auto", "CUDA on a GPU, ONNX Runtime's own kernels on the CPU"),
                     ("cuda", "CUDA and cuDNN"),
-                    ("tensorrt", "TensorRT, if installed; its first run takes minutes. Not measured"),
+                    ("tensorrt", "TensorRT, if installed; its first run takes minutes. Operators that it lacks run on CUDA. Not measured"),
                     ("openvino", "OpenVINO on the CPU, if its plugin is installed: pip install onnxruntime-ep-openvino"),
                     ("openvino-gpu", "OpenVINO on an Intel GPU. Not measured"),
                     ("openvino-npu", "OpenVINO on an Intel NPU. Not measured"),
@@ -134,6 +134,18 @@ fn spec() -> StageSpec {
         .workers(1)
         .example("read in.mp4 ! infer centerface confidence=0.3 ! save boxes.jsonl", "find faces")
         .example("read in.mp4 ! infer centerface every=3 size=640x384 ! hold ! blur ! write out.mp4", "faster: every third frame, smaller")
+}
+
+/// The device for a provider: those of GPUs never fall back to the CPU, where they would be ignored.
+fn on_gpu(provider: &str, choice: DeviceChoice) -> Result<DeviceChoice, ConfigError> {
+    match (provider, choice) {
+        ("cuda" | "tensorrt", DeviceChoice::Auto) => Ok(DeviceChoice::On(Device::Cuda(0))),
+        ("cuda" | "tensorrt", DeviceChoice::On(Device::Cpu)) => {
+            let error = ConfigError::at("provider", format_args!("provider={provider} runs on a GPU, and the device is cpu"));
+            Err(error.help("give device=cuda, or leave provider out"))
+        }
+        (_, choice) => Ok(choice),
+    }
 }
 
 struct InferPlan {
@@ -181,7 +193,7 @@ impl InferPlan {
         }
         detector.cuda.memory_limit_bytes = count("workspace").map(|megabytes| megabytes.saturating_mul(1_000_000));
         detector.cuda.graphs = options.choice("graphs") == "on";
-        let choice = devices.choice(DeviceChoice::of(options)?);
+        let choice = on_gpu(options.choice("provider"), devices.choice(DeviceChoice::of(options)?))?;
         let model = Model::new(detector, count("batch"), devices, choice);
         let max_wait = options.optional_time("max_wait");
         let finds = if options.choice("finds") == "detections" { Finds::Detections } else { Finds::Parts };
@@ -216,6 +228,10 @@ impl StagePlan for InferPlan {
         let size = input.size.map(|(width, height)| input.pixel_aspect.square_size(width, height));
         let predictor = model.load(input.device, size.filter(|_| input.parts.is_none()))?;
         note_reads(&context.files, predictor.files())?;
+        if predictor.task() == Task::Flow && self.workers > 1 {
+            let error = ConfigError::at("workers", "a model that compares frames needs them in order").help("leave workers out");
+            return Err(StageError::new(ErrorKind::Usage, error).into());
+        }
         let (format, answers) = output(predictor, input, self.every, self.finds)?;
         let warm_size = match (predictor.has_fixed_input(), &input.parts) {
             (true, _) => Some(size.unwrap_or(ANY_SIZE)),

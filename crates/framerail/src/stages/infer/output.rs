@@ -37,6 +37,10 @@ pub(super) fn output(
         finds: finds.unwrap_or(Finds::Parts),
     };
     let labels: Vec<String> = match (&input.parts, task) {
+        (Some(_), task) if task.is_dense() => {
+            let needs = format!("whole frames for {}, which is a model for {task}", card.name);
+            return Err(mismatch(needs, "leave out `crop`, `regions` or `tiles` before it"));
+        }
         (Some(PartFormat::Detections { .. }), _) if every > 1 => {
             return Err(mismatch("every frame, to process the parts".into(), "use every=N of `crop` instead, after `track`"));
         }
@@ -72,6 +76,7 @@ pub(super) fn output(
         (Some(PartFormat::Regions { names }), _) => names.clone(),
         _ => {
             output.frame_models.push(card.name.clone());
+            output.has_maps |= task.is_dense();
             return Ok((output, answers));
         }
     };

@@ -116,7 +116,7 @@ impl Stage for Infer {
             context.setting(spec, written(value))
         };
         let iou = |()| setting("iou", "NMS IoU threshold", thresholds.iou);
-        if !matches!(task, Task::Segmentation | Task::Embedding) {
+        if !matches!(task, Task::Segmentation | Task::Embedding) && !task.is_dense() {
             let confidence = setting("confidence", "minimum score of a detection or other result", thresholds.confidence);
             self.settings = Some(Settings { confidence, iou: (task == Task::Detection).then_some(()).map(iou) });
         }
@@ -174,7 +174,10 @@ impl Stage for Infer {
                     let answers = self.ready.remove(&number).unwrap_or_default();
                     self.put(item, answers);
                 }
-                Item::StreamEnd(end) => self.kept.forget(end.id),
+                Item::StreamEnd(end) => {
+                    self.kept.forget(end.id);
+                    self.lanes.forget(end.id);
+                }
                 _ => {}
             }
         }

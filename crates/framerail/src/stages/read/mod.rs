@@ -55,6 +55,7 @@ fn spec() -> StageSpec {
 
 fn own_spec() -> StageSpec {
     StageSpec::source("read", "reads video from files, folders, patterns, URLs or standard input")
+        .other_names(["input", "source", "open", "decode", "demux", "filesrc"])
         .details(
             "Each source is a separate stream. Files are read one after another, or concurrently with streams=; live sources (RTSP, RTP, \
              UDP, SRT, RTMP, local cameras, and all sources with live=yes) are always read concurrently, and reopened when they fail. \

@@ -1,6 +1,6 @@
 //! Records of attributes: results of further models for a detection or a frame.
 
-use framerail_core::{Attribute, AttributeValue, InstanceMask, ScoredLabel};
+use framerail_core::{Attribute, AttributeValue, DepthMap, FlowMap, InstanceMask, ScoredLabel};
 use serde::Serialize;
 
 use super::record::{DetectionRecord, rounded};
@@ -21,6 +21,30 @@ enum ValueRecord<'a> {
     Mask(MaskRecord),
     Embedding(Vec<f64>),
     Parts(Vec<DetectionRecord<'a>>),
+    Depth(DepthRecord),
+    Flow(FlowRecord),
+}
+
+/// A summary of a depth map.
+#[derive(Serialize)]
+struct DepthRecord {
+    /// Rows and columns.
+    size: [u32; 2],
+    unit: &'static str,
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+/// A summary of a flow, in frame pixels.
+#[derive(Serialize)]
+struct FlowRecord {
+    /// Rows and columns.
+    size: [u32; 2],
+    /// Across and down.
+    mean: [f64; 2],
+    mean_speed: f64,
+    max_speed: f64,
 }
 
 #[derive(Serialize)]
@@ -59,6 +83,8 @@ impl<'a> AttributeRecord<'a> {
             AttributeValue::Mask(mask) => ValueRecord::Mask(MaskRecord::from(mask.as_ref())),
             AttributeValue::Embedding(vector) => ValueRecord::Embedding(vector.iter().map(|value| rounded((*value).into(), 6)).collect()),
             AttributeValue::Parts(parts) => ValueRecord::Parts(parts.iter().filter_map(|part| DetectionRecord::new(part, None)).collect()),
+            AttributeValue::Depth(depth) => ValueRecord::Depth(DepthRecord::from(depth.as_ref())),
+            AttributeValue::Flow(flow) => ValueRecord::Flow(FlowRecord::from(flow.as_ref())),
             _ => return None,
         };
         Some(Self { model: &attribute.model, value })
@@ -90,14 +116,48 @@ impl From<&InstanceMask> for MaskRecord {
     }
 }
 
+impl From<&DepthMap> for DepthRecord {
+    fn from(depth: &DepthMap) -> Self {
+        let mut values = depth.map.cells().to_vec();
+        values.sort_unstable_by(f32::total_cmp);
+        let at = |place: usize| rounded(values.get(place).copied().unwrap_or(0.0).into(), 6);
+        Self {
+            size: [depth.map.rows(), depth.map.columns()],
+            unit: depth.unit.name(),
+            min: at(0),
+            median: at(values.len() / 2),
+            max: at(values.len().saturating_sub(1)),
+        }
+    }
+}
+
+impl From<&FlowMap> for FlowRecord {
+    fn from(flow: &FlowMap) -> Self {
+        let cells = flow.map.cells();
+        let mean =
+            |value: fn(&[f32; 2]) -> f32| rounded(cells.iter().map(|cell| f64::from(value(cell))).sum::<f64>() / cells.len() as f64, 4);
+        let speed = |[x, y]: &[f32; 2]| x.hypot(*y);
+        Self {
+            size: [flow.map.rows(), flow.map.columns()],
+            mean: [mean(|[x, _]| *x), mean(|[_, y]| *y)],
+            mean_speed: mean(|[x, y]| x.hypot(*y)),
+            max_speed: rounded(cells.iter().map(speed).fold(0.0, f32::max).into(), 4),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use framerail_core::{BBox, Detection, Label, Point};
+    use framerail_core::{BBox, DenseMap, DepthUnit, Detection, Label, Point};
     use serde_json::json;
 
     use super::*;
+
+    fn dense<T: Copy>(cells: Vec<T>) -> DenseMap<T> {
+        DenseMap::new(BBox::from_xyxy(0.0, 0.0, 3.0, 1.0), 3, 1, cells).expect("a map")
+    }
 
     #[test]
     fn every_value_has_its_key() {
@@ -109,6 +169,8 @@ mod tests {
             AttributeValue::Mask(Arc::new(mask)),
             AttributeValue::Embedding([0.5, -0.25].into()),
             AttributeValue::Parts(vec![Detection::new(BBox::from_xyxy(1.0, 2.0, 3.0, 4.0), 0.5, label)]),
+            AttributeValue::Depth(Arc::new(DepthMap { map: dense(vec![3.5, 1.0, 2.0]), unit: DepthUnit::Metres })),
+            AttributeValue::Flow(Arc::new(FlowMap { map: dense(vec![[3.0, 4.0], [0.0, -1.0], [0.0, 0.0]]) })),
         ]
         .map(|value| Attribute { model: "m".into(), value });
         let found = serde_json::to_value(AttributeRecord::list(&attributes)).expect("JSON");
@@ -119,6 +181,8 @@ mod tests {
             {"model": "m", "mask": {"box": [1.0, 2.0, 5.0, 8.0], "size": [3, 2], "counts": [0, 3, 2, 1]}},
             {"model": "m", "embedding": [0.5, -0.25]},
             {"model": "m", "parts": [part]},
+            {"model": "m", "depth": {"size": [1, 3], "unit": "metres", "min": 1.0, "median": 2.0, "max": 3.5}},
+            {"model": "m", "flow": {"size": [1, 3], "mean": [1.0, 1.0], "mean_speed": 2.0, "max_speed": 5.0}},
         ]);
         assert_eq!(found, expected);
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use framerail_core::{BBox, Detection, DetectionOrigin, Frame, FramePool, Label, PixelFormat, Pts, Rational, TimeBase};
+use framerail_core::{
+    Attribute, AttributeValue, BBox, Detection, DetectionOrigin, Frame, FramePool, Label, PixelFormat, Pts, Rational, TimeBase,
+};
 use framerail_pipeline::StreamEnd;
 
 use super::*;
@@ -21,7 +23,15 @@ fn person(x: f32) -> Detection {
 }
 
 fn plan() -> TrackPlan {
-    TrackPlan { options: TrackerOptions::default(), appearance: None, follows_camera: false, fill: true, cut: NEVER, has_gaps: true }
+    TrackPlan {
+        options: TrackerOptions::default(),
+        appearance: None,
+        shared: None,
+        follows_camera: false,
+        fill: true,
+        cut: NEVER,
+        has_gaps: true,
+    }
 }
 
 fn detections(item: &Item) -> &[Detection] {
@@ -93,6 +103,32 @@ fn each_stream_counts_for_itself_and_ends_with_its_end() {
     assert_eq!((stage.ended.tracks_ended, stage.streams.len()), (1, 1));
     stage.finish(&mut out).expect("ended");
     assert_eq!((stage.ended.tracks_begun, stage.ended.tracks_ended, stage.ended.detections_tracked), (2, 2, 20));
+}
+
+#[test]
+fn a_person_seen_by_two_cameras_has_one_identity() {
+    let of = |x: f32, embedding: [f32; 2]| {
+        let mut found = person(x);
+        let value = AttributeValue::Embedding(embedding.into());
+        found.attributes = vec![Attribute { model: Arc::from("reid"), value }];
+        found
+    };
+    let options = TrackerOptions { appearance: true, ..TrackerOptions::default() };
+    let mut stage = stage(TrackPlan { options, shared: Some(SharedOptions::default()), ..plan() }, 2);
+    let (anna, ben) = ([1.0, 0.1], [0.1, 1.0]);
+    for index in 0..20u16 {
+        let pts = i64::from(index) * 40;
+        let near = 100.0 + 5.0 * f32::from(index);
+        let first = give(&mut stage, frame(0, index.into(), pts, 0), Some(vec![of(near, anna), of(500.0, ben)]));
+        assert_eq!(detections(&first).iter().map(|one| one.track_id).collect::<Vec<_>>(), [Some(1), Some(2)], "frame {index}");
+        let second = give(&mut stage, frame(1, index.into(), pts, 0), Some(vec![of(300.0, ben)]));
+        assert_eq!(detections(&second)[0].track_id, Some(2), "frame {index}");
+    }
+    let mut out = Vec::new();
+    stage.control(Item::StreamEnd(StreamEnd { id: StreamId(0), ended_early: None }), &mut out).expect("ended");
+    let third = give(&mut stage, frame(7, 0, 0, 0), Some(vec![of(50.0, anna)]));
+    assert_eq!(detections(&third)[0].track_id, Some(1), "a camera that is added later");
+    assert_eq!(stage.shared.as_ref().map(SharedIdentities::recognised), Some(2));
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn fit(options: &Options) -> Fit {
 
 fn scale_spec() -> StageSpec {
     StageSpec::transform("scale", "changes the size of frames")
+        .other_names(["resize", "rescale", "resample", "videoscale"])
         .details(format!(
             "The aspect ratio is kept and pixels become square, unless fit=stretch. Sides follow the chroma subsampling: even for 4:2:0. \
              {ALONG}"
@@ -139,6 +140,7 @@ fn pad(options: &Options) -> Result<Change, ConfigError> {
 
 fn rotate_spec() -> StageSpec {
     StageSpec::transform("rotate", "rotates frames by 90, 180 or 270 degrees")
+        .other_names(["turn", "transpose"])
         .details(format!("The file's display rotation is applied first. {ALONG}"))
         .argument(ArgumentSpec::required(
             "degrees",
@@ -160,6 +162,7 @@ fn rotate(options: &Options) -> Result<Change, ConfigError> {
 
 fn flip_spec() -> StageSpec {
     StageSpec::transform("flip", "mirrors frames")
+        .other_names(["mirror", "videoflip"])
         .details(format!("The file's display rotation is applied first. {ALONG}"))
         .argument(ArgumentSpec::required(
             "direction",
@@ -177,6 +180,7 @@ fn flip(options: &Options) -> Result<Change, ConfigError> {
 
 fn cropto_spec() -> StageSpec {
     StageSpec::transform("cropto", "crops frames to an area")
+        .other_names(["videocrop"])
         .details(format!(
             "No pixels are copied. The area begins on a whole chroma sample: with 4:2:0 on an even column and row, at or before the place \
              that is given. Detections outside are removed and counted (detections_outside). {ALONG}\n\n\
@@ -215,6 +219,7 @@ fn cropto(options: &Options) -> Result<Change, ConfigError> {
 
 fn convert_spec() -> StageSpec {
     StageSpec::transform("convert", "changes pixel format, colour matrix, range, or HDR to SDR")
+        .other_names(["videoconvert", "colorspace", "format"])
         .details(
             "Converts samples and updates the tags; properties that are not given stay. RGB becomes limited-range Y'CbCr, BT.709 from \
              720 rows and BT.601 below. tone_map= converts frames with PQ or HLG to SDR in BT.709, 8-bit 4:2:0 unless format= is given, \

@@ -53,7 +53,7 @@ pub(super) fn spec() -> StageSpec {
 }
 
 fn own_spec() -> StageSpec {
-    StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with audio and subtitles")
+    StageSpec::sink("write", "encodes frames to a video file, an HLS playlist or a server, with audio and subtitles").other_names(["encode", "output", "mux", "export", "filesink"])
         .details(
             "The container is given by the file name. Frame count, timestamps, size, colour tags, tags and chapters are those of the \
              input; audio and subtitle packets are copied if the container supports them. The file gets its name only when it is complete. \
