@@ -96,7 +96,7 @@ class VideoReader(Generic[Frames, Column]):
     index_cache : str or os.PathLike, optional
         Where the index is saved for reuse: "sidecar" beside the file, or a folder.
     threads : int
-        Decoder threads on the CPU; 0 = one per core.
+        Maximum number of decoder threads on the CPU; 0 = as many as all cores need.
     queue : int
         Batches that ``batches`` decodes ahead.
     memory : int, optional

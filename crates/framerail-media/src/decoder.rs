@@ -575,6 +575,13 @@ fn open_context(
     Ok((context, log, pool_use))
 }
 
+/// Whether FFmpeg's decoder of a codec can decode several frames at once, each on a thread.
+pub(crate) fn has_frame_threads(codec: ffi::AVCodecID) -> bool {
+    // SAFETY: any id is allowed; decoders are static or null.
+    let decoder = unsafe { ffi::avcodec_find_decoder(codec).as_ref() };
+    decoder.is_some_and(|decoder| decoder.capabilities & ffi::AV_CODEC_CAP_FRAME_THREADS as i32 != 0)
+}
+
 /// Number of decoding threads, each with a frame of this size, within a memory budget; 0 leaves it to FFmpeg.
 fn thread_count(wanted: usize, image_bytes: u64, at_once: u64, budget_bytes: u64) -> i32 {
     let most = if wanted == 0 { MAX_AUTO_THREADS } else { wanted as u64 };

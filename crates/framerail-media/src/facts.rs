@@ -189,7 +189,7 @@ fn codec_id(name: &str) -> Option<ffi::AVCodecID> {
     unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }.map(|descriptor| descriptor.id)
 }
 
-fn is_intra_only(codec: ffi::AVCodecID) -> bool {
+pub(crate) fn is_intra_only(codec: ffi::AVCodecID) -> bool {
     // SAFETY: any id is allowed; descriptors are static or null.
     let descriptor = unsafe { ffi::avcodec_descriptor_get(codec).as_ref() };
     descriptor.is_some_and(|descriptor| descriptor.props & ffi::AV_CODEC_PROP_INTRA_ONLY != 0)

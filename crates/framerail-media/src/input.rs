@@ -18,8 +18,9 @@ use crate::{
     Break, Damage, InputOptions, MediaError, Parameters, ProbeEffort, RotationPolicy, SideStreams,
     av::{self, AvPacket},
     container::Container,
-    decoder::{DecoderSetup, FrameLoad},
+    decoder::{self, DecoderSetup, FrameLoad},
     describe,
+    facts::is_intra_only,
     guarded_reader::GuardedReader,
     images::ImageList,
     interrupt::Interrupt,
@@ -296,6 +297,21 @@ impl Input {
     /// How much was read to probe the source: the requested effort, or everything if the header was not enough.
     pub fn probe_effort(&self) -> ProbeEffort {
         if self.progress.is_header_only { ProbeEffort::Header } else { ProbeEffort::Full }
+    }
+
+    /// Whether every frame of the codec is a keyframe.
+    pub fn is_intra_only(&self) -> bool {
+        is_intra_only(self.parameters.get().codec_id)
+    }
+
+    /// Whether FFmpeg's decoder of the codec can decode several frames at once, each on a thread.
+    pub fn has_frame_threads(&self) -> bool {
+        decoder::has_frame_threads(self.parameters.get().codec_id)
+    }
+
+    /// Threads of decoders opened from here on, in place of `InputOptions::threads`; 0 lets FFmpeg choose.
+    pub fn set_decoder_threads(&mut self, threads: usize) {
+        self.options.threads = threads;
     }
 
     /// A setup that opens further decoders for the video stream, on any thread.

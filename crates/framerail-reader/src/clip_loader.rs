@@ -25,7 +25,7 @@ use framerail_media::InputOptions;
 use framerail_vision::augment::Augment;
 use parking_lot::Mutex;
 
-use crate::{ClipPolicy, ClipSampling, FrameStatus, KnownIndex, ReaderError, ReaderOptions, ReaderStats, VideoReader, plan};
+use crate::{ClipPolicy, ClipSampling, FrameStatus, KnownIndex, ReaderError, ReaderOptions, ReaderStats, VideoReader, default_threads};
 
 #[cfg(feature = "cuda")]
 use self::gpu::ClipGpu;
@@ -303,10 +303,10 @@ impl ClipLoader {
         #[cfg(feature = "cuda")]
         let (default, helpers) = match &gpu {
             Some(gpu) => (gpu.threads(), options.helpers.unwrap_or_else(default_helpers)),
-            None => (plan::default_threads(), 0),
+            None => (default_threads(), 0),
         };
         #[cfg(not(feature = "cuda"))]
-        let (default, helpers) = (plan::default_threads(), 0);
+        let (default, helpers) = (default_threads(), 0);
         let count = if options.threads == 0 { default } else { options.threads };
         let cancel = options.reader.input.cancel.child();
         let kept = Mutex::new(Kept::new(options.max_open));
@@ -428,7 +428,7 @@ impl Shared {
 /// Default number of threads that decode on CPU cores for a GPU. Some cores are left for the threads of the engines and for the caller.
 #[cfg(feature = "cuda")]
 fn default_helpers() -> usize {
-    let cores = plan::default_threads();
+    let cores = default_threads();
     cores.saturating_sub((cores / 4).max(2))
 }
 

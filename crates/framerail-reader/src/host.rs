@@ -14,7 +14,8 @@ use crate::{
     frame_source::{FrameSource, Reading, SourceStats, until_first_frame},
     parallel::Ahead,
     piece_stream::{PieceStream, Step},
-    plan::{self, MAX_PIECE_PACKETS, MIN_PIECE_PACKETS, Sequence},
+    plan::{self, MAX_PIECE_PACKETS, MIN_INTRA_PACKETS, MIN_PIECE_PACKETS, Sequence},
+    threads::{Threads, default_threads},
 };
 
 /// Options for reading on the host.
@@ -86,7 +87,12 @@ impl HostReader {
     pub fn open(options: &InputOptions, host: &HostOptions) -> Result<Self, ReaderError> {
         let threads = host.threads_alone.unwrap_or(options.threads);
         let mut input = Input::open(&InputOptions { threads, ..options.clone() })?;
-        match plan_of(&mut input, options, host)? {
+        let planned = plan_of(&mut input, options, host)?;
+        let is_image = input.info().container == "image2" || input.info().container.ends_with("_pipe");
+        if threads == 0 && is_local_file(options) && !is_image && input.has_frame_threads() {
+            input.set_decoder_threads(Threads::of(0, &input).alone());
+        }
+        match planned {
             Ok(plan) => Self::in_pieces(input, plan, host),
             Err(reason) => {
                 let reader = MediaReader::of_input(input, &host.pool)?;
@@ -120,7 +126,8 @@ impl HostReader {
         let of_pieces = counts.clone();
         let make: MakeDecoder<CpuPieces> = Arc::new(move || Ok(CpuPieces::new(&setup, &pool)?.strict(&of_pieces)));
         let ahead = Ahead { workers: plan.decoders, frames: plan.frames, adapts: true };
-        let stream = PieceStream::new(PacketReader::new(input), ParallelDecoder::new(ahead, make), host.piece_packets).of_timed();
+        let least = piece_packets(&input, host);
+        let stream = PieceStream::new(PacketReader::new(input), ParallelDecoder::new(ahead, make), least).of_timed();
         let mut reader = Self::new(Mode::Pieces(Box::new(stream), plan), info, &host.pool);
         reader.counts = counts;
         reader.read_first_frame()?;
@@ -273,16 +280,20 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
     if let Some(reason) = why_as_one(input, options, host) {
         return Ok(Err(reason.to_owned()));
     }
-    let (piece_frames, pieces) = match input.keyframe_spacing().map(|spacing| plan::pieces_of(spacing, host.piece_packets)) {
+    let least = piece_packets(input, host);
+    let (piece_frames, pieces) = match input.keyframe_spacing().map(|spacing| plan::pieces_of(spacing, least)) {
         Some((frames, pieces)) => (frames, Some(pieces)),
-        None => match first_piece(input, host.piece_packets)? {
+        None => match first_piece(input, least)? {
             Some(frames) => (frames, None),
             None => return Ok(Err("it has no second place where decoding can start, or packets without timestamps".to_owned())),
         },
     };
     let info = input.info();
     let sequence = Sequence {
-        threads: if options.threads == 0 { plan::default_threads() } else { options.threads },
+        threads: match host.threads_alone {
+            Some(_) => Threads::limited(if options.threads == 0 { default_threads() } else { options.threads }),
+            None => Threads::of(options.threads, input),
+        },
         piece_frames,
         pieces,
         frame_bytes: plan::frame_bytes(info.width, info.height, info.pixel_format),
@@ -292,12 +303,22 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
     Ok(sequence.plan())
 }
 
+/// Whether the source is a file on this machine, read for its frames and not for their time.
+fn is_local_file(options: &InputOptions) -> bool {
+    let is_file = || std::fs::metadata(options.source.reveal()).is_ok_and(|found| found.is_file());
+    options.custom.is_none() && !options.waits_for_keyframe && is_file()
+}
+
+/// Minimum number of packets per piece of this input.
+fn piece_packets(input: &Input, host: &HostOptions) -> usize {
+    if input.is_intra_only() { host.piece_packets.min(MIN_INTRA_PACKETS) } else { host.piece_packets }
+}
+
 fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Option<&'static str> {
-    let is_file = options.custom.is_none() && std::fs::metadata(options.source.reveal()).is_ok_and(|found| found.is_file());
     if !host.in_pieces {
         return Some("other sources are read concurrently");
     }
-    if !is_file || options.waits_for_keyframe {
+    if !is_local_file(options) {
         return Some("it is not a local file");
     }
     if input.info().container == "image2" {

@@ -147,7 +147,7 @@ impl HostEngine {
     }
 
     fn read_on(&mut self, numbers: &[usize], slots: &mut [&mut [u8]], deadline: &Deadline) -> Result<Vec<FrameStatus>, Fault> {
-        let threads = plan::threads_alone(self.video.threads);
+        let threads = self.video.threads.alone();
         let (mut cursor, mut images) = match self.cursor.take() {
             Some(cursor) => cursor,
             None => (HostCursor::new(&self.video, &self.index, threads)?, self.images()?),

@@ -58,6 +58,7 @@ mod selection;
 mod streaming;
 #[cfg(feature = "cuda")]
 mod tensors;
+mod threads;
 mod video;
 mod video_index;
 mod video_reader;
@@ -89,10 +90,11 @@ pub use options::{IndexCache, IndexPolicy, OnError, OutputOptions, ReadDevice, R
 pub use packets::{PacketReader, StreamPacket, VideoPacket};
 pub use parallel::{Ahead, MakeDecoder, NextDecoded, ParallelDecoder, PieceDecoder, PieceEnd, PieceOutput, Tagged};
 pub use piece::{Piece, PieceCutter, PiecePacket};
-pub use plan::{PiecePlan, default_memory_bytes, default_threads, frame_bytes};
+pub use plan::{PiecePlan, default_memory_bytes, frame_bytes};
 pub use prefetched::{Prefetched, Prefetching};
 pub use reading_report::{ReadingReport, reading_report};
 #[cfg(feature = "cuda")]
 pub use tensors::TensorFrames;
+pub use threads::default_threads;
 pub use video_index::{FileStamp, IndexedVideo, KnownIndex};
 pub use video_reader::VideoReader;

@@ -12,14 +12,13 @@ use crate::{
     assembly::MIN_REACH,
     frame_index::{Access, FrameIndex},
     piece_source::{Wanted, span},
+    threads::Threads,
 };
 
 /// Visiting GOPs separately must reduce the frames to decode to less than this fraction of a sequential read.
 const WORTH_SEEKING: f64 = 0.75;
 /// Number of pixels to decode below which starting a multi-threaded decoder does not pay off.
 const FEW_PIXELS: u64 = 4 << 20;
-/// Number of threads beyond which FFmpeg's decoders do not get faster.
-const MAX_DECODER_THREADS: usize = 16;
 /// Memory for frames that wait for their turn: this fraction of the available memory, and at most this number of bytes.
 const MEMORY_SHARE: u64 = 4;
 const MAX_DEFAULT_BYTES: u64 = 4 << 30;
@@ -32,6 +31,8 @@ const FRAME_OVERHEAD_BYTES: u64 = 8 << 10;
 
 /// Minimum number of packets per piece.
 pub(crate) const MIN_PIECE_PACKETS: usize = 32;
+/// The same for codecs whose frames are all keyframes: their decoders have nothing to lose at a new piece, and fewer frames wait.
+pub(crate) const MIN_INTRA_PACKETS: usize = 4;
 /// A stream without a random access point within this many packets is decoded as one.
 pub(crate) const MAX_PIECE_PACKETS: usize = 1500;
 
@@ -49,8 +50,7 @@ pub struct PiecePlan {
 /// Properties of a sequence known before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sequence {
-    /// Maximum number of decoding threads.
-    pub(crate) threads: usize,
+    pub(crate) threads: Threads,
     /// Number of frames in the longest piece.
     pub(crate) piece_frames: usize,
     /// Number of pieces; `None` when unknown.
@@ -68,24 +68,29 @@ impl Sequence {
     /// `Err` has the reason why one decoder with FFmpeg's own threads is as good.
     pub(crate) fn plan(&self) -> Result<PiecePlan, String> {
         let least = self.least.max(1);
-        if self.threads < least {
+        if self.threads.cores < least {
             return Err("one thread decodes".into());
         }
-        let most = self.pieces.unwrap_or(usize::MAX).min(self.threads);
+        let most = self.pieces.unwrap_or(usize::MAX).min(self.threads.cores);
         if most < least {
             return Err("it is a single piece: keyframes are too far apart, or it is short".into());
         }
         let room = usize::try_from(self.memory_bytes / self.frame_bytes.saturating_add(FRAME_OVERHEAD_BYTES)).unwrap_or(usize::MAX);
         // When the first of them finishes, the second nearly has, and so on: half of all frames wait.
         let waiting = |decoders: usize| self.piece_frames.saturating_mul(decoders - 1).div_ceil(2);
-        let needs = |decoders: usize| waiting(decoders).saturating_add(decoders * HELD_BY_DECODER);
+        let needs = |decoders: usize| waiting(decoders).saturating_add(self.held(decoders));
         let Some(decoders) = (least..=most).rev().find(|decoders| needs(*decoders) <= room) else {
             let megabytes = self.memory_bytes >> 20;
             return Err(format!("{megabytes} MiB of memory do not hold two pieces of {} frames", self.piece_frames));
         };
         // Frames of more than one piece per decoder would only wait for a consumer that is slower than decoding.
-        let frames = (room - decoders * HELD_BY_DECODER).min(self.piece_frames.max(1).saturating_mul(decoders));
-        Ok(PiecePlan { decoders, threads: self.threads.div_ceil(decoders), frames })
+        let frames = (room - self.held(decoders)).min(self.piece_frames.max(1).saturating_mul(decoders));
+        Ok(PiecePlan { decoders, threads: self.threads.each(decoders), frames })
+    }
+
+    /// Frames in decoders: references, and one for each further thread.
+    fn held(&self, decoders: usize) -> usize {
+        decoders * (HELD_BY_DECODER + self.threads.each(decoders) - 1)
     }
 }
 
@@ -102,7 +107,7 @@ pub(crate) struct BatchPlan {
 /// Properties of a batch sequence known before it is read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchSequence {
-    pub(crate) threads: usize,
+    pub(crate) threads: Threads,
     /// Number of frames in the longest piece.
     pub(crate) piece_frames: usize,
     pub(crate) pieces: usize,
@@ -157,16 +162,6 @@ pub fn frame_bytes(width: u32, height: u32, format: PixelFormat) -> u64 {
     planes.map(|(row, rows)| row as u64 * rows as u64).sum()
 }
 
-/// Default number of decoding threads.
-pub fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Threads of a single decoder: one more than cores, as in FFmpeg, because one waits while its frame is taken.
-pub(crate) fn threads_alone(threads: usize) -> usize {
-    if threads > 1 { (threads + 1).min(MAX_DECODER_THREADS) } else { 1 }
-}
-
 /// Default number of bytes for frames decoded ahead.
 pub fn default_memory_bytes() -> u64 {
     available_bytes().map_or(MAX_DEFAULT_BYTES, |bytes| (bytes / MEMORY_SHARE).min(MAX_DEFAULT_BYTES))
@@ -207,10 +202,10 @@ pub(crate) fn goes_on(groups: &BTreeMap<usize, Wanted>, on: Option<usize>) -> bo
 }
 
 /// Number of decoders, and of threads per decoder, for GOPs decoded in parallel. `longest`: frames of the longest GOP.
-pub(crate) fn for_groups(threads: usize, groups: usize, longest: usize, pixels: u64) -> (usize, usize) {
-    let decoders = groups.min(threads).max(1);
+pub(crate) fn for_groups(threads: Threads, groups: usize, longest: usize, pixels: u64) -> (usize, usize) {
+    let (decoders, each) = threads.among(groups);
     let is_little = pixels.saturating_mul(longest as u64) < FEW_PIXELS || longest < 3;
-    (decoders, if is_little { 1 } else { (threads / decoders).clamp(1, MAX_DECODER_THREADS) })
+    (decoders, if is_little { 1 } else { each })
 }
 
 #[cfg(test)]
@@ -219,7 +214,7 @@ mod tests {
 
     fn hd(threads: usize, piece_frames: usize, memory_mib: u64) -> Sequence {
         let frame_bytes = frame_bytes(1920, 1080, PixelFormat::Yuv420p);
-        Sequence { threads, piece_frames, pieces: None, frame_bytes, memory_bytes: memory_mib << 20, least: 2 }
+        Sequence { threads: Threads::limited(threads), piece_frames, pieces: None, frame_bytes, memory_bytes: memory_mib << 20, least: 2 }
     }
 
     #[test]
@@ -238,7 +233,7 @@ mod tests {
         for (threads, piece_frames, memory_mib) in [(2, 12, 64), (16, 60, 700), (64, 32, 4096), (16, 600, 2048), (3, 250, 1000)] {
             let sequence = hd(threads, piece_frames, memory_mib);
             let Ok(plan) = sequence.plan() else { continue };
-            let frames = (plan.frames + plan.decoders * HELD_BY_DECODER) as u64;
+            let frames = (plan.frames + sequence.held(plan.decoders)) as u64;
             assert!(frames * sequence.frame_bytes <= sequence.memory_bytes, "{plan:?}");
             assert!(plan.decoders * plan.threads >= threads && plan.decoders <= threads, "{plan:?}");
         }
@@ -247,7 +242,8 @@ mod tests {
     #[test]
     fn small_frames_are_not_decoded_further_ahead_than_decoders_need() {
         let frame_bytes = frame_bytes(32, 32, PixelFormat::Yuv420p);
-        let sequence = Sequence { threads: 4, piece_frames: 250, pieces: None, frame_bytes, memory_bytes: 4 << 30, least: 2 };
+        let sequence =
+            Sequence { threads: Threads::limited(4), piece_frames: 250, pieces: None, frame_bytes, memory_bytes: 4 << 30, least: 2 };
         assert_eq!(sequence.plan(), Ok(PiecePlan { decoders: 4, threads: 1, frames: 1000 }));
         let little = Sequence { memory_bytes: 8 << 20, ..sequence }.plan().expect("pieces");
         assert!(little.frames * 8 < 8 << 10, "{little:?}");
@@ -258,7 +254,7 @@ mod tests {
         let (decoded, rgb) = (frame_bytes(1920, 1080, PixelFormat::Yuv420p), 3 * 1920 * 1080);
         let batches = |threads, piece_frames, image_bytes, memory_mib: u64| {
             let sequence = BatchSequence {
-                threads,
+                threads: Threads::limited(threads),
                 piece_frames,
                 pieces: 100,
                 decoded_bytes: decoded,
@@ -290,6 +286,6 @@ mod tests {
         assert!(Sequence { pieces: Some(1), ..hd(16, 48, 2048) }.plan().is_err());
         let beside = Sequence { pieces: Some(1), least: 1, ..hd(1, 48, 2048) }.plan().expect("one decoder");
         assert_eq!((beside.decoders, beside.threads), (1, 1), "beside other files");
-        assert_eq!(pieces_of(KeyframeSpacing { keyframes: 960, packets: 960, longest: 1 }, 32), (33, 30), "pictures that all stand alone");
+        assert_eq!(pieces_of(KeyframeSpacing { keyframes: 960, packets: 960, longest: 1 }, 32), (33, 30), "frames that all stand alone");
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     Reading,
     host::{HostOptions, plan_of},
     plan::{self, MIN_PIECE_PACKETS, Sequence},
+    threads::Threads,
 };
 
 /// How a file will be read on the host.
@@ -49,7 +50,7 @@ pub fn reading_report(options: &InputOptions) -> Result<ReadingReport, MediaErro
     let mut scan = Scan { facts: FactsReader::new(input.parameters()), ..Scan::default() };
     scan.read(&mut input)?;
     let memory_bytes = host.memory_bytes.unwrap_or_else(plan::default_memory_bytes);
-    let threads = if options.threads == 0 { plan::default_threads() } else { options.threads };
+    let threads = Threads::of(options.threads, &input);
     let frame_bytes = plan::frame_bytes(info.width, info.height, info.pixel_format);
     // The packets are more precise than the header.
     let sequence =
@@ -127,14 +128,14 @@ impl Scan {
             advice.push(format!("{codec} does not mark where decoding can start; H.264, HEVC, VP9 and AV1 do"));
         } else if self.inexact > 0 && self.starts < 2 {
             advice.push("its keyframes are not exact starts; encode without intra refresh, with closed GOPs".into());
-        } else if self.pieces < sequence.threads && self.packets >= 2 * MIN_PIECE_PACKETS {
+        } else if self.pieces < sequence.threads.cores && self.packets >= 2 * MIN_PIECE_PACKETS {
             advice.push(format!(
                 "{} pieces for {} threads: more keyframes, such as one every 60 frames (-g 60)",
-                self.pieces, sequence.threads
+                self.pieces, sequence.threads.cores
             ));
         }
         if let Reading::Pieces(plan) = reading
-            && plan.decoders < sequence.threads.min(self.pieces)
+            && plan.decoders < sequence.threads.cores.min(self.pieces)
         {
             let frames = self.longest_piece;
             advice

@@ -51,8 +51,8 @@ pub(crate) fn stream(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Targe
     let plan = plan_of(video, index, target, &unique, order.batch);
     let (reach, converters) = match &plan {
         Ok(plan) if plan.is_early => (plan.reach, 1),
-        Ok(plan) => (plan.reach, video.threads.clamp(1, MAX_CONVERTERS)),
-        Err(_) => (0, (video.threads / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS)),
+        Ok(plan) => (plan.reach, video.threads.cores.clamp(1, MAX_CONVERTERS)),
+        Err(_) => (0, (video.threads.cores / THREADS_PER_CONVERTER).clamp(1, MAX_CONVERTERS)),
     };
     video.memory.set_keep(order.queue + KEPT_BATCHES + reach);
     let assembly = Arc::new(Assembly::new(order, target.shape(), video.memory.clone(), reach, outlet.clone()));
@@ -64,7 +64,7 @@ pub(crate) fn stream(video: &Arc<Video>, index: &Arc<FrameIndex>, target: &Targe
         }
         Err(reason) => {
             log::debug!("{}: one decoder: {reason}", video.source_name());
-            Supply::Cursor(HostCursor::new(video, index, plan::threads_alone(video.threads))?)
+            Supply::Cursor(HostCursor::new(video, index, video.threads.alone())?)
         }
     };
     let mut decoding = Streaming { video, index, target: target.clone(), order, outlet, supply, unique, at: 0, last: None };
@@ -213,7 +213,7 @@ impl<'a> Streaming<'a> {
 
     /// Continues with one decoder, from the start of the previous piece, so that it has the same context as a decode from the start.
     fn go_on_as_one(&mut self, number: usize) -> Result<(), Fault> {
-        let mut cursor = HostCursor::new(self.video, self.index, plan::threads_alone(self.video.threads))?;
+        let mut cursor = HostCursor::new(self.video, self.index, self.video.threads.alone())?;
         let start = self.index.place(number).map_or(0, |place| self.index.start_of(place, &Default::default()));
         let before = (0..start).rev().find_map(|place| self.index.number_at(place)).filter(|before| *before < number);
         if let Some(before) = before {

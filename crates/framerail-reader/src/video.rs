@@ -19,6 +19,7 @@ use crate::{
     frame_index::FrameIndex,
     host_frames::{FrameKind, image_shape},
     host_memory::HostPool,
+    threads::Threads,
 };
 
 /// Number of attempts when the file does not match its header or index.
@@ -52,8 +53,7 @@ pub(crate) struct Video {
     /// The whole source, without a selection.
     pub(crate) input: InputOptions,
     pub(crate) setup: DecoderSetup,
-    /// Maximum number of threads that decode at once.
-    pub(crate) threads: usize,
+    pub(crate) threads: Threads,
     /// Memory for frames decoded ahead of their turn.
     pub(crate) memory_bytes: u64,
     pub(crate) timeout: Option<Duration>,

@@ -19,6 +19,7 @@ use crate::{
     host_memory::HostPool,
     index_cache::CacheEntry,
     plan, selection,
+    threads::Threads,
     video::{Fault, MAX_TRIES, Target, Video},
 };
 #[cfg(feature = "cuda")]
@@ -91,7 +92,7 @@ impl VideoReader {
             fallback: None,
             tags: info.metadata.clone(),
         };
-        let threads = if options.threads == 0 { plan::default_threads() } else { options.threads };
+        let threads = Threads::of(options.threads, &input);
         let video = Video {
             setup: input.decoder_setup(),
             input: source,
@@ -100,7 +101,7 @@ impl VideoReader {
             timeout: options.timeout,
             on_error: options.on_error,
             counters: Default::default(),
-            frames: FramePool::new(threads + 2),
+            frames: FramePool::new(threads.cores + 2),
             memory: HostPool::new(options.queue + KEPT_BATCHES),
             repaired: Default::default(),
             version: Default::default(),

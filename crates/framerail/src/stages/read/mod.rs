@@ -87,7 +87,11 @@ fn own_spec() -> StageSpec {
                 .help("how often each file, or its selected part, is played; timestamps continue"),
         )
         .option(OptionSpec::integer("track", 0..=1000).help("video stream of the file, from 0; default: FFmpeg's choice"))
-        .option(OptionSpec::integer("threads", 0..=256).default(0).help("decoding threads of all decoders together; 0 = one per CPU"))
+        .option(
+            OptionSpec::integer("threads", 0..=256)
+                .default(0)
+                .help("decoding threads of all decoders together; 0: as many as all CPUs need"),
+        )
         .option(
             OptionSpec::choice(
                 "rotate",
@@ -435,7 +439,8 @@ impl StagePlan for ReadPlan {
         let place = if matches!(placement, Placement::OnGpu(_)) { "the GPU" } else { "the CPU" };
         let way = match frames.reading() {
             Reading::Pieces(PiecePlan { decoders, threads, frames }) => {
-                format!("in pieces: {decoders} decoders side by side, {threads} threads each, up to {frames} frames wait for their turn")
+                let each = if threads == 1 { "one thread".to_owned() } else { format!("{threads} threads") };
+                format!("in pieces: {decoders} decoders in parallel, {each} each, up to {frames} frames wait for their turn")
             }
             Reading::Sequential(reason) => format!("by one decoder: {reason}"),
         };
