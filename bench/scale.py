@@ -50,7 +50,7 @@ def cpu_seconds():
 
 
 def watch():
-    """Looks at workers while they live."""
+    """Samples the workers' times while they live."""
     while True:
         look()
         time.sleep(0.2)
@@ -78,52 +78,49 @@ def rounds_of(ways, rounds):
     }
 
 
-def start(workers):
+def start(workers, more=0):
+    """A local cluster with a CPU for each worker, and more for what runs beside them."""
     import logging
 
     import ray
 
     threading.Thread(target=watch, daemon=True).start()
 
-    # One more, for what Ray does beside.
-    ray.init(address="local", num_cpus=workers + 1, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
+    ray.init(address="local", num_cpus=workers + more, log_to_driver=False, include_dashboard=False, object_store_memory=2 << 30)
     logging.getLogger("ray.data").setLevel("ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
 
 
-class OpenCV:
-    def __call__(self, batch):
-        import cv2
+def opencv(batch):
+    import cv2
 
-        cv2.setNumThreads(1)
-        for path in batch["path"]:
-            video, frames = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]), []
-            while (read := video.read())[0]:
-                frames.append(cv2.resize(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), SIZE[::-1], interpolation=cv2.INTER_AREA))
-            yield from chunks(frames)
-
-
-class PyAV:
-    def __call__(self, batch):
-        import av
-
-        for path in batch["path"]:
-            with av.open(str(path)) as video:
-                video.streams.video[0].thread_count = 1
-                frames = [frame.to_ndarray(format="rgb24", width=SIZE[1], height=SIZE[0]) for frame in video.decode(video=0)]
-            yield from chunks(frames)
+    cv2.setNumThreads(1)
+    for path in batch["path"]:
+        video, frames = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1]), []
+        while (read := video.read())[0]:
+            frames.append(cv2.resize(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB), SIZE[::-1], interpolation=cv2.INTER_AREA))
+        yield from chunks(frames)
 
 
-class TorchCodec:
-    def __call__(self, batch):
-        from torchcodec.decoders import VideoDecoder
-        from torchcodec.transforms import Resize
+def pyav(batch):
+    import av
 
-        for path in batch["path"]:
-            decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, dimension_order="NHWC", transforms=[Resize(SIZE)])
-            for at in range(0, len(decoder), 64):
-                yield {"image": decoder.get_frames_in_range(at, min(at + 64, len(decoder))).data.numpy()}
+    for path in batch["path"]:
+        with av.open(str(path)) as video:
+            video.streams.video[0].thread_count = 1
+            frames = [frame.to_ndarray(format="rgb24", width=SIZE[1], height=SIZE[0]) for frame in video.decode(video=0)]
+        yield from chunks(frames)
+
+
+def torchcodec(batch):
+    from torchcodec.decoders import VideoDecoder
+    from torchcodec.transforms import Resize
+
+    for path in batch["path"]:
+        decoder = VideoDecoder(str(path), num_ffmpeg_threads=1, dimension_order="NHWC", transforms=[Resize(SIZE)])
+        for at in range(0, len(decoder), 64):
+            yield {"image": decoder.get_frames_in_range(at, min(at + 64, len(decoder))).data.numpy()}
 
 
 def chunks(frames):
@@ -134,27 +131,34 @@ def chunks(frames):
 
 
 def readers(arguments):
+    """Frames that the next step of Ray counts, or the driver with --driver. Ray runs reading and the next step as one in all ways."""
     ray = start(arguments.workers)
     import framerail.ray as fr_ray
 
     paths = sorted(map(str, Path(arguments.clips).glob("*.mp4")))
 
-    def rows(dataset):
-        counted = dataset.map_batches(lambda batch: {"n": [len(next(iter(batch.values())))]}, batch_size=None)
+    def rows(dataset, column="image"):
+        if arguments.driver:
+            return sum(len(batch[column]) for batch in dataset.iter_batches(batch_size=None))
+        counted = dataset.map_batches(lambda batch: {"n": [len(batch[column])]}, batch_size=None)
         return sum(int(row["n"]) for row in counted.iter_rows())
 
-    def mapped(way):
-        items = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths)).materialize()
-        return rows(items.map_batches(way, batch_size=1, compute=ray.data.ActorPoolStrategy(size=arguments.workers)))
-
+    items = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=len(paths)).materialize()
     ways = {
-        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE, concurrency=arguments.workers)),
-        "opencv": lambda: mapped(OpenCV),
-        "pyav": lambda: mapped(PyAV),
-        "torchcodec": lambda: mapped(TorchCodec),
-        "read_videos": lambda: rows(ray.data.read_videos(paths, resize=SIZE, concurrency=arguments.workers)),
+        "framerail": lambda: rows(fr_ray.read_frames(paths, size=SIZE)),
+        "opencv": lambda: rows(items.map_batches(opencv, batch_size=1)),
+        "pyav": lambda: rows(items.map_batches(pyav, batch_size=1)),
+        "torchcodec": lambda: rows(items.map_batches(torchcodec, batch_size=1)),
+        "read_videos": lambda: rows(ray.data.read_videos(paths, resize=SIZE), "frame"),
     }
     chosen = {name: work for name, work in ways.items() if not arguments.only or name in arguments.only}
+    if arguments.warm:
+        # Workers are started, and have loaded the libraries.
+        few = paths
+        paths, items = paths[:2], ray.data.from_items([{"path": path} for path in paths[:2]], override_num_blocks=2).materialize()
+        for work in chosen.values():
+            work()
+        paths, items = few, ray.data.from_items([{"path": path} for path in few], override_num_blocks=len(few)).materialize()
     return rounds_of(chosen, arguments.rounds)
 
 
@@ -169,7 +173,7 @@ def overhead(arguments):
     def loop():
         return sum(fr.Pipeline(text.format(path=path)).run()["stages"][0]["frames_out"] for path in paths)
 
-    ray = start(1)
+    ray = start(1, 1)
     import framerail.ray as fr_ray
 
     def on_ray(cpus):
@@ -392,6 +396,8 @@ def main():
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--workers", type=int, default=1)
         command.add_argument("--only", nargs="*")
+        command.add_argument("--driver", action="store_true", help="count frames in the driver: they pass the object store")
+        command.add_argument("--warm", action="store_true", help="two clips each before the rounds")
     command = commands.add_parser("storage")
     command.add_argument("file")
     command.add_argument("--rounds", type=int, default=3)

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .augment import Augment, mixed_seed
 from .clip_data import ClipData, ClipItem, DatasetOptions
+from .clips import one_after_another
 from .errors import DecodeError, UnsupportedError
 from .loader import cores
 from .options import choice, flag, whole
@@ -73,12 +74,14 @@ class ClipStream(ClipData, IterableDataset[ClipItem]):
         max_open: int = 1,
         **options: Unpack[DatasetOptions],
     ) -> None:
-        if policy == "every" and step is None:
-            step = frames_per_clip * (1 if stride is None else stride)
-        sampling: Dict[str, Any] = {
-            "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "policy": policy, "by": by,
-            "step": step, "start": start, "end": end, "edge": edge,
-        }  # fmt: skip
+        sampling = one_after_another(
+            {
+                "frames_per_clip": frames_per_clip, "stride": stride, "policy": policy, "by": by, "step": step, "start": start, "end": end,
+                "edge": edge,
+            }
+        )  # fmt: skip
+        # Given for each file and epoch.
+        del sampling["num_clips"], sampling["seed"]
         choice("errors", errors, ("raise", "skip"))
         ClipData.__init__(self, sources, labels, columns, sampling, augment, transform, seed, errors, max_open, {**options})
         if (rank is None) != (world_size is None):

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Generic, List, Optional, Tuple, TypedDict
 
 from . import _framerail
 from .frames import described
 from .lazy import np
-from .options import bad, choice, real, whole
+from .options import bad, choice, known, real, whole
 from .reader import VideoReader
 from .types import Column, Frames
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from typing_extensions import Unpack
 
+#: What start, stride and the like are counted in.
+_UNITS = ("frames", "seconds")
 _EDGES = ("repeat", "wrap", "mirror", "error")
 
 
@@ -63,34 +68,34 @@ class Clips(Generic[Frames, Column]):
         return self.seconds
 
 
-def clip_numbers(
-    reader: VideoReader[Frames, Column],
-    *,
-    num_clips: Optional[int] = None,
-    frames_per_clip: int = 16,
-    stride: Optional[float] = None,
-    policy: str = "random",
-    by: str = "frames",
-    step: Optional[float] = None,
-    seed: int = 0,
-    start: Optional[float] = None,
-    end: Optional[float] = None,
-    edge: str = "repeat",
-) -> List[Tuple[List[int], int]]:
+class SamplingOptions(TypedDict, total=False):
+    """Options of ``sample_clips``."""
+
+    num_clips: Optional[int]
+    frames_per_clip: int
+    stride: Optional[float]
+    policy: str
+    by: str
+    step: Optional[float]
+    seed: int
+    start: Optional[float]
+    end: Optional[float]
+    edge: str
+
+
+def clip_numbers(reader: VideoReader[Frames, Column], **options: Unpack[SamplingOptions]) -> List[Tuple[List[int], int]]:
     """The frame numbers of clips, without reading them: a list of (numbers, filled). Options as in ``sample_clips``."""
+    by = choice("by", options.get("by", "frames"), _UNITS)
     if by == "seconds":
-        known = reader.times
-        count = len(known)
-        times = (known.seconds.tolist(), float(known.seconds[-1] + known.durations[-1])) if count else ([], 0.0)
+        every = reader.times
+        count = len(every)
+        times = (every.seconds.tolist(), float(every.seconds[-1] + every.durations[-1])) if count else ([], 0.0)
         first, last = (times[0][0], times[1]) if count else (0.0, 0.0)
     else:
         count, times = len(reader), None
         first, last = 0, count
-    start, end = (_within(name, at, by, first, last) for name, at in (("start", start), ("end", end)))
-    sampling = sampling_of(
-        num_clips=num_clips, frames_per_clip=frames_per_clip, stride=stride, policy=policy, by=by, step=step, seed=seed, start=start,
-        end=end, edge=edge,
-    )  # fmt: skip
+    start, end = (_within(name, options.get(name), by, first, last) for name in ("start", "end"))
+    sampling = sampling_of(**{**options, "start": start, "end": end})
     return _framerail.sample_clips(json.dumps(sampling), count, times)
 
 
@@ -108,23 +113,15 @@ def _within(name: str, at: Any, by: str, first: float, last: float) -> Any:
     return min(at, last) if name == "end" else at
 
 
-def sampling_of(
-    *,
-    num_clips: Optional[int],
-    frames_per_clip: int,
-    stride: Optional[float],
-    policy: str,
-    by: str,
-    step: Optional[float],
-    seed: int,
-    start: Optional[float],
-    end: Optional[float],
-    edge: str,
-) -> Dict[str, Any]:
+def sampling_of(**options: Unpack[SamplingOptions]) -> Dict[str, Any]:
     """Checks the options of ``sample_clips``; returns them for the compiled part."""
+    known(options, SAMPLING_DEFAULTS)
+    given = {**SAMPLING_DEFAULTS, **options}
+    policy, by, step, num_clips = (given[name] for name in ("policy", "by", "step", "num_clips"))
+    stride, start, end = (given[name] for name in ("stride", "start", "end"))
     choice("policy", policy, ("random", "regular", "every"))
-    choice("by", by, ("frames", "seconds"))
-    choice("edge", edge, _EDGES)
+    choice("by", by, _UNITS)
+    choice("edge", given["edge"], _EDGES)
     if policy == "every":
         if num_clips is not None:
             raise bad("num_clips", num_clips, "it with policy='random' or 'regular'; 'every' takes step")
@@ -134,7 +131,7 @@ def sampling_of(
             raise bad("step", step, "it with policy='every'")
         chosen = {policy: {"num_clips": whole("num_clips", 1 if num_clips is None else num_clips, 1)}}
         if policy == "random":
-            chosen[policy]["seed"] = whole("seed", seed, 0) % 2**64
+            chosen[policy]["seed"] = whole("seed", given["seed"], 0) % 2**64
     if by == "frames":
         steps: Dict[str, Optional[float]] = {
             "stride": 1 if stride is None else whole("stride", stride, 1),
@@ -142,9 +139,22 @@ def sampling_of(
             "end": None if end is None else whole("end", end, 1),
         }
     else:
-        given = (("stride", stride), ("start", start), ("end", end))
-        steps = {name: None if value is None else real(name, value, "seconds") for name, value in given}
-    return {"policy": chosen, "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "steps": {by: steps}, "edge": edge}
+        times = (("stride", stride), ("start", start), ("end", end))
+        steps = {name: None if value is None else real(name, value, "seconds") for name, value in times}
+    return {"policy": chosen, "frames_per_clip": whole("frames_per_clip", given["frames_per_clip"], 1), "steps": {by: steps}, "edge": given["edge"]}
+
+
+def one_after_another(options: Mapping[str, Any]) -> Dict[str, Any]:
+    """Checked options for whole videos: clips follow one another where neither a policy nor a step is given."""
+    made = {**SAMPLING_DEFAULTS, "policy": "every", **options}
+    if made["policy"] == "every" and made["step"] is None:
+        length = whole("frames_per_clip", made["frames_per_clip"], 1)
+        if made["stride"] is not None:
+            real("stride", made["stride"], "a number above 0", above=0.0)
+        made["step"] = length * (made["stride"] or 1)
+    # A range may be counted from the end of a video.
+    sampling_of(**{**made, "start": None, "end": None})
+    return made
 
 
 def sample_clips(
@@ -212,3 +222,7 @@ def sample_clips(
     filled: Any = columns[0].new_tensor(counts) if hasattr(columns[0], "new_tensor") else np.array(counts, np.int64)
     numbers, seconds, durations = (column.reshape(shape) for column in columns)
     return Clips(data, numbers, seconds, durations, status, filled)
+
+
+#: Options and their defaults.
+SAMPLING_DEFAULTS: Mapping[str, Any] = {name: option.default for name, option in list(inspect.signature(sample_clips).parameters.items())[1:]}

@@ -22,7 +22,7 @@ except ImportError as _error:
 import numpy as np
 
 from .jobs.detections import Detector
-from .options import READER_DEFAULTS, known, whole
+from .options import reader_options, whole
 from .reader import VideoReader
 
 __all__ = ["Detections", "Frames"]
@@ -60,10 +60,9 @@ class Frames:
     """
 
     def __init__(self, every: int = 1, limit: Optional[int] = None, **options: Any) -> None:
-        known(options, READER_DEFAULTS)
         self._every = whole("every", every, 1)
         self._limit = None if limit is None else whole("limit", limit, 1)
-        self._options = {"layout": "THWC", "threads": 1, **options, "output": "numpy"}
+        self._options = reader_options(options)
 
     @daft.method(return_dtype=daft.DataType.tensor(daft.DataType.uint8()))
     def __call__(self, video: Any) -> Any:

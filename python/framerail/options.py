@@ -427,3 +427,18 @@ def known(options: Mapping[str, Any], defaults: Mapping[str, Any], others: Itera
             near = difflib.get_close_matches(name, [*defaults, *others], 1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(sorted(defaults))}"
             raise TypeError(f"unknown option '{name}'{hint}")
+
+
+def reader_options(options: Mapping[str, Any], others: Iterable[str] = ()) -> Dict[str, Any]:
+    """Checks the options of readers that are opened in other processes, for arrays of NumPy on the host; returns them."""
+    from . import transforms
+
+    known(options, READER_DEFAULTS, others)
+    if options.get("output", "numpy") not in ("numpy", "auto"):
+        raise bad("output", options["output"], "the default only: frames are arrays of NumPy")
+    given = {"layout": "THWC", "threads": 1, **options, "output": "numpy"}
+    checked = {**READER_DEFAULTS, **given}
+    if transforms.split({**renamed(checked), "layout": "TCHW"})[1]:
+        raise bad("transforms", options["transforms"], "those that VideoReader turns into its own options")
+    reader_json(checked)
+    return given

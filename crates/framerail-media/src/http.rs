@@ -42,7 +42,15 @@ impl Ranges for HttpFile {
     }
 
     fn ask(&self, part: Option<(u64, u64)>) -> Result<Reply, Failure> {
-        client::ask(&self.agent, &self.url, &self.headers, part)
+        let reply = client::ask(&self.agent, &self.url, &self.headers, part);
+        // Hugging Face responds so for repositories that do not exist, too.
+        reply.map_err(|Failure { error, is_transient }| match error.kind() {
+            io::ErrorKind::PermissionDenied if self.shown.starts_with("hf://") => {
+                let words = format!("{error}; check the name, set HF_TOKEN, and accept the repository's terms on its page");
+                Failure::lasting(io::Error::new(io::ErrorKind::PermissionDenied, words))
+            }
+            _ => Failure { error, is_transient },
+        })
     }
 
     fn body_failure(&self, error: io::Error) -> Failure {

@@ -10,7 +10,7 @@ import bisect
 import copy
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
@@ -19,15 +19,15 @@ import ray
 from ray.data import Dataset, Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
-from ray.data.extensions import ArrowTensorArray
 
-from ..clips import clip_numbers
+from ..clips import SAMPLING_DEFAULTS, clip_numbers, one_after_another
 from ..errors import DecodeError, UnsupportedError
 from ..jobs.inputs import Input, list_inputs
-from ..options import READER_DEFAULTS, bad, choice, known, whole
+from ..options import choice, reader_options, whole
 from ..reader import VideoReader
 from ..remote import RemoteFile
 from ..source import printable
+from .blocks import Block, RowForm
 
 _log = logging.getLogger("framerail.ray")
 
@@ -35,8 +35,6 @@ _log = logging.getLogger("framerail.ray")
 _SOURCE_ERRORS = (DecodeError, UnsupportedError, OSError)
 #: Size of a file in bytes below which it is not divided.
 _LEAST_BYTES = 16 << 20
-#: Bytes of a block.
-_BLOCK_BYTES = 64 << 20
 #: Assumed bytes of decoded frames per byte of a file, before anything is known.
 _EXPANSION = 60
 
@@ -52,16 +50,8 @@ class Share(NamedTuple):
 def read_clips(
     inputs: Union[str, "os.PathLike[str]", Iterable[Any]],
     *,
-    frames_per_clip: int = 16,
-    stride: Optional[float] = None,
-    step: Optional[float] = None,
-    policy: str = "every",
-    num_clips: Optional[int] = None,
-    by: str = "frames",
-    seed: int = 0,
-    edge: str = "repeat",
     errors: str = "raise",
-    block_bytes: int = _BLOCK_BYTES,
+    block_bytes: Optional[int] = None,
     override_num_blocks: Optional[int] = None,
     concurrency: Optional[int] = None,
     ray_remote_args: Optional[Dict[str, Any]] = None,
@@ -74,14 +64,17 @@ def read_clips(
     ----------
     inputs : path, address, or iterable of them
         Files, folders (with those below), patterns and addresses such as "s3://bucket/videos/*.mp4".
-    frames_per_clip, stride, step, policy, num_clips, by, seed, edge
-        As in ``framerail.sample_clips``. By default "every": clips that follow one another, ``step`` apart (a clip's length).
+    frames_per_clip, stride, step, policy, num_clips, by, seed, start, end, edge
+        As in ``framerail.sample_clips``, but the default policy is "every": clips that follow one another, ``step`` apart (by default
+        the length of a clip).
     errors : str
         "raise", or "skip": what cannot be read is logged and left out.
-    block_bytes : int
-        Bytes of frames in a block at most; a block holds at least one clip.
+    block_bytes : int, optional
+        Maximum bytes of frames in a block; a block holds at least one clip. By default blocks are as large as Ray wants them
+        (``DataContext.target_max_block_size``); smaller ones are joined by Ray, which copies their frames.
     override_num_blocks, concurrency, ray_remote_args
-        As in ``ray.data.read_datasource``: number of read tasks, and how they run.
+        As in ``ray.data.read_datasource``: number of read tasks, and how they run. With ``concurrency`` or other resources than the
+        step that follows, reading is a separate step of Ray: frames pass through the object store, and CPUs are divided between both.
     storage_options : dict, optional
         Options of fsspec's file system for addresses.
     **options
@@ -102,12 +95,7 @@ def read_clips(
     >>> import framerail.ray as fr_ray  # doctest: +SKIP
     >>> ds = fr_ray.read_clips("videos/", frames_per_clip=16, stride=2, size=(224, 224))  # doctest: +SKIP
     """
-    if policy == "every" and step is None:
-        step = frames_per_clip * (1 if stride is None else stride)
-    sampling = {
-        "frames_per_clip": whole("frames_per_clip", frames_per_clip, 1), "stride": stride, "step": step, "policy": policy,
-        "num_clips": num_clips, "by": by, "seed": seed, "edge": edge,
-    }  # fmt: skip
+    sampling = {name: options.pop(name) for name in SAMPLING_DEFAULTS if name in options}
     source = ClipSource(list_inputs(inputs, storage_options), sampling, errors, block_bytes, storage_options, options)
     return source.dataset(override_num_blocks, concurrency, ray_remote_args)
 
@@ -117,7 +105,7 @@ def read_frames(
     *,
     every: int = 1,
     errors: str = "raise",
-    block_bytes: int = _BLOCK_BYTES,
+    block_bytes: Optional[int] = None,
     override_num_blocks: Optional[int] = None,
     concurrency: Optional[int] = None,
     ray_remote_args: Optional[Dict[str, Any]] = None,
@@ -145,18 +133,20 @@ def read_frames(
 class _Source(Datasource):
     """Common parts of both kinds: inputs, their division, and conversion to blocks."""
 
+    #: Names of the columns of rows' numbers and frames.
+    _columns: Tuple[str, str]
+    #: Frames of a row; None where each has one.
+    _clip_frames: Optional[int] = None
+
     def __init__(
-        self, inputs: List[Input], errors: str, block_bytes: int, storage_options: Optional[Dict[str, Any]], options: Dict[str, Any]
+        self, inputs: List[Input], errors: str, block_bytes: Optional[int], storage_options: Optional[Dict[str, Any]], options: Dict[str, Any]
     ) -> None:
         super().__init__()
-        known(options, READER_DEFAULTS)
-        if options.get("output", "numpy") not in ("numpy", "auto"):
-            raise bad("output", options["output"], "the default only: rows are Arrow tensors; iter_torch_batches makes them PyTorch's")
         self._inputs = inputs
         self._errors = choice("errors", errors, ("raise", "skip"))
-        self._block_bytes = whole("block_bytes", block_bytes, 1)
+        self._block_bytes = None if block_bytes is None else whole("block_bytes", block_bytes, 1)
         self._storage = storage_options or {}
-        self._options = {"layout": "THWC", "threads": 1, **options, "output": "numpy"}
+        self._options = reader_options(options, SAMPLING_DEFAULTS)
         #: The shares of read tasks, where their number is not given.
         self._tasks: List[List[Share]] = []
 
@@ -203,7 +193,7 @@ class _Source(Datasource):
         """Divides a file into about this many shares, each of which begins at a keyframe."""
         try:
             with self._open(found) as reader:
-                firsts = self._first_frames(reader)
+                firsts = [self._numbers([item], 0)[1][0] for item in self._items(reader)]
                 times = reader.times
                 keyframes = np.flatnonzero(np.asarray(times.is_keyframe)).tolist()
         except _SOURCE_ERRORS as error:
@@ -228,21 +218,49 @@ class _Source(Datasource):
         return VideoReader(source, **self._options)
 
     def blocks(self, shares: List[Share]) -> Iterator[pa.Table]:
-        """The blocks of a task."""
+        """The blocks of a task, which hold rows of several files where these have frames of one size."""
+        block: Optional[Block] = None
         for share in shares:
+            path = printable(share.input.path)
             try:
                 with self._open(share.input) as reader:
-                    yield from self._blocks_of(reader, share)
+                    items = self._items(reader)[share.first : share.last]
+                    form = self._form(reader, items[0]) if items else None
+                    if block is not None and form is not None and block.form != form:
+                        yield self._table(block)
+                        block = None
+                    at = 0
+                    while form is not None and at < len(items):
+                        block = block or Block(form, form.rows(self._block_bytes))
+                        some = items[at : at + block.room]
+                        numbers, frames = self._numbers(some, share.first + at)
+                        block.read(reader, path, numbers, frames)
+                        at += len(some)
+                        if not block.room:
+                            yield self._table(block)
+                            block = None
             except _SOURCE_ERRORS as error:
                 if self._errors == "raise":
                     raise
                 _log.warning("%s is skipped: %s", share.input.path, error)
+        if block is not None:
+            yield self._table(block)
 
-    def _first_frames(self, reader: VideoReader[Any, Any]) -> List[int]:
-        """The first frame of each item of a file."""
+    def _form(self, reader: VideoReader[Any, Any], item: Any) -> RowForm:
+        """The form of a file's rows, by its first frame."""
+        _, frames = self._numbers([item], 0)
+        first = reader.read_frames(frames[:1])
+        return RowForm(tuple(first.shape[1:]), first.dtype, self._clip_frames)
+
+    def _table(self, block: Block) -> pa.Table:
+        return block.table(*self._columns)
+
+    def _items(self, reader: VideoReader[Any, Any]) -> Sequence[Any]:
+        """The rows of a file, by their frames."""
         raise NotImplementedError
 
-    def _blocks_of(self, reader: VideoReader[Any, Any], share: Share) -> Iterator[pa.Table]:
+    def _numbers(self, items: Sequence[Any], first: int) -> Tuple[List[int], List[int]]:
+        """Numbers of rows from the ``first`` on, and of all their frames."""
         raise NotImplementedError
 
 
@@ -258,74 +276,44 @@ class _Reading:
         return self._source.blocks(self._shares)
 
 
-def _shape_of(reader: VideoReader[Any, Any]) -> Tuple[Tuple[int, ...], Any]:
-    """Axes and type of one frame."""
-    first = reader.read_frames([0])
-    return tuple(first.shape[1:]), first.dtype
-
-
 class ClipSource(_Source):
     """The data source of ``read_clips``."""
 
-    def __init__(self, inputs: List[Input], sampling: Dict[str, Any], errors: str, block_bytes: int, storage: Any, options: Dict[str, Any]) -> None:
+    _columns = ("clip", "frames")
+
+    def __init__(
+        self, inputs: List[Input], sampling: Dict[str, Any], errors: str, block_bytes: Optional[int], storage: Any, options: Dict[str, Any]
+    ) -> None:
         super().__init__(inputs, errors, block_bytes, storage, options)
-        self._sampling = sampling
+        self._sampling = one_after_another(sampling)
+        self._clip_frames = self._sampling["frames_per_clip"]
 
     def get_name(self) -> str:
         return "FramerailClips"
 
-    def _first_frames(self, reader: VideoReader[Any, Any]) -> List[int]:
-        return [numbers[0] for numbers, _ in clip_numbers(reader, **self._sampling)]
+    def _items(self, reader: VideoReader[Any, Any]) -> Sequence[Any]:
+        return [numbers for numbers, _ in clip_numbers(reader, **self._sampling)]
 
-    def _blocks_of(self, reader: VideoReader[Any, Any], share: Share) -> Iterator[pa.Table]:
-        clips = clip_numbers(reader, **self._sampling)
-        last = len(clips) if share.last is None else share.last
-        axes, dtype = _shape_of(reader)
-        length = self._sampling["frames_per_clip"]
-        clip_bytes = int(np.prod(axes)) * length * dtype.itemsize
-        count = max(self._block_bytes // max(clip_bytes, 1), 1)
-        for start in range(share.first, last, count):
-            some = clips[start : min(start + count, last)]
-            frames = np.empty((len(some), length, *axes), dtype)
-            batch = reader.read([number for numbers, _ in some for number in numbers], out=frames.reshape(-1, *axes))
-            yield pa.table(
-                {
-                    "path": pa.array([printable(share.input.path)] * len(some)),
-                    "clip": pa.array(range(start, start + len(some)), pa.int64()),
-                    "seconds": ArrowTensorArray.from_numpy(np.asarray(batch.seconds).reshape(len(some), length)),
-                    "frames": ArrowTensorArray.from_numpy(frames),
-                }
-            )
+    def _numbers(self, items: Sequence[Any], first: int) -> Tuple[List[int], List[int]]:
+        return list(range(first, first + len(items))), [frame for clip in items for frame in clip]
 
 
 class FrameSource(_Source):
     """The data source of ``read_frames``."""
 
-    def __init__(self, inputs: List[Input], every: int, errors: str, block_bytes: int, storage: Any, options: Dict[str, Any]) -> None:
+    _columns = ("frame", "image")
+
+    def __init__(
+        self, inputs: List[Input], every: int, errors: str, block_bytes: Optional[int], storage: Any, options: Dict[str, Any]
+    ) -> None:
         super().__init__(inputs, errors, block_bytes, storage, options)
         self._every = every
 
     def get_name(self) -> str:
         return "FramerailFrames"
 
-    def _first_frames(self, reader: VideoReader[Any, Any]) -> List[int]:
-        return list(range(0, len(reader), self._every))
+    def _items(self, reader: VideoReader[Any, Any]) -> Sequence[Any]:
+        return range(0, len(reader), self._every)
 
-    def _blocks_of(self, reader: VideoReader[Any, Any], share: Share) -> Iterator[pa.Table]:
-        numbers = range(0, len(reader), self._every)[share.first : share.last]
-        if not numbers:
-            return
-        axes, dtype = _shape_of(reader)
-        count = max(self._block_bytes // max(int(np.prod(axes)) * dtype.itemsize, 1), 1)
-        for start in range(0, len(numbers), count):
-            some = numbers[start : start + count]
-            images = np.empty((len(some), *axes), dtype)
-            batch = reader.read(some, out=images)
-            yield pa.table(
-                {
-                    "path": pa.array([printable(share.input.path)] * len(some)),
-                    "frame": pa.array(some, pa.int64()),
-                    "seconds": pa.array(np.asarray(batch.seconds, np.float64)),
-                    "image": ArrowTensorArray.from_numpy(images),
-                }
-            )
+    def _numbers(self, items: Sequence[Any], first: int) -> Tuple[List[int], List[int]]:
+        return list(items), list(items)

@@ -21,6 +21,9 @@ class Proxy(ThreadingHTTPServer):
         self.faults = []
         # Large objects that are served from files, by their path: the server copies an object whole for each request.
         self.files = {}
+        # Answers of a hub: an address elsewhere for those who have the token, by path.
+        self.redirects = {}
+        self.tokens = []
         self.requests = self.bytes = 0
         super().__init__(("127.0.0.1", 0), _Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -46,11 +49,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(data)
             return
+        if self.path in proxy.redirects:
+            is_known = self.headers.get("Authorization") == "Bearer hf_secret"
+            self.send_response(302 if is_known else 401)
+            self.send_header("Location" if is_known else "X-Error-Code", proxy.redirects[self.path] if is_known else "GatedRepo")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if (file := proxy.files.get(self.path.partition("?")[0])) and self.command in ("GET", "HEAD"):
             self._serve(file)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", proxy.target, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection",)}
+        # The server takes any signature of Amazon's, but not tokens of Google's.
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection" and not value.startswith("Bearer")}
         upstream.request(self.command, self.path, body=body or None, headers=headers)
         answer = upstream.getresponse()
         data = answer.read()
@@ -71,6 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
     def _serve(self, path):
+        self.server.tokens += [self.headers["Authorization"]] if "Authorization" in self.headers else []
         size = os.path.getsize(path)
         first, last = 0, size - 1
         if wanted := self.headers.get("Range"):

@@ -7,7 +7,7 @@ import pytest
 import ray
 from clips import numbers_of
 from framerail.jobs import list_inputs
-from framerail.ray.read import ClipSource, FrameSource
+from framerail.ray.read import ClipSource, FrameSource, Share
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -51,6 +51,41 @@ def test_damaged_files_raise_or_are_skipped(videos):
         fr_ray.read_frames(videos, errors="ignore")
     with pytest.raises(TypeError, match="sizes"):
         fr_ray.read_clips(videos, sizes=(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"size": -3}, "option 'size'"),
+        ({"transforms": [lambda frames: frames]}, "option 'transforms'"),
+        ({"layout": "TCWH"}, "option 'layout'"),
+        ({"policy": "often"}, "option 'policy'"),
+        ({"step": 0}, "option 'step'"),
+        ({"edge": "wrapped"}, "option 'edge'"),
+        ({"block_bytes": 0}, "option 'block_bytes'"),
+    ],
+)
+def test_options_are_checked_before_anything_starts(good, options, wrong):
+    with pytest.raises(ValueError, match=wrong):
+        fr_ray.read_clips(good, **options)
+
+
+def test_blocks_are_filled_from_several_files_and_their_memory_is_used_again(good):
+    inputs = list_inputs(good)
+    row = 128 * 96 * 3
+    source = FrameSource(inputs, 1, "raise", 25 * row, None, {})
+    wanted = [first + frame for first in (0, 100, 200) for frame in range(40)]
+    found, addresses, kept = [], [], None
+    for block in source.blocks([Share(one) for one in inputs]):
+        images = block.column("image").combine_chunks().to_numpy_ndarray() if block.num_rows else None
+        found.append(numbers_of(images, "THWC"))
+        addresses.append(images.ctypes.data)
+        if kept is None:
+            # A consumer that holds on to frames.
+            kept = images
+    assert [len(numbers) for numbers in found] == [25, 25, 25, 25, 20] and sum(found, []) == wanted
+    assert numbers_of(kept, "THWC") == wanted[:25], "frames that are in use were overwritten"
+    assert addresses.count(addresses[0]) == 1 and len(set(addresses)) < 5
 
 
 @pytest.mark.parametrize("kind", ["clips", "frames"])

@@ -115,6 +115,15 @@ def native(store, monkeypatch):
         monkeypatch.setenv(f"AWS_{name}", value)
 
 
+@pytest.fixture
+def google(store, monkeypatch):
+    """The XML interface of Google Cloud Storage, which is that of S3 but for credentials."""
+    proxy, _ = store
+    monkeypatch.setenv("GOOGLE_BASE_URL", proxy.url)
+    account = {"private_key": "", "private_key_id": "", "client_email": "", "disable_oauth": True}
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(account))
+
+
 def program(*arguments):
     return subprocess.run([sys.executable, "-m", "framerail", "run", "-q", *map(str, arguments)], capture_output=True, text=True)
 
@@ -148,3 +157,41 @@ def test_readers_and_pipelines_need_no_fsspec(store, stored, native):
         assert len(reader) == 25
     with pytest.raises(FileNotFoundError):
         fr.VideoReader("s3://bucket/in/none.mp4")
+
+
+def test_the_program_reads_and_writes_google_buckets(store, stored, google, tmp_path):
+    proxy, _ = store
+    # The second output has several parts.
+    text = "read gs://bucket/in/long.mp4 frames=0..400 ! tee ( write gs://bucket/google/a.mkv ) ! write gs://bucket/google/{name}.nut codec=rawvideo"
+    proxy.faults = ["cut", "503"]
+    done = program(text, "--stats", tmp_path / "stats.json")
+    assert done.returncode == 0 and not proxy.faults, done.stderr
+    assert json.loads((tmp_path / "stats.json").read_text())["stages"][0]["counters"]["requests_repeated"] >= 2
+    refused = program(text)
+    assert refused.returncode == 4 and "gs://bucket/google/" in refused.stderr and "exists" in refused.stderr
+    assert program("read gs://bucket/google/ ! null", "--stats", tmp_path / "stats.json").returncode == 0
+    assert json.loads((tmp_path / "stats.json").read_text())["stages"][0]["frames_out"] == 800
+    proxy.latency_secs = 0.05
+    with fr.VideoReader("gs://bucket/in/long.mp4", layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
+    missing = program("read gs://bucket/none.mp4 ! null")
+    assert missing.returncode == 3 and "gs://bucket/none.mp4" in missing.stderr and missing.stderr.count("error") == 1
+
+
+def test_files_of_a_hub_are_read_with_its_token_only(store, stored, monkeypatch):
+    """The hub answers with an address of another host, which gets no token."""
+    proxy, _ = store
+    monkeypatch.setenv("HF_ENDPOINT", proxy.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    proxy.files["/elsewhere/long.mp4"] = str(stored)
+    proxy.redirects["/datasets/me/clips/resolve/main/a%20b/long.mp4"] = proxy.url.replace("127.0.0.1", "localhost") + "/elsewhere/long.mp4?signed"
+    proxy.faults = ["503", "cut", "503"]
+    with fr.VideoReader("hf://datasets/me/clips/a b/long.mp4", layout="THWC", output="numpy") as reader:
+        assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
+    assert not proxy.faults and not proxy.tokens
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    refused = program("read 'hf://datasets/me/clips/a b/long.mp4' ! null")
+    assert refused.returncode == 3 and "HF_TOKEN" in refused.stderr and "hf_other" not in refused.stderr, refused.stderr
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    missing = program("read hf://datasets/me/clips/none.mp4 ! null")
+    assert missing.returncode == 3 and "none.mp4" in missing.stderr, missing.stderr

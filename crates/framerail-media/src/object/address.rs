@@ -34,7 +34,7 @@ impl ObjectAddress {
             .ok_or_else(|| bad("not an address in object storage"))?;
         let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(bad("the address has no bucket; write it as s3://bucket/folder/name"));
+            return Err(bad(&format!("the address has no bucket; write it as {scheme}://bucket/folder/name")));
         }
         if bucket.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')) {
             return Err(bad(

@@ -107,6 +107,11 @@ impl Client {
             self.0.run(request)
         };
         let (parts, body) = sent.map_err(|error| RequestFailure::of(failure_of(error), &uri))?.into_parts();
+        if gives_credentials(&uri) && !parts.status.is_success() {
+            // On other machines a proxy may answer in its place.
+            let words = format!("the service for credentials responded with {}", parts.status);
+            return Err(RequestFailure::of(Failure::lasting(io::Error::other(words)), &uri));
+        }
         if is_busy(parts.status) {
             let mut text = String::new();
             // Only for the message.

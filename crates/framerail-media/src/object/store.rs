@@ -256,7 +256,16 @@ fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 fn words_of(error: &object_store::Error) -> String {
     let text = error.to_string();
     let reason = reason_in(&text);
-    if reason.is_empty() { one_line(&text) } else { format!("the storage responded{reason}") }
+    if !reason.is_empty() {
+        return format!("the storage responded{reason}");
+    }
+    // The library names itself before the cause, as "Generic GCS error: ".
+    let is_name = |start: &str| start.starts_with("Generic ") && start.ends_with(" error");
+    let cause = text.split_once(": ").filter(|(start, _)| is_name(start)).map_or(text.as_str(), |(_, cause)| cause);
+    match cause.strip_prefix("GCP credential error: ") {
+        Some(cause) => one_line(&format!("the credentials in the environment cannot be used: {cause}")),
+        None => one_line(cause),
+    }
 }
 
 fn one_line(text: &str) -> String {
