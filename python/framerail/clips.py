@@ -146,14 +146,15 @@ def sampling_of(**options: Unpack[SamplingOptions]) -> Dict[str, Any]:
 
 def one_after_another(options: Mapping[str, Any]) -> Dict[str, Any]:
     """Checked options for whole videos: clips follow one another where neither a policy nor a step is given."""
-    made = {**SAMPLING_DEFAULTS, "policy": "every", **options}
+    made: Dict[str, Any] = {**SAMPLING_DEFAULTS, "policy": "every", **options}
     if made["policy"] == "every" and made["step"] is None:
         length = whole("frames_per_clip", made["frames_per_clip"], 1)
         if made["stride"] is not None:
             real("stride", made["stride"], "a number above 0", above=0.0)
         made["step"] = length * (made["stride"] or 1)
     # A range may be counted from the end of a video.
-    sampling_of(**{**made, "start": None, "end": None})
+    without_range: Dict[str, Any] = {**made, "start": None, "end": None}
+    sampling_of(**without_range)
     return made
 
 
