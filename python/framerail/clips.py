@@ -172,7 +172,7 @@ def sample_clips(
     end: Optional[float] = None,
     edge: str = "repeat",
 ) -> Clips[Frames, Column]:
-    """Reads clips of a video. Each group of pictures is decoded once, even where clips overlap.
+    """Reads clips of a video. Each GOP is decoded once, even where clips overlap.
 
     Parameters
     ----------

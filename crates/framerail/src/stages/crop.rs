@@ -265,8 +265,8 @@ impl Crop {
         stream.frames += 1;
         let is_due = |index: usize| {
             let track = item.detections.get(index).and_then(|found| found.track_id);
-            let look = track.and_then(|track| stream.tracks.get(&track));
-            look.is_none_or(|look| stream.frames - look.last >= self.plan.every)
+            let last_run = track.and_then(|track| stream.tracks.get(&track));
+            last_run.is_none_or(|run| stream.frames - run.last >= self.plan.every)
         };
         let (due, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(index, _)| is_due(*index));
         (due, kept.into_iter().map(|(index, _)| index).collect())
@@ -283,11 +283,11 @@ impl Crop {
             stream.tracks.insert(track, LastRun { last: now.saturating_sub(turn), seen: now });
         }
         for track in item.detections.iter().filter_map(|found| found.track_id) {
-            if let Some(look) = stream.tracks.get_mut(&track) {
-                look.seen = now;
+            if let Some(run) = stream.tracks.get_mut(&track) {
+                run.seen = now;
             }
         }
-        stream.tracks.retain(|_, look| now - look.seen < FORGET_AFTER);
+        stream.tracks.retain(|_, run| now - run.seen < FORGET_AFTER);
     }
 }
 

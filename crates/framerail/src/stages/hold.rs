@@ -371,7 +371,7 @@ impl Hold {
         counters.continued.set(stats.continued);
         counters.dropped.set(stats.dropped);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
-            let words = "frames become the model's input while they are decoded and cannot be looked at for cuts, so boxes may be \
+            let words = "frames become the model's input while they are decoded, so shot changes cannot be detected and boxes may be \
                          interpolated across one";
             counters.context.notice(format_args!("{words}; put `download` before `hold` where that matters, or give cut=1"));
         }

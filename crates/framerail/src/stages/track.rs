@@ -538,7 +538,7 @@ impl Track {
         counters.not_followed.set(self.frames_not_followed);
         counters.cuts.set(self.cuts);
         if self.frames_unseen > 0 && counters.unseen.value() == 0 {
-            let words = "frames become the model's input while they are decoded and cannot be looked at for cuts";
+            let words = "frames become the model's input while they are decoded, so shot changes cannot be detected";
             counters.context.notice(format_args!("{words}; put `download` before `track` where that matters, or give cut=1"));
         }
         counters.unseen.set(self.frames_unseen);

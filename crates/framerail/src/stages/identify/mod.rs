@@ -1,4 +1,4 @@
-//! The `identify` stage: names faces by reference pictures.
+//! The `identify` stage: names faces by reference images.
 
 pub(crate) mod people;
 mod tracks;
@@ -22,12 +22,12 @@ pub(super) fn register(registry: &mut Registry) -> Result<(), RegistryError> {
 }
 
 fn spec() -> StageSpec {
-    StageSpec::transform("identify", "names faces by reference pictures")
+    StageSpec::transform("identify", "names faces by reference images")
         .other_names(["recognize", "recognise"])
         .details(
-            "Compares the embedding of each detection with those of the pictures and attaches the person's name as a class, which `draw` \
+            "Compares the embedding of each detection with those of the images and attaches the person's name as a class, which `draw` \
              shows, `save` records and `blur except_class=` leaves visible. `crop around=landmarks ! infer MODEL` before it makes the \
-             embeddings; model= names the same model. A picture must show one face; all pictures of a folder belong to one person, named \
+             embeddings; model= names the same model. An image must show one face; all images of a folder belong to one person, named \
              after the folder.\n\nAt most one face per frame gets a person's name: the most similar one. A face keeps its name for keep= \
              after the last frame in which it was similar enough, as long as its identity (`hold`, `track`) stays and it does not become \
              clearly different. Embeddings are removed from the detections afterwards, so that records hold no biometric data.",
@@ -36,7 +36,7 @@ fn spec() -> StageSpec {
             ArgumentSpec::required("pictures", OptionKind::Path, "images with one face each, or folders of images of one person").many(),
         )
         .option(OptionSpec::text("model").required().help("the embedding model: its name or card, as in the `infer` before this stage"))
-        .option(OptionSpec::text("detector").default("centerface").help("model that finds the faces in the pictures"))
+        .option(OptionSpec::text("detector").default("centerface").help("model that finds the faces in the images"))
         .option(
             OptionSpec::float("similarity", 0.0..=1.0)
                 .default(0.5)
@@ -52,7 +52,7 @@ fn spec() -> StageSpec {
         .example(
             "read in.mp4 ! infer centerface ! track ! crop around=landmarks ! infer sface.toml ! identify people/anna people/ben \
              model=sface.toml ! save who.jsonl",
-            "record who is seen, by folders of pictures",
+            "record who is seen, by folders of images",
         )
 }
 

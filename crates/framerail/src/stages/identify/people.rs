@@ -122,7 +122,7 @@ fn the_face(mut found: Vec<Detection>) -> Result<Detection, String> {
     found.sort_by(|a, b| b.bbox.area().total_cmp(&a.bbox.area()));
     let large = found.iter().filter(|face| face.bbox.area() >= found.first().map_or(0.0, |first| first.bbox.area()) * AMBIGUOUS_AREA);
     match large.count() {
-        0 => Err("no face was found in it; use a picture that shows the whole head, upright".into()),
+        0 => Err("no face was found in it; use an image that shows the whole head, upright".into()),
         1 => Ok(found.swap_remove(0)),
         count => Err(format!("{count} faces were found in it; crop it to the face of one person")),
     }

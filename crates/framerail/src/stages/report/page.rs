@@ -339,8 +339,8 @@ impl Page<'_> {
     }
 }
 
-fn tile(html: &mut String, value: &str, label: &str, look: bool) {
-    let class = if look { " class=\"look\"" } else { "" };
+fn tile(html: &mut String, value: &str, label: &str, is_emphasised: bool) {
+    let class = if is_emphasised { " class=\"look\"" } else { "" };
     put(html, format_args!("<li{class}><b>{value}</b> <span>{label}</span></li>"));
 }
 

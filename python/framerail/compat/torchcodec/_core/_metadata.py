@@ -60,7 +60,7 @@ class VideoStreamMetadata(StreamMetadata):
 
     @property
     def begin_stream_seconds(self) -> float:
-        """Time of the first frame; 0 where frames were not looked at."""
+        """Time of the first frame; 0 where frames were not scanned."""
         known = self.begin_stream_seconds_from_content
         return 0.0 if known is None else known
 
