@@ -383,8 +383,9 @@ def test_attributes_and_attachments_travel(clip):
         assert (far.kind, far.depth.values.tolist(), far.depth.unit, far.flow) == ("depth", [[1, 2]], "metres", None)
         assert (moves.kind, moves.flow.values.tolist(), moves.flow.unit) == ("flow", [[[1, -2], [0.5, 0]]], None)
         assert far.depth.bbox_xyxy == (0, 0, 8, 4) and "1 x 2 cells" in repr(far.depth)
-        for one in (far.depth, moves.flow):
-            assert pickle.loads(pickle.dumps(one)) == one != moves
+        for dense in (far.depth, moves.flow):
+            assert pickle.loads(pickle.dumps(dense)) == dense
+        assert far.depth != moves.flow
         values = {attribute.model: attribute for attribute in one.attributes}
         assert values["a"].classes == [("happy", 0.75, 0), ("sad", 0.25, 3)] and values["b"].landmarks == [(1, 2)]
         assert values["c"].mask.coverage.tolist() == [[0, 255]] and values["d"].embedding.tolist() == [0, 1, 2]

@@ -98,6 +98,7 @@ async function copy(event) {
 function changed() {
   try { localStorage.setItem(key, JSON.stringify(state)); } catch { /* no storage */ }
   status.textContent = changes() || "No corrections yet";
+  for (const id of ["download", "copy", "show"]) document.getElementById(id).disabled = !changes();
   text.textContent = corrections();
   drawTimeline();
   drawViewer();
@@ -234,7 +235,8 @@ function lanes() {
 const laneOf = lanes();
 const laneCount = Math.max(1, ...laneOf.map((lane) => lane + 1));
 function drawTimeline() {
-  const [wide, row] = [1000, 12];
+  // In the page's pixels, so that text has its size on narrow screens too.
+  const [wide, row] = [timeline.clientWidth || 1000, 12];
   const high = 8 + row * laneCount + 30;
   const span = Math.max(1, data.last - data.first + 1);
   const x = (frame) => ((frame - data.first) / span) * wide;
@@ -250,12 +252,13 @@ function drawTimeline() {
   for (const place of data.places) if (place.kind === "gap") rect("open", place.first, place.last, base, 8, `not covered: ${counted(place.last - place.first + 1, "frame")}`);
   for (const one of state.added) rect("added", one.first, one.last, base, 8, "added");
   if (data.shown.length) rect("cursor", data.shown[shown].frame, data.shown[shown].frame, 0, high - 16, "the frame below");
-  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+  for (const part of wide < 560 ? [0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]) {
     const anchor = part === 0 ? "start" : part === 1 ? "end" : "middle";
-    parts.push(`<text x="${part * wide}" y="${high - 4}" text-anchor="${anchor}">${clock(secsOf(data.first + part * (span - 1)))}</text>`);
+    parts.push(`<text x="${Math.min(Math.max(part * wide, 6), wide - 6)}" y="${high - 4}" text-anchor="${anchor}">${clock(secsOf(data.first + part * (span - 1)))}</text>`);
   }
   timeline.innerHTML = parts.join("");
 }
+addEventListener("resize", drawTimeline);
 timeline.addEventListener("click", (event) => {
   const bounds = timeline.getBoundingClientRect();
   go(nearestShown(data.first + ((event.clientX - bounds.left) / bounds.width) * (data.last - data.first)));
