@@ -42,6 +42,10 @@ fn classes_come_by_falling_score() {
     assert!((score - 3.0_f32.exp() / sum).abs() < 1e-6 && classes[0].score == score, "{classes:?}");
     let [found, _] = describe(&logits, &card("activation = \"softmax\"\n[thresholds]\nconfidence = 0.9\n"));
     assert_eq!(found, None, "nothing is as likely");
+    let [found, _] = describe(&logits, &card("activation = \"sigmoid\"\ntop_k = 3\n[thresholds]\nconfidence = 0.8\n"));
+    let Some(Description { value: AttributeValue::Classes(several), .. }) = found else { panic!("{found:?}") };
+    let several: Vec<&str> = several.iter().map(|class| &*class.label.name).collect();
+    assert_eq!(several, ["dog", "bird"], "classes that do not exclude each other");
     let spatial: [(&str, &[i64], &[f32]); 1] = [("out", &[1, 3, 1, 1], &[0.1, 0.2, 0.9])];
     let [found, _] = describe(&spatial, &card(""));
     assert_eq!(found.map(|found| found.score), Some(0.9), "no threshold unless the card says one");
