@@ -582,6 +582,34 @@ fn faults_of_object_storage_are_waited_out_or_reported_at_once() {
     run("read s3://bucket/in.mp4 ! write hf://datasets/me/x/out.mp4").assert_code(4).assert_stderr_contains("read only");
 }
 
+#[test]
+fn buckets_of_google_are_read_and_written_through_faults() {
+    let (place, storage) = (Place::new(), S3::start());
+    storage.put("in/a b%.mp4", fs::read(ClipSpec::default().frames(30).make().path()).expect("a clip"));
+    storage.put("large.mp4", fs::read(ClipSpec::default().size(1280, 720).frames(8).make().path()).expect("a clip"));
+    let run = |text: &str| storage.reached_by(place.framerail()).env("TMPDIR", place.path("")).args(["run", "-q", text]).run();
+    storage.fail("GET", [Fault::Busy, Fault::Cut, Fault::Slow]);
+    run("read gs://bucket/in/*.mp4 ! write gs://bucket/out/{name}.mp4").assert_success();
+    // More than one part.
+    let large = "read gs://bucket/large.mp4 ! write gs://bucket/out/raw.nut codec=rawvideo";
+    storage.fail("PUT", [Fault::Busy, Fault::Cut, Fault::Busy]);
+    run(large).assert_success();
+    assert_eq!(storage.keys(), ["in/a b%.mp4", "large.mp4", "out/a b%.mp4", "out/raw.nut"]);
+    assert!(storage.get("out/raw.nut").is_some_and(|object| object.len() > 8 << 20) && storage.parts() == 0 && storage.faults_left() == 0);
+    run(large).assert_code(4).assert_stderr_contains("gs://bucket/out/raw.nut exists");
+    for (source, words) in [
+        ("gs://bucket/none.mp4", "no such"),
+        ("gs://other/a.mp4", "the bucket does not exist"),
+        ("gs:///a.mp4", "write it as gs://bucket/folder/name"),
+    ] {
+        run(&format!("read {source} ! null")).assert_code(3).assert_stderr_contains(words);
+    }
+    let without_key = storage.reached_by(place.framerail()).env("GOOGLE_SERVICE_ACCOUNT_KEY", "{}");
+    let refused = without_key.args(["run", "-q", "read gs://bucket/large.mp4 ! null"]).run();
+    refused.assert_code(3).assert_stderr_contains("the credentials in the environment cannot be used: Unable to decode");
+    assert!(!refused.stderr.contains("Generic"), "{refused}");
+}
+
 /// Segments are uploaded before the playlist that lists them; a playlist that slides removes what it no longer lists.
 #[test]
 fn a_playlist_in_a_bucket_is_whole_at_every_moment() {

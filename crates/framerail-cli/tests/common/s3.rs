@@ -64,6 +64,9 @@ impl S3 {
             .env("AWS_ACCESS_KEY_ID", "testing")
             .env("AWS_SECRET_ACCESS_KEY", "testing")
             .env("AWS_REGION", "eu-west-1")
+            // Google's XML requests are those of S3 but for credentials.
+            .env("GOOGLE_BASE_URL", format!("http://127.0.0.1:{}", self.port))
+            .env("GOOGLE_SERVICE_ACCOUNT_KEY", r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#)
             .env_remove("AWS_SESSION_TOKEN")
             .env_remove("AWS_PROFILE")
     }
