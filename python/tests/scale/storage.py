@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{0}</Code><Message>{1}</Message></Error>'
 
+_SIGNED = "AWS4-HMAC-SHA256 Credential=testing/20261201/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+
 
 class Proxy(ThreadingHTTPServer):
     """Hands requests on to a server. ``faults`` are spent on the next GETs: "503", "cut" or "expired"."""
@@ -60,8 +62,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._serve(file)
             return
         upstream = http.client.HTTPConnection("127.0.0.1", proxy.target, timeout=60)
-        # The server takes any signature of Amazon's, but not tokens of Google's.
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection" and not value.startswith("Bearer")}
+        headers = {name.lower(): value for name, value in self.headers.items() if name.lower() != "connection"}
+        if not headers.get("authorization", "").startswith("AWS4"):
+            # The server takes any signature of Amazon's, but no token of Google's.
+            headers["authorization"] = _SIGNED
         upstream.request(self.command, self.path, body=body or None, headers=headers)
         answer = upstream.getresponse()
         data = answer.read()

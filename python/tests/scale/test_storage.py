@@ -169,8 +169,8 @@ def test_the_program_reads_and_writes_google_buckets(store, stored, google, tmp_
     assert json.loads((tmp_path / "stats.json").read_text())["stages"][0]["counters"]["requests_repeated"] >= 2
     refused = program(text)
     assert refused.returncode == 4 and "gs://bucket/google/" in refused.stderr and "exists" in refused.stderr
-    assert program("read gs://bucket/google/ ! null", "--stats", tmp_path / "stats.json").returncode == 0
-    assert json.loads((tmp_path / "stats.json").read_text())["stages"][0]["frames_out"] == 800
+    assert program("read gs://bucket/google/ ! null", "--stats", tmp_path / "listed.json").returncode == 0
+    assert json.loads((tmp_path / "listed.json").read_text())["stages"][0]["frames_out"] == 800
     proxy.latency_secs = 0.05
     with fr.VideoReader("gs://bucket/in/long.mp4", layout="THWC", output="numpy") as reader:
         assert numbers_of(reader.read_frames([700, 3]), "THWC") == [700, 3]
