@@ -1,10 +1,11 @@
 """Shows that memory does not grow in a run whose streams change all the time: clips of many sizes and codecs come and go.
 
     make build
-    python3 bench/soak.py [--minutes 60] [--at-once 6]
+    python3 bench/soak.py [--minutes 60] [--at-once 6] [--paced]
 
-One process reads clips that are added over HTTP, a few at a time, scales them and writes each to a file. Prints resident memory at tenths of the run
-and its growth by a least-squares line through the second half, and writes bench/results/DATE-soak.json.
+One process reads clips that are added over HTTP, a few at a time, scales them and writes each to a file. With --paced each is read at its frame rate,
+which needs a fraction of a core. Prints resident memory, threads and open files at tenths of the run and the growth of memory by a least-squares line
+through the second half, and writes bench/results/DATE-soak.json.
 """
 
 import argparse
@@ -72,6 +73,14 @@ def asked(address: str, body: object = None) -> Any:
         return None
 
 
+def handles(pid: int) -> tuple[int, int]:
+    """Numbers of threads and of open files."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0, 0
+
+
 def slope(samples: list[tuple[float, float]]) -> float:
     """Of a least-squares line."""
     count = len(samples)
@@ -83,33 +92,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--at-once", type=int, default=6)
+    parser.add_argument("--paced", action="store_true")
     parser.add_argument("--program", type=Path, default=TARGET / "release" / "framerail")
     arguments = parser.parse_args()
     sources, out, stats = clips(), WORK / "soak-out", WORK / "soak-stats.json"
     shutil.rmtree(out, ignore_errors=True)
     stats.unlink(missing_ok=True)
-    pipeline = f"read '{sources[0]}' streams=all stay=yes on_error=end ! scale 320x240 ! write '{out}/{{name}}.mkv' codec=mpeg4 overwrite=yes"
+    pipeline = f"read '{sources[0]}' streams=all stay=yes on_error=end{' realtime=yes' * arguments.paced} ! scale 320x240 ! write '{out}/{{name}}.mkv' codec=mpeg4 overwrite=yes"
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = "127.0.0.1:%d" % free.getsockname()[1]
     serve = ["--serve", address, "--serve-token", TOKEN, "--serve-sources", "file", "--stats", str(stats)]
     process = subprocess.Popen([str(arguments.program), "run", pipeline, *serve], stderr=(WORK / "soak.log").open("w"))
-    draw, samples, added, start = random.Random(7), [], 0, time.monotonic()
+    draw, samples, counts, added, start = random.Random(7), [], [], 0, time.monotonic()
     while (elapsed := time.monotonic() - start) < arguments.minutes * 60 and process.poll() is None:
         listed = asked(address)
         running = sum(stream["state"] in UNDER_WAY for stream in listed or [])
         for _ in range(arguments.at_once - running if listed else 0):
             added += asked(address, {"source": str(draw.choice(sources))}) is not None
         samples.append((elapsed / 60, resident_kib(process.pid) / 1024))
+        counts.append(handles(process.pid))
         time.sleep(0.2)
     process.send_signal(2)
     code = process.wait(timeout=120)
-    tenths = [samples[min(len(samples) - 1, len(samples) * tenth // 10)][1] for tenth in range(1, 11)]
+    places = [min(len(samples) - 1, len(samples) * tenth // 10) for tenth in range(1, 11)]
+    tenths = [samples[place][1] for place in places]
+    threads, files = ([counts[place][which] for place in places] for which in (0, 1))
     growth = slope(samples[len(samples) // 2 :])
     print(f"{added} streams in {arguments.minutes:g} min, exit code {code}")
     print("resident MiB at tenths of the run: " + ", ".join(f"{mib:.1f}" for mib in tenths))
+    print(f"threads: {threads}; open files: {files}")
     print(f"growth in the second half: {growth:.3f} MiB/min")
     result = ROOT / "bench" / "results" / f"{datetime.date.today()}-soak.json"
-    record = {"minutes": arguments.minutes, "streams": added, "at_once": arguments.at_once, "resident_mib_at_tenths": tenths}
+    record = {"minutes": arguments.minutes, "streams": added, "at_once": arguments.at_once, "paced": arguments.paced, "resident_mib_at_tenths": tenths}
+    record |= {"threads_at_tenths": threads, "open_files_at_tenths": files}
     result.write_text(json.dumps({**record, "growth_mib_per_minute": growth}, indent=2) + "\n")
     shutil.rmtree(out, ignore_errors=True)
     print(f"written to {result.relative_to(ROOT)}")

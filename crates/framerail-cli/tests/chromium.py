@@ -10,6 +10,11 @@ import tempfile
 import time
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+#: Seconds until a call counts as unanswered. Chromium loses the answer to a script whose page is replaced at that moment.
+PATIENCE = 60
+SCRIPT_PATIENCE = 5
+#: Seconds for a whole test, below the limit of the test runner, which would not name what was waited for.
+TEST_PATIENCE = 240
 
 
 def program():
@@ -22,9 +27,18 @@ class NavigationInProgress(RuntimeError):
 
 
 class Page:
-    """One page in a browser of its own."""
+    """One page in a separate browser."""
 
     def __init__(self, width=1280, height=900):
+        self.last_moment = time.monotonic() + TEST_PATIENCE
+        self.start(width, height)
+        try:
+            self.attach(width, height)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, width, height):
         self.folder = tempfile.mkdtemp(prefix="framerail-chromium-")
         to_child, self.send_end = os.pipe()
         self.receive_end, from_child = os.pipe()
@@ -45,6 +59,8 @@ class Page:
         self.number = 0
         self.session = None
         self.complaints = []
+
+    def attach(self, width, height):
         targets = self.call("Target.getTargets")["targetInfos"]
         target = next(target["targetId"] for target in targets if target["type"] == "page")
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -57,27 +73,30 @@ class Page:
         self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def receive(self, deadline):
-        while b"\0" not in self.buffer:
-            ready, _, _ = select.select([self.receive_end], [], [], max(0, deadline - time.monotonic()))
+    def receive(self, deadline, method):
+        """The next message, an answer or an event. Events come all the time, so they do not postpone the deadline."""
+        while (left := deadline - time.monotonic()) > 0 and b"\0" not in self.buffer:
+            ready, _, _ = select.select([self.receive_end], [], [], left)
             if not ready:
-                raise TimeoutError("the browser does not answer")
+                break
             part = os.read(self.receive_end, 1 << 20)
             if not part:
                 raise ConnectionError("the browser has ended")
             self.buffer += part
+        if left <= 0 or b"\0" not in self.buffer:
+            raise TimeoutError(f"the browser does not answer {method}")
         message, self.buffer = self.buffer.split(b"\0", 1)
         return json.loads(message)
 
-    def call(self, method, **parameters):
+    def call(self, method, patience=PATIENCE, **parameters):
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
         if self.session:
             message["sessionId"] = self.session
         os.write(self.send_end, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + 30
+        deadline = min(time.monotonic() + patience, self.last_moment)
         while True:
-            told = self.receive(deadline)
+            told = self.receive(deadline, method)
             if told.get("id") == self.number:
                 if "error" in told:
                     if "navigat" in told["error"].get("message", "") or "context" in told["error"].get("message", ""):
@@ -98,19 +117,19 @@ class Page:
     def open(self, address):
         self.call("Page.navigate", url=address)
 
-    def evaluate(self, script):
-        told = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+    def evaluate(self, script, patience=PATIENCE):
+        told = self.call("Runtime.evaluate", patience, expression=script, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in told:
             raise RuntimeError(f"{script}: {told['exceptionDetails']}")
         return told["result"].get("value")
 
-    def wait_for(self, script, what, patience=20):
-        """The script's value once it is one that counts as true."""
-        deadline = time.monotonic() + patience
+    def wait_for(self, script, what, patience=PATIENCE):
+        """The script's value once it counts as true. The script only reads, so it is run again if its answer is lost."""
+        deadline = min(time.monotonic() + patience, self.last_moment)
         while time.monotonic() < deadline:
             try:
-                value = self.evaluate(script)
-            except NavigationInProgress:
+                value = self.evaluate(script, SCRIPT_PATIENCE)
+            except (NavigationInProgress, TimeoutError):
                 value = None
             if value:
                 return value

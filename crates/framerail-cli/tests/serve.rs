@@ -95,7 +95,8 @@ fn the_page_works_in_a_browser() {
         clip.path().display()
     );
     let door = ["--serve", "127.0.0.1:0", "--serve-token", "a-token-of-the-test", "--serve-sources", "file"];
-    let mut running = place.framerail().args(["run", &text, "--no-progress"]).args(door).start();
+    let patience = std::time::Duration::from_secs(280);
+    let mut running = place.framerail().args(["run", &text, "--no-progress"]).args(door).time_limit(patience).start();
     running.wait_for_stderr(TOLD);
     let address = format!("{}?token=a-token-of-the-test", address(&running.stderr()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");

@@ -9,7 +9,7 @@ use std::{
 use ffmpeg_the_third::ffi;
 use parking_lot::Mutex;
 
-use crate::{CustomSource, MediaError, error::system_words, guarded_reader::GuardedReader, head::Head, interrupt::Interrupt};
+use crate::{CustomSource, MediaError, edges::Edges, error::system_words, guarded_reader::GuardedReader, head::Head, interrupt::Interrupt};
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -18,6 +18,8 @@ struct State {
     reader: GuardedReader,
     /// Bytes read ahead, before FFmpeg's first read.
     head: Vec<u8>,
+    /// Of a source that cannot seek.
+    edges: Option<Edges>,
     /// Read buffer. FFmpeg's buffer must not be overwritten before there is data for it: at the end of the stream FFmpeg
     /// still uses its previous contents.
     scratch: Vec<u8>,
@@ -51,7 +53,8 @@ impl ByteStream {
         }
         let error = Arc::new(Mutex::new(None));
         let seek: Option<unsafe extern "C" fn(*mut libc::c_void, i64, i32) -> i64> = reader.is_seekable().then_some(seek);
-        let state = Box::into_raw(Box::new(State { reader, head, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
+        let edges = (!reader.is_seekable()).then(Edges::default);
+        let state = Box::into_raw(Box::new(State { reader, head, edges, scratch: vec![0; BUFFER_BYTES], error: Arc::clone(&error) }));
         // SAFETY: the buffer comes from FFmpeg's allocator, as required, and the state outlives the context (see drop).
         let context = unsafe {
             let buffer = ffi::av_malloc(BUFFER_BYTES).cast();
@@ -71,6 +74,12 @@ impl ByteStream {
     /// The source's last error message, until it returns bytes again.
     pub(crate) fn error(&self) -> Option<String> {
         self.error.lock().clone()
+    }
+
+    /// What was read last and first of a source that cannot seek.
+    pub(crate) fn edges(&self) -> Option<&Edges> {
+        // SAFETY: owned by self; FFmpeg's callbacks change it only during calls with the format context, from the same thread.
+        unsafe { (*self.state).edges.as_ref() }
     }
 }
 
@@ -140,6 +149,9 @@ unsafe extern "C" fn read(state: *mut libc::c_void, buffer: *mut u8, length: i32
     if let Ok(count) = result {
         // SAFETY: FFmpeg's buffer holds `length` bytes, and no more than that were read.
         unsafe { ptr::copy_nonoverlapping(state.scratch.as_ptr(), buffer, count.min(room)) };
+        if let (Some(edges), Some(bytes)) = (&mut state.edges, state.scratch.get(..count)) {
+            edges.add(bytes);
+        }
         // Reaching the end or seeking does not clear the error: some sources end after one.
         if count > 0 {
             *state.error.lock() = None;

@@ -15,10 +15,11 @@ use ffmpeg_the_third::ffi;
 use framerail_core::run_files::local_path;
 
 use crate::{
-    CustomSource, InputOptions, MediaError,
+    InputOptions, MediaError,
     av::{self, Dictionary},
     byte_stream::ByteStream,
     device_library,
+    edges::Edges,
     error::nearest,
     interrupt::Interrupt,
     log::{self, DemuxerNotes},
@@ -26,7 +27,7 @@ use crate::{
     open_error,
     open_playlist::OpenPlaylist,
     opening::{self, Opening},
-    pipe::PipeSource,
+    pipe,
     still::Moving,
 };
 
@@ -44,7 +45,6 @@ const DEVICE_WAIT: Duration = Duration::from_millis(2);
 enum Bytes {
     /// FFmpeg's own protocols.
     Protocol,
-    Pipe(PipeSource),
     Custom(ByteStream),
 }
 
@@ -53,7 +53,6 @@ impl Bytes {
     fn context(&self) -> *mut ffi::AVIOContext {
         match self {
             Bytes::Protocol => ptr::null_mut(),
-            Bytes::Pipe(pipe) => pipe.context(),
             Bytes::Custom(stream) => stream.context(),
         }
     }
@@ -118,7 +117,7 @@ impl Container {
                 (*context.as_ptr()).flags |= ffi::AVFMT_FLAG_NONBLOCK;
             }
         }
-        let target = if is_device { av::c_string(url) } else { ffmpeg_url(url, &bytes) };
+        let target = if is_device { av::c_string(url) } else { ffmpeg_url(url, options.custom.is_some()) };
         let mut dictionary = Dictionary::new();
         for (key, value) in &opening.options {
             dictionary.set(key, value);
@@ -307,9 +306,20 @@ impl Container {
         u64::try_from(size).ok().filter(|size| *size > 0)
     }
 
-    /// Reads up to `length` bytes at a position; `None` if it cannot seek there: a stream keeps only what it read last.
+    /// As [`Container::size_bytes`], also of a source without a known size that was read to its end.
+    pub(crate) fn end_bytes(&mut self) -> Option<u64> {
+        let edges = if let Bytes::Custom(stream) = &self.bytes { stream.edges() } else { None };
+        edges.map(Edges::total).or_else(|| self.size_bytes().filter(|_| self.is_seekable()))
+    }
+
+    /// Reads up to `length` bytes at a position; `None` if it cannot seek there: a stream keeps only its first and last bytes.
     /// Reading continues after these bytes.
     pub(crate) fn bytes_at(&mut self, position: u64, length: usize) -> Option<Vec<u8>> {
+        if let Bytes::Custom(stream) = &self.bytes
+            && let Some(edges) = stream.edges()
+        {
+            return edges.at(position, length).map(<[u8]>::to_vec);
+        }
         let (position, room) = (i64::try_from(position).ok()?, i32::try_from(length).ok()?);
         let mut bytes = vec![0; length];
         // SAFETY: null, or the context's live byte stream, exclusively borrowed; the buffer has room for what is asked.
@@ -414,7 +424,7 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         let mut context = self.context.as_ptr();
-        // SAFETY: opened by avformat_open_input and closed once; a pipe's byte stream is left to its owner.
+        // SAFETY: opened by avformat_open_input and closed once; a custom byte stream is left to its owner.
         unsafe { ffi::avformat_close_input(&mut context) };
     }
 }
@@ -446,13 +456,11 @@ pub(crate) fn is_url(source: &str) -> bool {
 }
 
 /// The URL for FFmpeg: local paths get the `file:` protocol, so that a colon in a name is not taken for one.
-fn ffmpeg_url(url: &str, bytes: &Bytes) -> CString {
-    if matches!(bytes, Bytes::Pipe(_)) {
-        return CString::default();
-    }
-    // A custom source's name only helps to detect its format; nothing is opened by it.
-    let is_name = matches!(bytes, Bytes::Custom(_));
+fn ffmpeg_url(url: &str, is_name: bool) -> CString {
     match local_path(url) {
+        // Standard input has no name that a format could be detected by.
+        _ if url == "-" => CString::default(),
+        // A custom source's name only helps to detect its format; nothing is opened by it.
         Some(path) if !is_name => av::file_url(&path),
         _ => av::c_string(url),
     }
@@ -477,13 +485,10 @@ fn open_bytes(url: &str, source_name: &str, interrupt: &Arc<Interrupt>) -> Resul
     check_file(url, source_name)?;
     let path = Path::new(url);
     let is_fifo = || !is_url(url) && fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-    let opened = match url {
-        "-" => PipeSource::open(None, source_name, interrupt)?,
-        _ if is_fifo() => PipeSource::open(Some(path), source_name, interrupt)?,
+    let source = match url {
+        "-" => pipe::open(None, source_name, interrupt)?,
+        _ if is_fifo() => pipe::open(Some(path), source_name, interrupt)?,
         _ => return Ok(Bytes::Protocol),
     };
-    match opened {
-        Ok(pipe) => Ok(Bytes::Pipe(pipe)),
-        Err(bytes) => ByteStream::open(&CustomSource::bytes(source_name, bytes), interrupt).map(Bytes::Custom),
-    }
+    ByteStream::open(&source, interrupt).map(Bytes::Custom)
 }

@@ -1,6 +1,7 @@
 //! A source of compressed packets: one video stream and its side streams.
 
 mod ending;
+mod file_end;
 mod fragments;
 mod packet_clock;
 mod packets;
@@ -8,7 +9,7 @@ mod random_access;
 
 pub use self::random_access::KeyframeSpacing;
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{collections::VecDeque, ops::Range, path::Path, sync::Arc};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{MediaKind, Rational, Rotation, SideStream, SourceUrl, StreamInfo, TimeBase};
@@ -94,6 +95,8 @@ struct Progress {
     index_entries: Vec<u64>,
     /// Check of the fragments of an MP4, once it was read.
     fragments: Option<FragmentCheck>,
+    /// Place in the file of the last packet that states it.
+    last_packet: Range<u64>,
     /// Position in the file of the end of the last video packet.
     last_end: Option<u64>,
     /// Whether an MXF does not state in which order frames are shown; by its first packet.

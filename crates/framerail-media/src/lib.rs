@@ -30,6 +30,7 @@ pub mod decode_buffers;
 pub mod decoder;
 mod describe;
 mod device_library;
+mod edges;
 mod encoder;
 mod encoder_clock;
 mod encoder_name;

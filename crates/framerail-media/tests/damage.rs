@@ -3,6 +3,8 @@
 //! `FRAMERAIL_DAMAGE_SEEDS` sets the number of seeds for each container and kind of damage.
 
 mod common;
+#[path = "damage/cuts.rs"]
+mod cuts;
 
 use std::{
     fs,
@@ -45,7 +47,7 @@ fn may_go_unseen(name: &str, kind: Kind) -> bool {
         // A broadcast has no end, and zeros between its packets are padding.
         "h264.ts" | "mpeg2.mpg" => true,
         "fragments.mp4" => matches!(kind, Kind::Swapped),
-        "h264.flv" => matches!(kind, Kind::Half | Kind::Swapped),
+        "h264.flv" => matches!(kind, Kind::Swapped),
         _ => !is_cut_or_gap,
     }
 }

@@ -4,20 +4,10 @@ use ffmpeg_the_third::ffi;
 
 use super::{
     Progress,
+    file_end::{EDGE_BYTES, Ending},
     fragments::{self, FragmentCheck},
 };
 use crate::{av, container::Container, log};
-
-/// Number of bytes inspected at a file's start and end.
-const LOOK_BYTES: usize = 64 * 1024;
-const TS_PACKET_BYTES: u64 = 188;
-const TS_SYNC: u8 = 0x47;
-/// The byte that ends a GIF.
-const GIF_TRAILER: u8 = b';';
-/// First bytes of most images of a GIF.
-const GIF_CONTROL: [u8; 3] = [0x21, 0xf9, 4];
-/// Flag of the last page of an Ogg stream.
-const OGG_END_OF_STREAM: u8 = 4;
 
 /// Number of index entries of a stream that have data: AVI marks dropped frames by empty entries.
 pub(super) fn filled_entries(container: &Container, stream: usize) -> u64 {
@@ -52,7 +42,7 @@ pub(super) fn stated_frames(container: &mut Container) -> Option<u64> {
     if container.format_name() != "apng" {
         return None;
     }
-    let bytes = container.bytes_at(0, LOOK_BYTES)?;
+    let bytes = container.bytes_at(0, EDGE_BYTES)?;
     let at = bytes.windows(4).position(|name| name == b"acTL")?;
     let count = bytes.get(at + 4..at + 8)?;
     Some(u32::from_be_bytes(count.try_into().ok()?).into())
@@ -66,71 +56,6 @@ pub(super) fn fragments(container: &mut Container, video: usize) -> Option<Fragm
     let mut check = fragments::check(container, size, track, base)?;
     check.stream = video;
     Some(check)
-}
-
-/// Result of checking the end of a file's structure, where FFmpeg does not report it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// The end is there.
-    Found,
-    /// The end is missing, for this reason.
-    Missing(String),
-    /// The format has no end mark.
-    Unknown,
-}
-
-/// Looks for the end of a file's structure.
-pub(super) fn look(container: &mut Container, progress: &Progress) -> Ending {
-    find_end(container, progress).unwrap_or(Ending::Unknown)
-}
-
-fn find_end(container: &mut Container, progress: &Progress) -> Option<Ending> {
-    let of = |is_there: bool| if is_there { Ending::Found } else { Ending::Missing("its end is missing".to_owned()) };
-    let unless = |is_cut: bool| if is_cut { of(false) } else { Ending::Unknown };
-    if container.format_name() == "gif" {
-        // An image ends with an empty block. A trailer in the middle is damage.
-        let rest = container.bytes_at(progress.last_end?.saturating_sub(1), LOOK_BYTES)?;
-        return Some(of(rest.starts_with(&[0, GIF_TRAILER]) && !rest.windows(3).any(|bytes| bytes == GIF_CONTROL)));
-    }
-    let size = container.size_bytes().filter(|_| container.is_seekable())?;
-    let tail = size.saturating_sub(LOOK_BYTES as u64);
-    Some(match container.format_name().as_str() {
-        "apng" => unless(!container.bytes_at(tail, LOOK_BYTES)?.windows(4).any(|name| name == b"IEND")),
-        // FFmpeg completes a frame that is cut off with the one before.
-        "dv" => unless(progress.last_end? > size),
-        "yuv4mpegpipe" => unless(container.bytes_at(progress.last_end?, 5)? == b"FRAME"),
-        "ogg" => {
-            let bytes = container.bytes_at(tail, LOOK_BYTES)?;
-            let last = bytes.windows(6).rfind(|page| page.starts_with(b"OggS"))?;
-            unless(last[5] & OGG_END_OF_STREAM == 0)
-        }
-        "mpegts" => {
-            let rest = size % TS_PACKET_BYTES;
-            unless(rest > 0 && container.bytes_at(0, 1)? == [TS_SYNC] && container.bytes_at(size - rest, 1)? == [TS_SYNC])
-        }
-        name if name.starts_with("mov") && progress.fragments.as_ref().is_some_and(|check| check.is_end_broken) => {
-            Ending::Missing("its last fragment is broken".to_owned())
-        }
-        "avi" | "asf" => match stated_size(&container.bytes_at(0, LOOK_BYTES)?)? {
-            stated if stated > size => Ending::Missing(format!("only {size} of {stated} bytes are present")),
-            _ => Ending::Unknown,
-        },
-        _ => Ending::Unknown,
-    })
-}
-
-/// File size according to the header: AVI's first RIFF chunk, ASF's file properties. `None` if a recorder left it open.
-fn stated_size(bytes: &[u8]) -> Option<u64> {
-    if bytes.starts_with(b"RIFF") {
-        let length = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
-        return (length > 0 && length < u32::MAX - 0xff).then(|| u64::from(length) + 8);
-    }
-    const FILE_PROPERTIES: &[u8] = &[0xa1, 0xdc, 0xab, 0x8c, 0x47, 0xa9, 0xcf, 0x11, 0x8e, 0xe4, 0x00, 0xc0, 0x0c, 0x20, 0x53, 0x65];
-    let at = bytes.windows(FILE_PROPERTIES.len()).position(|window| window == FILE_PROPERTIES)?;
-    // The fields follow the object's size and the file's identifier; a flag at 88 marks live recordings.
-    let number = |offset: usize| Some(u64::from_le_bytes(bytes.get(at + offset..at + offset + 8)?.try_into().ok()?));
-    let is_live = bytes.get(at + 88)? & 1 != 0;
-    number(40).filter(|size| *size > 0 && !is_live)
 }
 
 /// Whether every video frame that the container promises was read.
@@ -207,17 +132,4 @@ pub(super) fn reason(
     let read = progress.latest_secs.max(progress.latest_secs - origin);
     let all_read = context.nb_streams as usize == container.streams().filter(|stream| stream.discard != ffi::AVDiscard::ALL).count();
     (all_read && duration - read > (2.0 * frame).max(0.1)).then(|| format!("{read:.2} of {duration:.2} s are present"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_are_read_unless_left_open() {
-        assert_eq!(stated_size(b"RIFF\x10\0\0\0AVI "), Some(24));
-        assert_eq!(stated_size(b"RIFF\xff\xff\xff\xffAVI "), None);
-        assert_eq!(stated_size(b"RIFF\0\0\0\0AVI "), None);
-        assert_eq!(stated_size(b"something else"), None);
-    }
 }

@@ -4,8 +4,8 @@ use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
 
 use super::{
-    Input, Progress, Source,
-    ending::{self, Ending},
+    Input, Progress, Source, ending,
+    file_end::{self, Ending},
 };
 use crate::{
     MediaError,
@@ -81,6 +81,11 @@ impl Input {
         let Source::Container { container, .. } = &self.source else { return InputPacket { kind, packet, new_parameters: None } };
         let stream = container.stream(index);
         self.progress.note(&packet, kind, stream.map_or(TimeBase::MICROS, |stream| av::time_base(stream.time_base)));
+        let start = u64::try_from(packet.pos).ok();
+        let place = start.map(|start| start..start.saturating_add(packet.data().len() as u64));
+        if let Some(place) = &place {
+            self.progress.last_packet = place.clone();
+        }
         if kind == PacketKind::Video {
             match &self.still {
                 Some(tags) => tags.attach(&mut packet),
@@ -88,7 +93,7 @@ impl Input {
                 None => {}
             }
             self.progress.drop_false_times(container, index, &mut packet);
-            self.progress.last_end = u64::try_from(packet.pos).ok().map(|at| at + packet.data().len() as u64);
+            self.progress.last_end = place.map(|place| place.end);
         }
         let has_gap = stream.is_some_and(|stream| self.unplaced.gaps.remove(&stream.id));
         if kind == PacketKind::Video && (self.unplaced.errors > 0 || self.progress.last_is_corrupt || has_gap) {
@@ -106,7 +111,8 @@ impl Input {
             return Err(error);
         }
         let mut unplaced = std::mem::take(&mut self.unplaced);
-        let left = container.position().saturating_sub(began);
+        let position = container.position();
+        let left = position.saturating_sub(began);
         if is_silent && left < TAIL_BYTES {
             unplaced.errors = 0;
         }
@@ -117,7 +123,7 @@ impl Input {
         self.stated_frames = self.stated_frames.or_else(|| ending::stated_frames(container));
         self.progress.fragments = if self.progress.was_sought { None } else { ending::fragments(container, *video) };
         self.damage.container_errors += self.progress.fragments.as_ref().map_or(0, |check| check.errors);
-        let ending = ending::look(container, &self.progress);
+        let ending = file_end::look(container, &self.progress, position);
         let is_complete = match ending {
             Ending::Found => true,
             Ending::Missing(_) => false,
