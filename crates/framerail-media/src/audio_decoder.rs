@@ -62,7 +62,7 @@ impl AudioDecoder {
         let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
         let mut container = Container::open(options.source.reveal(), options, &interrupt)?;
         let source_name = options.source.to_string();
-        let stream = find_audio(&mut container, &source_name, wanted, false)?;
+        let stream = find_audio(&mut container, wanted, false)?;
         container.discard_others(&[stream]);
         let no_audio = || MediaError::NoAudio { source_name: source_name.clone(), found: describe::listing(&container) };
         let own = container.stream(stream).ok_or_else(no_audio)?;
@@ -271,7 +271,7 @@ pub(crate) fn resampler(from: &Shape, base: TimeBase, rate: i32, layout: &str) -
 }
 
 /// Finds the audio stream to read. Reads packets only if the header is not enough to open a decoder, or with `probes`.
-pub(crate) fn find_audio(container: &mut Container, source_name: &str, wanted: Option<usize>, probes: bool) -> Result<usize, MediaError> {
+pub(crate) fn find_audio(container: &mut Container, wanted: Option<usize>, probes: bool) -> Result<usize, MediaError> {
     let format = container.format_name();
     let is_stated = |stream: &ffi::AVStream| {
         // SAFETY: every stream has parameters.
@@ -284,20 +284,8 @@ pub(crate) fn find_audio(container: &mut Container, source_name: &str, wanted: O
     if probes || !does_header_suffice {
         container.find_stream_info()?;
     }
-    let all: Vec<usize> = container.streams().enumerate().filter(|(_, stream)| is_audio(stream)).map(|(index, _)| index).collect();
-    let Some(first) = all.first().copied() else {
-        return Err(MediaError::NoAudio { source_name: source_name.to_owned(), found: describe::listing(container) });
-    };
-    let Some(wanted) = wanted else {
-        // SAFETY: an open context; no decoder is requested.
-        let best = unsafe { ffi::av_find_best_stream(container.as_ptr(), ffi::AVMediaType::AUDIO, -1, -1, std::ptr::null_mut(), 0) };
-        return Ok(usize::try_from(best).ok().filter(|best| all.contains(best)).unwrap_or(first));
-    };
-    all.get(wanted).copied().ok_or_else(|| MediaError::BadOption {
-        name: "stream".into(),
-        reason: format!("{source_name} has {} audio stream(s), numbered from 0; {wanted} is not among them", all.len()),
-        nearest: None,
-    })
+    let all = container.streams().enumerate().filter(|(_, stream)| is_audio(stream)).map(|(index, _)| index).collect();
+    container.choose_stream(ffi::AVMediaType::AUDIO, all, wanted, "stream")
 }
 
 fn is_audio(stream: &ffi::AVStream) -> bool {

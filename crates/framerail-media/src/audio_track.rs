@@ -36,7 +36,7 @@ impl AudioTrack {
         let interrupt = Interrupt::new(options.cancel.clone(), options.read_timeout);
         let mut container = Container::open(options.source.reveal(), &options, &interrupt)?;
         let source_name = options.source.to_string();
-        let stream = find_audio(&mut container, &source_name, stream, true)?;
+        let stream = find_audio(&mut container, stream, true)?;
         container.discard_others(&[stream]);
         let no_audio = || MediaError::NoAudio { source_name: source_name.clone(), found: describe::listing(&container) };
         let side = describe::side_stream(container.stream(stream).ok_or_else(no_audio)?, MediaKind::Audio)?;
@@ -102,7 +102,7 @@ impl SamplePackets {
         if channels == 0 || channels > 8 {
             return bad("audio_channels", "must be from 1 to 8");
         }
-        let parameters = Parameters::of_float_audio(rate, channels)?;
+        let parameters = Parameters::of_float_audio(rate, channels);
         let side = SideStream {
             kind: MediaKind::Audio,
             codec: parameters.codec_name(),

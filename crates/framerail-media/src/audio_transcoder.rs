@@ -277,19 +277,11 @@ impl AudioTranscoder {
     }
 
     fn collect(&mut self, ready: &mut Vec<AvPacket>) -> Result<(), MediaError> {
-        loop {
-            let mut packet = AvPacket::new();
-            // SAFETY: an open encoder and an owned packet.
-            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.as_mut_ptr(), packet.as_mut_ptr()) };
-            match code {
-                code if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF => return Ok(()),
-                code if code < 0 => return Err(av::error("encoding audio", code)),
-                _ => {
-                    packet.time_base = self.encoder.time_base;
-                    ready.push(packet);
-                }
-            }
+        while let Some(mut packet) = self.encoder.receive_packet().map_err(|code| av::error("encoding audio", code))? {
+            packet.time_base = self.encoder.time_base;
+            ready.push(packet);
         }
+        Ok(())
     }
 }
 
@@ -343,13 +335,9 @@ pub(crate) fn silent_frame(parameters: &ffi::AVCodecParameters) -> Option<Vec<u8
         let mut frame = frame_for(&encoder, encoder.frame_size).ok()?;
         silence(&mut frame, &encoder);
         frame.pts = number * i64::from(encoder.frame_size);
-        let mut packet = AvPacket::new();
-        // SAFETY: an open encoder, a frame of its format and an owned packet.
-        let code = unsafe {
-            ffi::avcodec_send_frame(encoder.as_mut_ptr(), frame.as_ptr());
-            ffi::avcodec_receive_packet(encoder.as_mut_ptr(), packet.as_mut_ptr())
-        };
-        last = if code >= 0 { Some(packet.data().to_vec()) } else { last };
+        // SAFETY: an open encoder and a frame of its format.
+        unsafe { ffi::avcodec_send_frame(encoder.as_mut_ptr(), frame.as_ptr()) };
+        last = encoder.receive_packet().ok().flatten().map(|packet| packet.data().to_vec()).or(last);
     }
     last
 }

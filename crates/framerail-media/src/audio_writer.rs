@@ -12,7 +12,7 @@ use crate::{
     Committed, Ending, Leftover, MediaError, OutputFile, OutputRules,
     audio_reader::frame_of,
     audio_transcoder::{Shape, layout_for, layout_of, nearest_rate, sample_format},
-    av::{self, AvPacket, CodecContext},
+    av::{self, CodecContext},
     encoder_name::{encoder_name, find_audio_encoder},
     filter_chain::FilterChain,
     output_format::OutputFormat,
@@ -211,16 +211,8 @@ impl AudioWriter {
     }
 
     fn write_packets(&mut self) -> Result<(), MediaError> {
-        loop {
-            let mut packet = AvPacket::new();
-            // SAFETY: an open encoder and an owned packet.
-            let code = unsafe { ffi::avcodec_receive_packet(self.encoder.as_mut_ptr(), packet.as_mut_ptr()) };
-            if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF {
-                return Ok(());
-            }
-            if code < 0 {
-                return Err(av::error(format!("encoding audio with {}", self.codec), code));
-            }
+        let failed = |code| av::error(format!("encoding audio with {}", self.codec), code);
+        while let Some(mut packet) = self.encoder.receive_packet().map_err(failed)? {
             // SAFETY: a context with one stream, whose header is written; the packet is ours.
             let code = unsafe {
                 let stream = *(*self.context.0.as_ptr()).streams;
@@ -230,6 +222,7 @@ impl AudioWriter {
             };
             self.check(code)?;
         }
+        Ok(())
     }
 
     fn check(&self, code: i32) -> Result<(), MediaError> {

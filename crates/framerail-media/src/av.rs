@@ -2,17 +2,16 @@
 
 use std::{
     ffi::{CStr, CString},
-    ops::{Deref, DerefMut},
     os::unix::ffi::OsStrExt,
     path::Path,
-    ptr::{self, NonNull},
+    ptr,
     sync::Once,
 };
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{Rational, Rotation, TimeBase};
 
-use crate::{MediaError, error::exhausted};
+use crate::{MediaError, error::exhausted, owned::Owned};
 
 /// Initialises the library once: log routing and network.
 pub(crate) fn init() {
@@ -100,22 +99,14 @@ pub(crate) fn rational_within(ratio: Rational, max: i32) -> ffi::AVRational {
     ffi::AVRational { num, den }
 }
 
-/// An owned `AVFrame`.
-pub(crate) struct AvFrame(NonNull<ffi::AVFrame>);
-
-// SAFETY: an AVFrame is plain data over atomically counted buffers; nothing in it is bound to a thread.
-unsafe impl Send for AvFrame {}
-// SAFETY: shared use only reads fields and buffer bytes; counts are atomic.
-unsafe impl Sync for AvFrame {}
+/// An owned frame.
+pub(crate) type AvFrame = Owned<ffi::AVFrame>;
 
 impl AvFrame {
     /// An empty frame.
     pub(crate) fn new() -> Self {
-        // SAFETY: no preconditions.
-        match NonNull::new(unsafe { ffi::av_frame_alloc() }) {
-            Some(frame) => Self(frame),
-            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVFrame>()),
-        }
+        // SAFETY: a new frame.
+        unsafe { Self::of(ffi::av_frame_alloc()) }
     }
 
     /// A second frame over the same buffers, with the same properties.
@@ -167,60 +158,20 @@ impl AvFrame {
             self.data[plane].wrapping_offset(row as isize * self.linesize[plane] as isize + column_bytes as isize)
         })
     }
-
-    pub(crate) fn as_ptr(&self) -> *const ffi::AVFrame {
-        self.0.as_ptr()
-    }
-
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVFrame {
-        self.0.as_ptr()
-    }
-}
-
-impl Deref for AvFrame {
-    type Target = ffi::AVFrame;
-
-    fn deref(&self) -> &ffi::AVFrame {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl DerefMut for AvFrame {
-    fn deref_mut(&mut self) -> &mut ffi::AVFrame {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_mut() }
-    }
-}
-
-impl Drop for AvFrame {
-    fn drop(&mut self) {
-        let mut frame = self.0.as_ptr();
-        // SAFETY: owned by self and freed once.
-        unsafe { ffi::av_frame_free(&mut frame) };
-    }
 }
 
 /// Flags of packets, in the `opaque` field that FFmpeg leaves to its callers.
 const HAS_EXIF: usize = 1;
 const IS_BEHIND_BREAK: usize = 2;
 
-/// An owned `AVPacket`.
-pub(crate) struct AvPacket(NonNull<ffi::AVPacket>);
-
-// SAFETY: a packet is plain data over an atomically counted buffer.
-unsafe impl Send for AvPacket {}
-// SAFETY: shared use only reads.
-unsafe impl Sync for AvPacket {}
+/// An owned packet.
+pub(crate) type AvPacket = Owned<ffi::AVPacket>;
 
 impl AvPacket {
     /// An empty packet.
     pub(crate) fn new() -> Self {
-        // SAFETY: no preconditions.
-        match NonNull::new(unsafe { ffi::av_packet_alloc() }) {
-            Some(packet) => Self(packet),
-            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVPacket>()),
-        }
+        // SAFETY: a new packet.
+        unsafe { Self::of(ffi::av_packet_alloc()) }
     }
 
     /// A packet with room for `bytes` bytes.
@@ -341,38 +292,6 @@ impl AvPacket {
         };
         start.map(u32::from_le_bytes)
     }
-
-    pub(crate) fn as_ptr(&self) -> *const ffi::AVPacket {
-        self.0.as_ptr()
-    }
-
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVPacket {
-        self.0.as_ptr()
-    }
-}
-
-impl Deref for AvPacket {
-    type Target = ffi::AVPacket;
-
-    fn deref(&self) -> &ffi::AVPacket {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl DerefMut for AvPacket {
-    fn deref_mut(&mut self) -> &mut ffi::AVPacket {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_mut() }
-    }
-}
-
-impl Drop for AvPacket {
-    fn drop(&mut self) {
-        let mut packet = self.0.as_ptr();
-        // SAFETY: owned by self and freed once.
-        unsafe { ffi::av_packet_free(&mut packet) };
-    }
 }
 
 /// An owned `AVDictionary`: options or tags.
@@ -433,51 +352,35 @@ pub(crate) unsafe fn entries(dictionary: *const ffi::AVDictionary) -> Vec<(Strin
     }
 }
 
-/// An owned codec context.
-pub(crate) struct CodecContext(NonNull<ffi::AVCodecContext>);
+/// An owned graph of filters.
+pub(crate) type FilterNetwork = Owned<ffi::AVFilterGraph>;
 
-// SAFETY: a codec context may be used from any thread, one at a time; FFmpeg synchronises its internal threads.
-unsafe impl Send for CodecContext {}
+impl FilterNetwork {
+    /// An empty graph.
+    pub(crate) fn new() -> Self {
+        // SAFETY: a new graph.
+        unsafe { Self::of(ffi::avfilter_graph_alloc()) }
+    }
+}
+
+/// An owned codec context.
+pub(crate) type CodecContext = Owned<ffi::AVCodecContext>;
 
 impl CodecContext {
     /// A context with a codec's default settings.
     pub(crate) fn new(codec: *const ffi::AVCodec) -> Self {
-        // SAFETY: the codec is null or one of FFmpeg's static descriptions.
-        match NonNull::new(unsafe { ffi::avcodec_alloc_context3(codec) }) {
-            Some(context) => Self(context),
-            None => std::alloc::handle_alloc_error(std::alloc::Layout::new::<ffi::AVCodecContext>()),
+        // SAFETY: the codec is null or one of FFmpeg's static descriptions; a new context.
+        unsafe { Self::of(ffi::avcodec_alloc_context3(codec)) }
+    }
+
+    /// The encoder's next packet, if one is ready; `Err` with FFmpeg's code.
+    pub(crate) fn receive_packet(&mut self) -> Result<Option<AvPacket>, i32> {
+        let mut packet = AvPacket::new();
+        // SAFETY: an open encoder and an owned packet.
+        match unsafe { ffi::avcodec_receive_packet(self.as_mut_ptr(), packet.as_mut_ptr()) } {
+            code if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF => Ok(None),
+            code if code < 0 => Err(code),
+            _ => Ok(Some(packet)),
         }
-    }
-
-    pub(crate) fn as_ptr(&self) -> *const ffi::AVCodecContext {
-        self.0.as_ptr()
-    }
-
-    pub(crate) fn as_mut_ptr(&mut self) -> *mut ffi::AVCodecContext {
-        self.0.as_ptr()
-    }
-}
-
-impl Deref for CodecContext {
-    type Target = ffi::AVCodecContext;
-
-    fn deref(&self) -> &ffi::AVCodecContext {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-impl DerefMut for CodecContext {
-    fn deref_mut(&mut self) -> &mut ffi::AVCodecContext {
-        // SAFETY: allocated by FFmpeg and owned by self.
-        unsafe { self.0.as_mut() }
-    }
-}
-
-impl Drop for CodecContext {
-    fn drop(&mut self) {
-        let mut context = self.0.as_ptr();
-        // SAFETY: owned by self and freed once.
-        unsafe { ffi::avcodec_free_context(&mut context) };
     }
 }

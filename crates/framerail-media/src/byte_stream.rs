@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
+    path::Path,
     ptr,
     sync::Arc,
 };
@@ -99,6 +100,9 @@ impl Drop for ByteStream {
 fn open_error(name: &str, error: &io::Error, interrupt: &Interrupt) -> MediaError {
     if let Some(reason) = interrupt.reason(name) {
         return reason;
+    }
+    if let Some(exhausted) = MediaError::of_exhausted(Path::new(name), error) {
+        return exhausted;
     }
     match error.kind() {
         io::ErrorKind::NotFound => MediaError::NotFound { source_name: name.to_owned() },

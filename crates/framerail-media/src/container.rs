@@ -18,7 +18,7 @@ use crate::{
     InputOptions, MediaError,
     av::{self, Dictionary},
     byte_stream::ByteStream,
-    device_library,
+    describe, device_library,
     edges::Edges,
     error::nearest,
     interrupt::Interrupt,
@@ -266,6 +266,34 @@ impl Container {
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = &ffi::AVStream> {
         (0..self.stream_count()).filter_map(|index| self.stream(index))
+    }
+
+    /// Chooses among the streams of a kind: the one with this number among them, or FFmpeg's choice.
+    ///
+    /// # Errors
+    /// `NoVideo`, `NoAudio`; `BadOption` with this option's name.
+    pub(crate) fn choose_stream(
+        &self,
+        kind: ffi::AVMediaType,
+        streams: Vec<usize>,
+        wanted: Option<usize>,
+        option: &str,
+    ) -> Result<usize, MediaError> {
+        let (source_name, is_video) = (self.source_name.clone(), kind == ffi::AVMediaType::VIDEO);
+        let Some(first) = streams.first().copied() else {
+            let found = describe::listing(self);
+            return Err(if is_video { MediaError::NoVideo { source_name, found } } else { MediaError::NoAudio { source_name, found } });
+        };
+        let Some(wanted) = wanted else {
+            // SAFETY: an open context; no decoder is requested.
+            let best = unsafe { ffi::av_find_best_stream(self.as_ptr(), kind, -1, -1, ptr::null_mut(), 0) };
+            return Ok(usize::try_from(best).ok().filter(|best| streams.contains(best)).unwrap_or(first));
+        };
+        streams.get(wanted).copied().ok_or_else(|| {
+            let (count, kind) = (streams.len(), if is_video { "video" } else { "audio" });
+            let reason = format!("{source_name} has {count} {kind} stream(s), numbered from 0; {wanted} is not among them");
+            MediaError::BadOption { name: option.into(), reason, nearest: None }
+        })
     }
 
     /// Makes the demuxer skip every stream that is not in `wanted`.

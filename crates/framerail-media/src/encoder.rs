@@ -233,15 +233,8 @@ impl Encoder {
 
     /// Returns the next packet, if one is ready.
     pub(crate) fn receive(&mut self) -> Result<Option<AvPacket>, MediaError> {
-        let mut packet = AvPacket::new();
-        // SAFETY: an open encoder and an owned packet.
-        let code = unsafe { ffi::avcodec_receive_packet(self.context.as_mut_ptr(), packet.as_mut_ptr()) };
-        if code == ffi::AVERROR(libc::EAGAIN) || code == ffi::AVERROR_EOF {
-            return Ok(None);
-        }
-        if code < 0 {
-            return Err(av::error(format!("encoding with {}", self.name), code));
-        }
+        let received = self.context.receive_packet().map_err(|code| av::error(format!("encoding with {}", self.name), code))?;
+        let Some(mut packet) = received else { return Ok(None) };
         if let Some(duration) = self.durations.remove(&packet.pts) {
             packet.duration = duration;
         }

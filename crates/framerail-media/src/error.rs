@@ -228,6 +228,16 @@ pub(crate) fn exhausted(path: &str, errno: i32) -> Option<MediaError> {
     Some(MediaError::Exhausted { path: path.to_owned(), reason: reason.into() })
 }
 
+/// The error for a failed write that FFmpeg reports with this code.
+pub(crate) fn write_error(path: &str, code: i32) -> MediaError {
+    // FFmpeg's codes are negated errno values.
+    match exhausted(path, -code).filter(|_| -code != libc::EAGAIN) {
+        _ if is_no_space(-code) => MediaError::DiskFull { path: path.to_owned() },
+        Some(exhausted) => exhausted,
+        None => MediaError::Io { path: path.to_owned(), reason: crate::av::error_text(code).to_lowercase() },
+    }
+}
+
 /// Whether a system error means that no space is left.
 pub(crate) fn is_no_space(errno: i32) -> bool {
     matches!(errno, libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
@@ -287,5 +297,13 @@ mod tests {
         assert!(matches!(full, MediaError::DiskFull { .. }));
         let denied = MediaError::io(Path::new("out.mp4"), &io::Error::from_raw_os_error(libc::EACCES));
         assert_eq!(denied.to_string(), "out.mp4: permission denied");
+    }
+
+    #[test]
+    fn a_lack_of_open_files_is_named_when_ffmpeg_writes_too() {
+        let error = write_error("out.mp4", -libc::EMFILE);
+        assert!(matches!(error, MediaError::Exhausted { .. }) && error.to_string().contains("ulimit -n"), "{error}");
+        assert!(matches!(write_error("out.mp4", -libc::ENOSPC), MediaError::DiskFull { .. }));
+        assert_eq!(write_error("out.mp4", -libc::EAGAIN).to_string(), "out.mp4: resource temporarily unavailable");
     }
 }

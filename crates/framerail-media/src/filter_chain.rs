@@ -1,13 +1,13 @@
 //! A chain of FFmpeg filters with one input and one output.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use ffmpeg_the_third::ffi;
 use framerail_core::TimeBase;
 
 use crate::{
     MediaError,
-    av::{self, AvFrame},
+    av::{self, AvFrame, FilterNetwork},
 };
 
 /// A filter by FFmpeg's name, with its arguments.
@@ -15,7 +15,7 @@ pub(crate) type Filter<'a> = (&'a str, &'a str);
 
 /// A configured chain.
 pub(crate) struct FilterChain {
-    graph: NonNull<ffi::AVFilterGraph>,
+    graph: FilterNetwork,
     source: *mut ffi::AVFilterContext,
     sink: *mut ffi::AVFilterContext,
     name: String,
@@ -32,11 +32,7 @@ impl FilterChain {
     /// `Unsupported` if this FFmpeg lacks a filter, `Ffmpeg` if the filters do not fit together.
     pub(crate) fn build(filters: &[Filter<'_>], may_convert: bool) -> Result<Self, MediaError> {
         let name = filters.get(1).map_or("", |(name, _)| name).to_owned();
-        // SAFETY: no preconditions.
-        let Some(graph) = NonNull::new(unsafe { ffi::avfilter_graph_alloc() }) else {
-            return Err(av::error(name, ffi::AVERROR(libc::ENOMEM)));
-        };
-        let mut chain = Self { graph, source: ptr::null_mut(), sink: ptr::null_mut(), name };
+        let mut chain = Self { graph: FilterNetwork::new(), source: ptr::null_mut(), sink: ptr::null_mut(), name };
         for filter in filters {
             let added = chain.add(filter)?;
             if chain.source.is_null() {
@@ -50,9 +46,9 @@ impl FilterChain {
         // SAFETY: a graph whose filters are linked.
         let code = unsafe {
             if !may_convert {
-                ffi::avfilter_graph_set_auto_convert(graph.as_ptr(), u32::MAX);
+                ffi::avfilter_graph_set_auto_convert(chain.graph.as_mut_ptr(), u32::MAX);
             }
-            ffi::avfilter_graph_config(graph.as_ptr(), ptr::null_mut())
+            ffi::avfilter_graph_config(chain.graph.as_mut_ptr(), ptr::null_mut())
         };
         chain.check(code)?;
         Ok(chain)
@@ -68,7 +64,7 @@ impl FilterChain {
                 let reason = "this FFmpeg was built without it".into();
                 return Err(MediaError::Unsupported { what: format!("the filter {name}"), reason });
             }
-            let graph = self.graph.as_ptr();
+            let graph = self.graph.as_mut_ptr();
             ffi::avfilter_graph_create_filter(&mut context, filter, c_name.as_ptr(), c_arguments.as_ptr(), ptr::null_mut(), graph)
         };
         if code < 0 { Err(av::error(format!("setting up the filter {name}"), code)) } else { Ok(context) }
@@ -102,13 +98,5 @@ impl FilterChain {
     pub(crate) fn time_base(&self) -> TimeBase {
         // SAFETY: a configured sink.
         av::time_base(unsafe { ffi::av_buffersink_get_time_base(self.sink) })
-    }
-}
-
-impl Drop for FilterChain {
-    fn drop(&mut self) {
-        let mut graph = self.graph.as_ptr();
-        // SAFETY: owned by self and freed once, with its filters.
-        unsafe { ffi::avfilter_graph_free(&mut graph) };
     }
 }

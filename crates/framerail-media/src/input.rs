@@ -159,7 +159,7 @@ impl Input {
             }
             None => WebpAnimation::open_file(options)?,
         };
-        let (info, parameters) = (animation.info(options), animation.parameters()?);
+        let (info, parameters) = (animation.info(options), animation.parameters());
         let (frames, is_damaged) = (animation.frames(), animation.is_damaged());
         let mut input = Self::new(Source::Webp(Box::new(animation)), options, interrupt, info, parameters);
         input.stated_frames = Some(frames);
@@ -552,20 +552,8 @@ fn select_video(container: &Container, options: &InputOptions) -> Result<usize, 
         let kind = unsafe { (*stream.codecpar).codec_type };
         kind == ffi::AVMediaType::VIDEO && stream.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC == 0
     };
-    let videos: Vec<usize> = container.streams().enumerate().filter(|(_, stream)| is_video(stream)).map(|(index, _)| index).collect();
-    let Some(first) = videos.first().copied() else {
-        return Err(MediaError::NoVideo { source_name: options.source.to_string(), found: describe::listing(container) });
-    };
-    let Some(wanted) = options.video_stream else {
-        // SAFETY: an open context; no decoder is requested.
-        let best = unsafe { ffi::av_find_best_stream(container.as_ptr(), ffi::AVMediaType::VIDEO, -1, -1, std::ptr::null_mut(), 0) };
-        return Ok(usize::try_from(best).ok().filter(|best| videos.contains(best)).unwrap_or(first));
-    };
-    videos.get(wanted).copied().ok_or_else(|| MediaError::BadOption {
-        name: "video_stream".into(),
-        reason: format!("{} has {} video stream(s), numbered from 0; {wanted} is not among them", options.source, videos.len()),
-        nearest: None,
-    })
+    let videos = container.streams().enumerate().filter(|(_, stream)| is_video(stream)).map(|(index, _)| index).collect();
+    container.choose_stream(ffi::AVMediaType::VIDEO, videos, options.video_stream, "video_stream")
 }
 
 fn check_selection(options: &InputOptions) -> Result<(), MediaError> {

@@ -77,7 +77,7 @@ impl Join<'_> {
             bytes: committed.bytes,
             timestamps_rounded: muxer.times().rounded(),
             timestamps_repaired: muxer.times().repaired(),
-            warnings: sides.warnings.iter().cloned().chain(muxer.gap_notes()).collect(),
+            warnings: sides.warnings.iter().cloned().chain(sides.late_warnings()).chain(muxer.gap_notes()).collect(),
             path: committed.path,
             elsewhere: committed.elsewhere,
             ..WriteReport::default()

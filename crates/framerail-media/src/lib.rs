@@ -9,6 +9,7 @@
 //! # Links
 //! Dynamic FFmpeg 5.1 through `pkg-config`, or static libraries under `FFMPEG_DIR` with the feature `static-ffmpeg`.
 
+mod adts;
 mod audio_decoder;
 pub mod audio_reader;
 mod audio_times;
@@ -73,6 +74,7 @@ mod open_playlist;
 pub mod opening;
 pub mod options;
 mod output_format;
+mod owned;
 pub mod packet;
 mod packet_file;
 pub mod page_memory;

@@ -21,7 +21,8 @@ use crate::ForkSafe;
 static SECRETS: ForkSafe<Vec<String>> = ForkSafe::new(Vec::new());
 
 /// Decoder warnings that mean that a frame is incomplete. Most warnings do not.
-const DECODER_WARNINGS: &[&str] = &["EOI missing", "did not contain a complete image", "Found EOI before any SOF"];
+const DECODER_WARNINGS: &[&str] =
+    &["EOI missing", "did not contain a complete image", "Found EOI before any SOF", "Missing picture start code"];
 /// Decoder errors that also occur in intact streams: after a cut, at an open GOP, or with a missing reference frame.
 const HARMLESS_DECODER_ERRORS: &[&str] = &["co located POCs unavailable", "mmco: unref short failure", "get_buffer() failed"];
 /// Demuxer warnings, and messages below, that mean that media was skipped.

@@ -14,7 +14,7 @@ use crate::{
     av::{self, AvPacket, Dictionary},
     encoder::VideoTrack,
     encoder_clock::FrameTimes,
-    error::is_no_space,
+    error::write_error,
     gap_filler::{GapFiller, Next},
     hdr,
     index_sink::IndexSink,
@@ -373,7 +373,7 @@ impl Muxer {
             if let Some(interrupt) = &self.interrupt {
                 return Err(interrupt.reason(&self.path).unwrap_or_else(|| self.write_error(code)));
             }
-            return Err(match words.filter(|_| !is_no_space(-code)) {
+            return Err(match words.filter(|_| matches!(self.write_error(code), MediaError::Io { .. })) {
                 Some(words) => MediaError::Unsupported {
                     what: format!("{} as {}", self.path, self.format.name()),
                     reason: format!("FFmpeg reports '{words}'; choose another container or codec"),
@@ -599,12 +599,7 @@ impl Muxer {
     }
 
     fn write_error(&self, code: i32) -> MediaError {
-        let path = self.path.clone();
-        if is_no_space(-code) {
-            MediaError::DiskFull { path }
-        } else {
-            MediaError::Io { path, reason: av::error_text(code).to_lowercase() }
-        }
+        write_error(&self.path, code)
     }
 }
 

@@ -1,22 +1,19 @@
 //! Owned codec parameters, and the contents of a side stream's `parameters`.
 
-use std::{ptr::NonNull, sync::Arc};
+use std::sync::Arc;
 
 use ffmpeg_the_third::ffi;
 
-use crate::{MediaError, av};
+use crate::{MediaError, av, owned::Owned};
 
 /// Codec parameters of a stream; clones share them.
 #[derive(Clone)]
-pub struct Parameters(Arc<Owned>);
+pub struct Parameters(Arc<Owned<ffi::AVCodecParameters>>);
 
-/// An owned `AVCodecParameters`.
-struct Owned(NonNull<ffi::AVCodecParameters>);
-
-// SAFETY: plain data.
-unsafe impl Send for Owned {}
-// SAFETY: shared use only reads.
-unsafe impl Sync for Owned {}
+fn empty() -> Owned<ffi::AVCodecParameters> {
+    // SAFETY: new parameters.
+    unsafe { Owned::of(ffi::avcodec_parameters_alloc()) }
+}
 
 impl Parameters {
     /// A copy of a stream's parameters.
@@ -24,13 +21,9 @@ impl Parameters {
     /// # Safety
     /// `source` is valid.
     pub(crate) unsafe fn copy_of(source: *const ffi::AVCodecParameters) -> Result<Self, MediaError> {
-        // SAFETY: no preconditions.
-        let Some(copy) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
-            return Err(MediaError::Ffmpeg { context: "copying codec parameters".into(), message: "out of memory".into() });
-        };
-        let copy = Owned(copy);
+        let mut copy = empty();
         // SAFETY: both are valid, the source as the caller guarantees.
-        let code = unsafe { ffi::avcodec_parameters_copy(copy.0.as_ptr(), source) };
+        let code = unsafe { ffi::avcodec_parameters_copy(copy.as_mut_ptr(), source) };
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(copy))) }
     }
 
@@ -39,97 +32,68 @@ impl Parameters {
     /// # Safety
     /// `context` is an open encoder.
     pub(crate) unsafe fn of_encoder(context: *const ffi::AVCodecContext) -> Result<Self, MediaError> {
-        // SAFETY: no preconditions.
-        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
-            return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
-        };
-        let parameters = Owned(parameters);
+        let mut parameters = empty();
         // SAFETY: both are valid, the context as the caller guarantees.
-        let code = unsafe { ffi::avcodec_parameters_from_context(parameters.0.as_ptr(), context) };
+        let code = unsafe { ffi::avcodec_parameters_from_context(parameters.as_mut_ptr(), context) };
         if code < 0 { Err(av::error("copying codec parameters", code)) } else { Ok(Self(Arc::new(parameters))) }
     }
 
     /// Parameters of raw video.
-    pub(crate) fn of_raw_video(format: i32, width: u32, height: u32) -> Result<Self, MediaError> {
-        // SAFETY: no preconditions.
-        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
-            return Err(av::error("making codec parameters", ffi::AVERROR(libc::ENOMEM)));
-        };
-        let parameters = Owned(parameters);
-        // SAFETY: freshly made and not shared yet.
-        let own = unsafe { &mut *parameters.0.as_ptr() };
+    pub(crate) fn of_raw_video(format: i32, width: u32, height: u32) -> Self {
+        let mut own = empty();
         own.codec_type = ffi::AVMediaType::VIDEO;
         own.codec_id = ffi::AVCodecID::RAWVIDEO;
         own.format = format;
         (own.width, own.height) = (i32::try_from(width).unwrap_or(0), i32::try_from(height).unwrap_or(0));
-        Ok(Self(Arc::new(parameters)))
+        Self(Arc::new(own))
     }
 
     /// Parameters of interleaved 32-bit float samples.
-    pub(crate) fn of_float_audio(rate: u32, channels: u32) -> Result<Self, MediaError> {
-        // SAFETY: no preconditions.
-        let Some(parameters) = NonNull::new(unsafe { ffi::avcodec_parameters_alloc() }) else {
-            return Err(av::error("making codec parameters", ffi::AVERROR(libc::ENOMEM)));
-        };
-        let parameters = Owned(parameters);
-        // SAFETY: freshly made and not shared yet; its layout has no memory.
-        let own = unsafe {
-            let own = &mut *parameters.0.as_ptr();
-            ffi::av_channel_layout_default(&mut own.ch_layout, i32::try_from(channels).unwrap_or(1));
-            own
-        };
+    pub(crate) fn of_float_audio(rate: u32, channels: u32) -> Self {
+        let mut own = empty();
+        // SAFETY: its layout has no memory.
+        unsafe { ffi::av_channel_layout_default(&mut own.ch_layout, i32::try_from(channels).unwrap_or(1)) };
         own.codec_type = ffi::AVMediaType::AUDIO;
         own.codec_id = ffi::AVCodecID::PCM_F32LE;
         own.format = ffi::AVSampleFormat::FLT.0;
         own.sample_rate = i32::try_from(rate).unwrap_or(0);
         (own.bits_per_coded_sample, own.block_align) = (32, 4 * own.ch_layout.nb_channels);
         own.bit_rate = 32 * i64::from(rate) * i64::from(channels);
-        Ok(Self(Arc::new(parameters)))
+        Self(Arc::new(own))
     }
 
     /// Parameters of a codec with only these global headers.
     #[cfg(test)]
     pub(crate) fn of_codec(codec: ffi::AVCodecID, extradata: &[u8]) -> Self {
-        // SAFETY: fresh parameters, not shared yet.
-        unsafe {
-            let mut source = ffi::avcodec_parameters_alloc();
-            (*source).codec_type = ffi::AVMediaType::VIDEO;
-            (*source).codec_id = codec;
-            let copy = Self::copy_of(source).expect("memory");
-            ffi::avcodec_parameters_free(&mut source);
-            copy.with_extradata(extradata).expect("memory")
-        }
+        let mut own = empty();
+        (own.codec_type, own.codec_id) = (ffi::AVMediaType::VIDEO, codec);
+        Self(Arc::new(own)).with_extradata(extradata).expect("memory")
     }
 
     /// A copy with other global headers.
     pub(crate) fn with_extradata(&self, extradata: &[u8]) -> Result<Self, MediaError> {
-        // SAFETY: valid parameters.
-        let copy = unsafe { Self::copy_of(self.get())? };
-        let padding = ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize;
-        // SAFETY: the copy is not shared yet; its old headers are freed once and replaced by zero-padded ones of FFmpeg's
-        // allocator, which frees them.
-        unsafe {
-            let parameters = &mut *copy.0.0.as_ptr();
-            let bytes = ffi::av_mallocz(extradata.len().saturating_add(padding)).cast::<u8>();
-            if bytes.is_null() {
-                return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
-            }
+        let room = extradata.len().saturating_add(ffi::AV_INPUT_BUFFER_PADDING_SIZE as usize);
+        // SAFETY: no preconditions.
+        let bytes = unsafe { ffi::av_mallocz(room) }.cast::<u8>();
+        if bytes.is_null() {
+            return Err(av::error("copying codec parameters", ffi::AVERROR(libc::ENOMEM)));
+        }
+        // SAFETY: the copy's old headers are freed once and replaced by zero-padded ones of FFmpeg's allocator, which frees them.
+        self.changed(|parameters| unsafe {
             std::ptr::copy_nonoverlapping(extradata.as_ptr(), bytes, extradata.len());
             ffi::av_freep((&raw mut parameters.extradata).cast());
             parameters.extradata = bytes;
             parameters.extradata_size = i32::try_from(extradata.len()).unwrap_or(0);
-        }
-        Ok(copy)
+        })
     }
 
     /// A copy with changes.
     pub(crate) fn changed(&self, change: impl FnOnce(&mut ffi::AVCodecParameters)) -> Result<Self, MediaError> {
-        // SAFETY: valid parameters, and a copy that is not shared yet.
-        unsafe {
-            let copy = Self::copy_of(self.get())?;
-            change(&mut *copy.0.0.as_ptr());
-            Ok(copy)
-        }
+        // SAFETY: valid parameters.
+        let Self(mut copy) = unsafe { Self::copy_of(self.get())? };
+        // Nothing else shares the copy.
+        Arc::get_mut(&mut copy).map(|own| change(own));
+        Ok(Self(copy))
     }
 
     /// FFmpeg's codec name.
@@ -155,16 +119,7 @@ impl Parameters {
 
     /// The raw parameters, for this workspace's FFmpeg callers.
     pub fn get(&self) -> &ffi::AVCodecParameters {
-        // SAFETY: owned by self and never changed.
-        unsafe { self.0.0.as_ref() }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let mut parameters = self.0.as_ptr();
-        // SAFETY: owned by self and freed once.
-        unsafe { ffi::avcodec_parameters_free(&mut parameters) };
+        &self.0
     }
 }
 

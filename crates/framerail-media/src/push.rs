@@ -249,7 +249,7 @@ impl PushEncoder {
             timestamps_rounded: counts.rounded,
             frames_repeated: counts.repeated,
             timestamps_repaired: counts.repaired,
-            warnings: self.encoder.warnings.iter().cloned().chain(self.encoder.late_warnings()).collect(),
+            warnings: self.encoder.warnings.iter().cloned().chain(self.encoder.late_warnings()).chain(self.sides.late_warnings()).collect(),
             ..WriteReport::default()
         }
     }

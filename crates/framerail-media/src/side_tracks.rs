@@ -1,10 +1,13 @@
 //! Decides how side streams get into a container: copied, re-encoded, converted or dropped.
 
+use std::collections::BTreeMap;
+
 use framerail_core::{MediaKind, SideStream, StreamInfo, TimeBase};
 
 use crate::{
-    AudioMode, Chapter, MediaError, Parameters, SideParameters, WriterOptions, audio_times::SampleTimes, audio_transcoder::AudioTranscoder,
-    av::AvPacket, encoder::VideoTrack, output_format::OutputFormat, subtitle_converter::SubtitleConverter, track_fit::TrackFit,
+    AudioMode, Chapter, MediaError, Parameters, SideParameters, WriterOptions, adts::AdtsCheck, audio_times::SampleTimes,
+    audio_transcoder::AudioTranscoder, av::AvPacket, encoder::VideoTrack, output_format::OutputFormat,
+    subtitle_converter::SubtitleConverter, track_fit::TrackFit,
 };
 
 /// Stream parameters of a side stream for a container.
@@ -37,6 +40,8 @@ enum Way {
 pub(crate) struct SideTracks {
     /// By side stream index; `None` for dropped ones.
     tracks: Vec<Option<(SideTrack, Way)>>,
+    /// By side stream index, of copied AAC with a header in each packet.
+    adts: BTreeMap<usize, AdtsCheck>,
     /// The chapters that are kept.
     chapters: Vec<Chapter>,
     /// Differences from the input, one line each.
@@ -61,8 +66,10 @@ impl SideTracks {
     pub(crate) fn plan(format: OutputFormat, options: &WriterOptions, info: &StreamInfo, video: &VideoTrack) -> Result<Self, MediaError> {
         let fit = TrackFit::new(format, options.hls.format, video.clone());
         let mut planner = Planner { fit, format, options, info, warnings: Vec::new(), chapters: Vec::new() };
-        let tracks = info.side_streams.iter().map(|side| planner.track(side)).collect::<Result<_, _>>()?;
-        Ok(Self { tracks, chapters: planner.chapters, warnings: planner.warnings, counts: SideCounts::default() })
+        let tracks: Vec<_> = info.side_streams.iter().map(|side| planner.track(side)).collect::<Result<_, _>>()?;
+        let copied = tracks.iter().enumerate().filter_map(|(index, track)| Some((index, track.as_ref()?)));
+        let adts = copied.filter_map(|(index, track)| Some((index, planner.adts_check(info.side_streams.get(index)?, track)?))).collect();
+        Ok(Self { tracks, adts, chapters: planner.chapters, warnings: planner.warnings, counts: SideCounts::default() })
     }
 
     /// Stream parameters for the container.
@@ -76,6 +83,10 @@ impl SideTracks {
     /// # Errors
     /// `Ffmpeg` when an encoder fails.
     pub(crate) fn take(&mut self, side: usize, packet: AvPacket) -> Result<Vec<AvPacket>, MediaError> {
+        if self.adts.get_mut(&side).is_some_and(|check| !check.fits(packet.data())) {
+            self.counts.skipped += 1;
+            return Ok(Vec::new());
+        }
         match self.tracks.get_mut(side) {
             Some(Some((_, Way::Copy))) => {
                 self.counts.copied += 1;
@@ -112,6 +123,11 @@ impl SideTracks {
             }
         }
         Ok(rest)
+    }
+
+    /// Warnings that arose while packets were taken.
+    pub(crate) fn late_warnings(&self) -> impl Iterator<Item = String> {
+        self.adts.values().filter_map(AdtsCheck::warning)
     }
 
     /// Number of packets that could not be decoded so far.
@@ -213,6 +229,13 @@ impl Planner<'_> {
         self.warnings.push(format!("{name} is encoded as {}{differences}{why}", made.codec_name()));
         let time_base = transcoder.time_base();
         Ok(Some((self.fit.copied(&made)?, time_base, Way::Encode(Box::new(transcoder)))))
+    }
+
+    /// The check of copied AAC whose packets have headers, for containers that store the settings once.
+    fn adts_check(&self, side: &SideStream, (track, way): &(SideTrack, Way)) -> Option<AdtsCheck> {
+        let is_copied = matches!(way, Way::Copy | Way::CopyAudio(_));
+        let is_aac = side.codec == "aac" && track.parameters.extradata().is_empty();
+        (is_copied && is_aac && !self.fit.keeps_adts()).then(|| AdtsCheck::new(self.named(side, &track.metadata, "audio")))
     }
 
     fn subtitles(&mut self, side: &SideStream, parameters: &Parameters, metadata: &[(String, String)]) -> Result<Found, MediaError> {

@@ -74,6 +74,14 @@ impl TrackFit {
         list.contains(&codec.as_str()) && (self.format.is_live() || self.accepts(parameters))
     }
 
+    /// Whether each packet of AAC keeps its header.
+    pub(crate) fn keeps_adts(&self) -> bool {
+        match self.format.name().as_str() {
+            "hls" => self.segment_format == SegmentFormat::MpegTs,
+            name => matches!(name, "mpegts" | "adts"),
+        }
+    }
+
     /// Whether subtitles can be copied.
     pub(crate) fn takes_subtitles(&self, parameters: &Parameters) -> bool {
         match self.format.name().as_str() {

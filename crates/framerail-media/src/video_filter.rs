@@ -1,9 +1,6 @@
 //! Runs any FFmpeg video filter graph with one input and one output on frames.
 
-use std::{
-    collections::BTreeMap,
-    ptr::{self, NonNull},
-};
+use std::{collections::BTreeMap, ptr};
 
 use ffmpeg_the_third::ffi;
 use framerail_core::{
@@ -12,7 +9,7 @@ use framerail_core::{
 
 use crate::{
     MediaError,
-    av::{self, AvFrame},
+    av::{self, AvFrame, FilterNetwork},
     color::{self, AvColor},
     filter_text::{self, FilterChains, FilterText},
     format, surface,
@@ -81,7 +78,7 @@ type Pad = (*mut ffi::AVFilterContext, u32);
 
 /// A configured filter graph.
 pub struct FilterGraph {
-    graph: NonNull<ffi::AVFilterGraph>,
+    graph: FilterNetwork,
     source: *mut ffi::AVFilterContext,
     sink: *mut ffi::AVFilterContext,
     input: FilterFormat,
@@ -111,11 +108,7 @@ pub struct Filtered {
 
 impl FilterGraph {
     fn open(filter: &VideoFilter, input: &FilterFormat) -> Result<Self, MediaError> {
-        // SAFETY: no preconditions.
-        let Some(graph) = NonNull::new(unsafe { ffi::avfilter_graph_alloc() }) else {
-            return Err(av::error("filters", ffi::AVERROR(libc::ENOMEM)));
-        };
-        let (source, sink) = (ptr::null_mut(), ptr::null_mut());
+        let (graph, source, sink) = (FilterNetwork::new(), ptr::null_mut(), ptr::null_mut());
         let mut made = Self { graph, source, sink, input: input.clone(), output: input.clone(), text: filter.text.clone() };
         let format = format::av_format(input.format).0;
         let base = input.time_base.ratio();
@@ -135,7 +128,7 @@ impl FilterGraph {
         made.link(exit, (last, 0))?;
         made.link((last, 0), (made.sink, 0))?;
         // SAFETY: a graph whose filters are linked.
-        let code = unsafe { ffi::avfilter_graph_config(graph.as_ptr(), ptr::null_mut()) };
+        let code = unsafe { ffi::avfilter_graph_config(made.graph.as_mut_ptr(), ptr::null_mut()) };
         if code < 0 {
             return Err(made.wrong(format_args!("the filters do not take these frames: {}", av::error_text(code))));
         }
@@ -152,7 +145,7 @@ impl FilterGraph {
         let mut context = ptr::null_mut();
         // SAFETY: zero-terminated strings and a live graph, which owns the new filter.
         let code = unsafe {
-            let graph = self.graph.as_ptr();
+            let graph = self.graph.as_mut_ptr();
             ffi::avfilter_graph_create_filter(&mut context, filter, c_name.as_ptr(), c_arguments.as_ptr(), ptr::null_mut(), graph)
         };
         if code < 0 {
@@ -374,13 +367,5 @@ pub fn settle_color(color: &mut ColorDescription, from: PixelFormat, to: PixelFo
             (color.matrix, color.range) = (ColorMatrix::Bt601, ColorRange::Limited);
         }
         _ => {}
-    }
-}
-
-impl Drop for FilterGraph {
-    fn drop(&mut self) {
-        let mut graph = self.graph.as_ptr();
-        // SAFETY: owned by self and freed once, with its filters.
-        unsafe { ffi::avfilter_graph_free(&mut graph) };
     }
 }

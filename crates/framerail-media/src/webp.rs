@@ -116,7 +116,7 @@ impl WebpAnimation {
     }
 
     /// Codec parameters of the packets.
-    pub(crate) fn parameters(&self) -> Result<Parameters, MediaError> {
+    pub(crate) fn parameters(&self) -> Parameters {
         let (width, height) = self.decoder.dimensions();
         Parameters::of_raw_video(crate::format::av_format(self.pixel_format()).0, width, height)
     }

@@ -305,7 +305,14 @@ impl MediaWriter {
             frames_repeated: counts.repeated,
             timestamps_rounded: counts.rounded.max(self.muxer.times().rounded()),
             timestamps_repaired: counts.repaired + self.muxer.times().repaired(),
-            warnings: self.warnings.into_iter().chain(damage).chain(self.encoder.late_warnings()).chain(self.muxer.gap_notes()).collect(),
+            warnings: self
+                .warnings
+                .into_iter()
+                .chain(damage)
+                .chain(self.encoder.late_warnings())
+                .chain(self.sides.late_warnings())
+                .chain(self.muxer.gap_notes())
+                .collect(),
             path: self.output.path().to_owned(),
             elsewhere: None,
         };

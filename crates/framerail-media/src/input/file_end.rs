@@ -1,8 +1,6 @@
 //! The end of a file's structure, found in its bytes: demuxers do not report a cut inside a unit of a stream that is not read, inside a
 //! unit's header, or between a packet and its continuation.
 
-use std::collections::BTreeSet;
-
 use super::Progress;
 use crate::container::Container;
 
@@ -78,11 +76,10 @@ fn find_end(container: &mut Container, progress: &Progress, position: u64) -> Op
                 _ => false,
             }
         }
-        "flv" | "live_flv" => is_cut_inside(container, progress.last_packet.start, 1, size, flv_tag),
+        "flv" | "live_flv" => is_cut_inside(container, progress.last_packet.start.saturating_sub(4), 1, size, flv_tag),
         "mpeg" => is_cut_inside(container, progress.last_packet.start, 1, size, program_packet),
         "mxf" => is_cut_inside(container, progress.last_packet.start, 1, size, mxf_packet),
         "gxf" => is_cut_inside(container, progress.last_packet.start.checked_sub(GXF_HEADERS)?, 1, size, gxf_packet),
-        "rm" => is_cut_inside(container, 0, 1, size, real_media_chunk),
         name if name.starts_with("mov") && progress.fragments.as_ref().is_some_and(|check| check.is_end_broken) => {
             return Some(Ending::Missing("its last fragment is broken".to_owned()));
         }
@@ -140,10 +137,15 @@ fn number(header: &[u8], at: std::ops::Range<usize>) -> u64 {
     header.get(at).map_or(CUT, |bytes| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
+/// The size of the tag before, and a tag. After the last tag there is only its size.
 fn flv_tag(header: &[u8]) -> Option<u64> {
-    let is_tag = matches!(header.first()? & 0x1f, 8 | 9 | 18) && header.get(8..11).is_none_or(|stream| stream == [0; 3]);
-    // Some writers leave out the length that follows the last tag.
-    is_tag.then(|| number(header, 1..4).saturating_add(11))
+    let kind = match header {
+        [_, _, _, _, kind, ..] => kind & 0x1f,
+        [_, _, _, _] => return None,
+        _ => return Some(CUT),
+    };
+    let is_tag = matches!(kind, 8 | 9 | 18) && header.get(12..15).is_none_or(|stream| stream == [0; 3]);
+    is_tag.then(|| number(header, 5..8).saturating_add(15))
 }
 
 /// A pack, a system header or a packet of a program stream.
@@ -182,12 +184,6 @@ fn gxf_packet(header: &[u8]) -> Option<u64> {
     is_packet.then(|| if header.len() < 16 { CUT } else { number(header, 6..10) })
 }
 
-fn real_media_chunk(header: &[u8]) -> Option<u64> {
-    let is_chunk = matches!(header.get(..4)?, b".RMF" | b"PROP" | b"CONT" | b"MDPR" | b"DATA" | b"INDX");
-    // Recorders leave the size of the data open.
-    is_chunk.then(|| number(header, 4..8)).filter(|size| *size > 8)
-}
-
 fn avi_chunk(header: &[u8]) -> Option<u64> {
     let is_media =
         |name: &[u8]| matches!(name, [b'0'..=b'9', b'0'..=b'9', b'a'..=b'z', b'a'..=b'z'] | [b'i', b'x', b'0'..=b'9', b'0'..=b'9']);
@@ -218,24 +214,20 @@ fn is_ts_cut(tail: &[u8]) -> bool {
     ends.min().is_some_and(|(rest, sync)| rest > 0 && tail[tail.len() - rest..].get(sync).is_none_or(|byte| *byte == TS_SYNC))
 }
 
-/// Whether a page at the end of an Ogg file is cut, or a stream there has no last page.
+/// Whether the last page of an Ogg file is cut, or does not end its stream.
 fn is_ogg_cut(tail: &[u8]) -> bool {
     let Some(mut at) = tail.windows(6).position(|page| page.starts_with(b"OggS\0")) else { return false };
-    let mut open = BTreeSet::new();
+    let mut is_open = false;
     while let Some(page) = tail.get(at..).filter(|page| begins(page, b"OggS\0")) {
         let Some(segments) = page.get(26).and_then(|count| page.get(27..27 + usize::from(*count))) else { return true };
         let length = 27 + segments.len() + segments.iter().map(|segment| usize::from(*segment)).sum::<usize>();
         if length > page.len() {
             return true;
         }
-        if page[5] & OGG_END_OF_STREAM == 0 {
-            open.insert(&page[14..18]);
-        } else {
-            open.remove(&page[14..18]);
-        }
+        is_open = page[5] & OGG_END_OF_STREAM == 0;
         at += length;
     }
-    !open.is_empty()
+    is_open
 }
 
 #[cfg(test)]
@@ -252,8 +244,9 @@ mod tests {
 
     #[test]
     fn units_state_their_length_and_cut_headers_are_noticed() {
-        assert_eq!(flv_tag(&[9, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0x17]), Some(0x102 + 11));
-        assert_eq!((flv_tag(&[8, 0]), flv_tag(&[9, 0, 1, 2, 0, 0, 0, 0, 7])), (Some(CUT), None));
+        let tag = [0, 0, 0, 9, 9, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0x17];
+        assert_eq!((flv_tag(&tag), flv_tag(&tag[..6]), flv_tag(&tag[..3])), (Some(0x102 + 15), Some(CUT), Some(CUT)));
+        assert_eq!((flv_tag(&tag[..4]), flv_tag(&[7; 16])), (None, None));
         assert_eq!((program_packet(&[0, 0, 1, 0xe0, 1, 0]), program_packet(&[0, 0, 1, 0xe0, 1])), (Some(0x106), Some(CUT)));
         assert_eq!((program_packet(&[0; 9]), program_packet(&[0, 0, 1, 0xb9])), (None, Some(4)));
         let key = [6, 0xe, 0x2b, 0x34, 1, 2, 1, 1, 0xd, 1, 3, 1, 0x15, 1, 5, 0];
@@ -279,12 +272,12 @@ mod tests {
     }
 
     #[test]
-    fn ogg_ends_with_the_last_page_of_each_stream() {
+    fn ogg_ends_with_the_last_page_of_a_stream() {
         let page =
             |serial: u8, flags: u8| [b"OggS\0".as_slice(), &[flags], &[0; 8], &[serial, 0, 0, 0], &[0; 8], &[2, 5, 6], &[7; 11]].concat();
         let whole = [page(1, 0), page(2, 0), page(2, 4), page(1, 4)].concat();
         assert!(!is_ogg_cut(&whole));
         assert!((1..page(1, 0).len()).all(|missing| is_ogg_cut(&whole[..whole.len() - missing])));
-        assert!(is_ogg_cut(&[page(1, 0), page(2, 4)].concat()) && !is_ogg_cut(b"no pages"));
+        assert!(is_ogg_cut(&[page(1, 0), page(2, 0)].concat()) && !is_ogg_cut(b"no pages"));
     }
 }

@@ -289,6 +289,34 @@ fn what_is_asked_for_is_done_with_audio() {
 }
 
 #[test]
+fn aac_that_changes_in_mid_stream_is_encoded_or_dropped_from_there_and_never_noise() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for (name, rate) in [("one.ts", 44_100), ("other.ts", 22_050)] {
+        let arguments = "-f lavfi -i testsrc2=size=64x48:rate=25:duration=0.4 -f lavfi -i sine=d=0.4 -c:v mpeg2video -c:a aac";
+        ffmpeg(folder.path(), &format!("{arguments} -ar {rate} {name}"));
+    }
+    let parts = ["one.ts", "other.ts"].map(|name| fs::read(folder.path().join(name)).expect("made"));
+    let from = folder.path().join("joined.ts");
+    fs::write(&from, parts.concat()).expect("written");
+    for (audio, name, is_dropped) in [
+        (AudioMode::Auto, "a.mp4", true),
+        (AudioMode::Auto, "a.mkv", true),
+        (AudioMode::Encode, "encoded.mp4", false),
+        (AudioMode::Auto, "a.ts", false),
+    ] {
+        let codec = if name.ends_with(".ts") { "mpeg2video" } else { "mpeg4" };
+        let options = WriterOptions { codec: Some(codec.into()), audio, ..WriterOptions::default() };
+        let report = write(&from, &folder.path().join(name), &options).expect(name);
+        let changes = report.warnings.iter().any(|line| line.contains("changes from 44100 Hz, 1 channel to 22050 Hz, 1 channel"));
+        assert_eq!((changes, report.packets_skipped > 0), (is_dropped, is_dropped), "{name}: {report:?}");
+        let played =
+            Command::new("ffmpeg").current_dir(folder.path()).args(["-v", "error", "-i", name, "-map", "0:a", "-f", "null", "-"]).output();
+        let words = String::from_utf8_lossy(&played.expect("ffmpeg is installed").stderr).into_owned();
+        assert_eq!(words, "", "{name} plays");
+    }
+}
+
+#[test]
 fn damaged_audio_is_counted_and_stays_in_its_place() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let arguments = format!(
