@@ -92,7 +92,9 @@ impl Parameters {
         // SAFETY: valid parameters.
         let Self(mut copy) = unsafe { Self::copy_of(self.get())? };
         // Nothing else shares the copy.
-        Arc::get_mut(&mut copy).map(|own| change(own));
+        if let Some(own) = Arc::get_mut(&mut copy) {
+            change(own);
+        }
         Ok(Self(copy))
     }
 
