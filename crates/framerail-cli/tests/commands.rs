@@ -255,6 +255,10 @@ fn a_quantised_model_agrees_with_float32() {
     let report: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert!(report["recall"].as_f64() >= Some(0.99) && report["precision"].as_f64() >= Some(0.98), "{report}");
     assert!(report["agreement"]["worst_iou"].as_f64() > Some(0.8) && report["calibration_frames"] == 4, "{report}");
+    // The layers of the scores stay in float32, and the margin is at least the usual difference of scores.
+    let layers = report["float_layers"].as_array().expect("layers");
+    assert!(layers.len() >= 5 && layers.iter().any(|layer| layer.as_str().is_some_and(|layer| layer.starts_with("Sigmoid"))), "{report}");
+    assert!(report["recheck_margin"].as_f64() > Some(0.0) && report["rechecked_frames"] == 0, "{report}");
     assert_eq!(place.names(), ["face-int8.onnx", "face-int8.toml", "face.onnx", "face.toml", "in.mp4", "sheet.png"]);
     quantize(&[]).assert_code(4).assert_stderr_contains("face-int8.toml exists");
 
@@ -268,6 +272,7 @@ fn a_quantised_model_agrees_with_float32() {
         (&stats["stages"][2]["counters"]["analysed_in_int8"], &stats["stages"][2]["counters"]["detections"]),
         (&6.into(), &6.into())
     );
+    assert_eq!(stats["stages"][2]["counters"]["rechecked_in_fp32"], 0, "no score is close to the threshold");
     // The float32 model has changed since.
     place.write("face.toml", &card.lines().filter(|line| !line.starts_with("sha256")).collect::<Vec<_>>().join("\n"));
     let mut model = fs::read(place.path("face.onnx")).expect("model");

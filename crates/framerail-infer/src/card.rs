@@ -62,6 +62,12 @@ pub struct ModelCard {
     pub precision: Precision,
     /// Of a quantised model: SHA-256 of the float32 model that it was made from.
     pub quantized_from: Option<String>,
+    /// Of a quantised model: the float32 model runs too on frames with a score that differs from the threshold by no more than this, 0 to
+    /// 1, and decides there. 0 = never.
+    #[serde(default)]
+    pub recheck_margin: f32,
+    /// The float32 model that a quantised one was made from, as `file` names it; needed for `recheck_margin`.
+    pub float_file: Option<PathBuf>,
     /// One line on the model's purpose.
     #[serde(default)]
     pub summary: String,
@@ -436,6 +442,10 @@ impl ModelCard {
         ensure(self.quantized_from.as_ref().is_none_or(is_sha256), "", "quantized_from", "64 hexadecimal digits")?;
         let is_of_file = matches!(self.precision, Precision::Auto | Precision::Fp32 | Precision::Int8);
         ensure(is_of_file, "", "precision", "\"int8\" for a quantised model, else \"fp32\"")?;
+        ensure((0.0..=1.0).contains(&self.recheck_margin), "", "recheck_margin", "0 to 1")?;
+        let can_recheck = self.is_quantised() && self.output.task() == Task::Detection && self.float_file.is_some();
+        let expected = "left out, or used with 'float_file' in the card of a quantised detector";
+        ensure(self.recheck_margin == 0.0 || can_recheck, "", "recheck_margin", expected)?;
         let (names, counted) = (self.labels.len(), self.classes.is_some());
         match self.output.task() {
             Task::Embedding => ensure(names == 0 && !counted, "", "labels", "left out: an embedding has no classes")?,

@@ -26,6 +26,7 @@ mod outputs;
 pub mod precision;
 pub mod predictor;
 mod quantize;
+mod recheck;
 pub mod runtime;
 pub mod search;
 pub mod session;

@@ -50,7 +50,23 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn load(name: &str, precision: Precision, prepare: Option<bool>, search: &SearchPath) -> Result<Self, InferError> {
-        let (CardFile { card, path, text }, file) = find(name, precision, search)?;
+        let (found, file) = find(name, precision, search)?;
+        Self::new(found, file, prepare)
+    }
+
+    /// The float32 model that decides where this one is in doubt; `None` if the card has no margin.
+    pub(crate) fn float(&self, search: &SearchPath) -> Result<Option<Self>, InferError> {
+        let float_file = self.card.float_file.clone().filter(|_| self.card.recheck_margin > 0.0);
+        let Some(float_file) = float_file else { return Ok(None) };
+        let mut card = self.card.clone();
+        (card.file, card.sha256, card.precision) = (float_file, card.quantized_from.take(), Precision::Fp32);
+        (card.recheck_margin, card.float_file) = (0.0, None);
+        let file = OnnxFile::read(&find_file(&card, self.card_path.as_deref(), search)?)?;
+        let found = CardFile { card, path: self.card_path.clone(), text: self.text.clone() };
+        Self::new(found, file, Some(self.prepare)).map(Some)
+    }
+
+    fn new(CardFile { card, path, text }: CardFile, file: OnnxFile, prepare: Option<bool>) -> Result<Self, InferError> {
         check_hash(&card, &file)?;
         let mismatch = |reason: String| InferError::ModelMismatch { path: file.path().to_owned(), reason };
         let input = image_input(&card, &file).map_err(mismatch)?;

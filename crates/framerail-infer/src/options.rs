@@ -107,6 +107,8 @@ pub struct DetectorStats {
     pub weights_clamped: u64,
     /// Weights smaller than float16's smallest number, set to it; 0 in float32.
     pub weights_raised: u64,
+    /// Views on which the float32 model ran too, because a score of the quantised model was close to the threshold.
+    pub rechecked: u64,
     /// Runs on a GPU.
     pub runs: u64,
     /// Unused places in batches on a GPU, which always run whole.
@@ -135,6 +137,7 @@ impl DetectorStats {
             sessions: self.sessions + other.sessions,
             weights_clamped: self.weights_clamped + other.weights_clamped,
             weights_raised: self.weights_raised + other.weights_raised,
+            rechecked: self.rechecked + other.rechecked,
             runs: self.runs + other.runs,
             padded: self.padded + other.padded,
             uploaded: self.uploaded + other.uploaded,

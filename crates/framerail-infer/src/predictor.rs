@@ -14,6 +14,7 @@ use crate::{
     host::HostPredictor,
     model::Model,
     openvino, options,
+    recheck::Recheck,
     runtime::{Runtime, RuntimeInfo},
     session::SessionOptions,
     shared::{Counters, Shared},
@@ -97,6 +98,8 @@ pub struct Predictor {
     shared: Arc<Shared>,
     thresholds: Thresholds,
     backend: Backend,
+    /// For a quantised model whose card has a margin.
+    recheck: Option<Box<Recheck>>,
     /// Number of views of each batch submitted and not collected, oldest first.
     submitted: VecDeque<usize>,
     /// Results of their first views.
@@ -161,21 +164,35 @@ impl Predictor {
             cache: openvino::cache_folder(&options.search, options.precision),
             ..SessionOptions::default()
         };
-        let shared = Arc::new(Shared {
-            model: Arc::new(model),
-            runtime,
-            device: options.device,
-            size: options.size,
-            batch,
-            precision: options.precision,
-            session,
-            cuda: options.cuda.clone(),
-            search: options.search.clone(),
-            max_detections: thresholds.max_detections,
-            counters: Counters::default(),
-        });
-        let backend = Backend::new(&shared)?;
-        Ok(Self { backend, shared, thresholds, submitted: VecDeque::new(), done: VecDeque::new() })
+        let (float, margin) = (model.float(&options.search)?, model.card.recheck_margin);
+        let on = |model: Model, precision: Precision, session: SessionOptions| {
+            let shared = Arc::new(Shared {
+                model: Arc::new(model),
+                runtime,
+                device: options.device,
+                size: options.size,
+                batch,
+                precision,
+                session,
+                cuda: options.cuda.clone(),
+                search: options.search.clone(),
+                max_detections: thresholds.max_detections,
+                counters: Counters::default(),
+            });
+            Backend::new(&shared).map(|backend| Self::of(shared, thresholds, backend, None))
+        };
+        let in_float = || {
+            let cache = openvino::cache_folder(&options.search, Precision::Fp32);
+            SessionOptions { precision: Precision::Fp32, cache, ..session.clone() }
+        };
+        let float = float.map(|float| on(float, Precision::Fp32, in_float())).transpose()?;
+        let mut predictor = on(model, options.precision, session)?;
+        predictor.recheck = float.map(|float| Box::new(Recheck::new(margin, float)));
+        Ok(predictor)
+    }
+
+    fn of(shared: Arc<Shared>, thresholds: Thresholds, backend: Backend, recheck: Option<Box<Recheck>>) -> Self {
+        Self { shared, thresholds, backend, recheck, submitted: VecDeque::new(), done: VecDeque::new() }
     }
 
     /// Another predictor for another thread, with its own sessions; file, card, thresholds and statistics are shared. On a GPU one is
@@ -186,8 +203,8 @@ impl Predictor {
             #[cfg(feature = "cuda")]
             Backend::Card(card) => Backend::Card(Box::new(card.fork(&self.shared))),
         };
-        let (shared, thresholds) = (Arc::clone(&self.shared), self.thresholds);
-        Self { shared, thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
+        let recheck = self.recheck.as_ref().map(|recheck| Box::new(recheck.fork()));
+        Self::of(Arc::clone(&self.shared), self.thresholds, backend, recheck)
     }
 
     /// Another predictor that runs the same sessions: weights and activations exist once, and runs of both are serialised. Its
@@ -199,7 +216,8 @@ impl Predictor {
             #[cfg(feature = "cuda")]
             Backend::Card(card) => Backend::Card(Box::new(card.share(&shared))),
         };
-        Self { shared, thresholds: self.thresholds, backend, submitted: VecDeque::new(), done: VecDeque::new() }
+        let recheck = self.recheck.as_ref().map(|recheck| Box::new(recheck.share()));
+        Self::of(shared, self.thresholds, backend, recheck)
     }
 
     pub(crate) fn model(&self) -> &Model {
@@ -256,6 +274,15 @@ impl Predictor {
     /// Views per run of the model.
     pub fn batch(&self) -> usize {
         self.shared.batch
+    }
+
+    /// Whether float32 decides where the scores of a quantised model are close to the threshold.
+    pub fn rechecks(&self) -> bool {
+        self.recheck.is_some()
+    }
+
+    pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
     }
 
     /// The thresholds in force: the card's, or those of the options.
@@ -348,7 +375,17 @@ impl Predictor {
         for (size, views) in self.runs(views)? {
             let thresholds = self.thresholds;
             let outcome = match &mut self.backend {
-                Backend::Host(host) => host.run(size, views, &thresholds).map(|found| self.done.extend(found)),
+                Backend::Host(host) => match &mut self.recheck {
+                    None => host.run(size, views, &thresholds),
+                    Some(recheck) => {
+                        let found = host.run(size, views, &recheck.lowered(thresholds));
+                        found.and_then(|found| recheck.decide(views, found, thresholds)).map(|decided| {
+                            self.shared.counters.decided(&decided);
+                            decided.predictions
+                        })
+                    }
+                }
+                .map(|found| self.done.extend(found)),
                 #[cfg(feature = "cuda")]
                 Backend::Card(card) => card.queue(size, views, &thresholds, &mut self.done),
             };

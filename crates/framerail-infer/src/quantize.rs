@@ -52,11 +52,12 @@ impl Predictor {
         Ok(std::iter::once(InputArray { name: shape.name, npy: npy(&image, &dims) }).chain(more).collect())
     }
 
-    /// The model card of this model's quantised form, which is `bytes` in `file`; all else is unchanged. `note` describes how it was made.
+    /// The model card of this model's quantised form, which is `bytes` in `file`; all else is unchanged. `recheck` is the margin around the
+    /// threshold within which this model decides, and the place of its file for the card; `note` describes how it was made.
     ///
     /// # Errors
     /// `Card` for one that cannot be written again; `ModelFile` when the weights' files cannot be read.
-    pub fn quantised_card(&self, file: &Path, bytes: &[u8], note: &str) -> Result<String, InferError> {
+    pub fn quantised_card(&self, file: &Path, bytes: &[u8], recheck: Option<(f32, &Path)>, note: &str) -> Result<String, InferError> {
         let model = self.model();
         let wrong = |reason: String| InferError::Card { path: file.with_extension("toml"), line: None, reason };
         let mut card: toml::Table = toml::from_str(&model.text).map_err(|error| wrong(error.message().to_owned()))?;
@@ -65,6 +66,12 @@ impl Predictor {
         set("sha256", Sha256::digest(bytes).into_iter().map(|byte| format!("{byte:02x}")).collect());
         set("precision", Precision::Int8.to_string());
         set("quantized_from", model.digest()?);
+        if let Some((margin, float_file)) = recheck {
+            set("float_file", float_file.to_string_lossy().into_owned());
+            // The shortest digits of the float32 value.
+            let margin = margin.to_string().parse::<f64>().unwrap_or_default();
+            card.insert("recheck_margin".into(), margin.into());
+        }
         let text = toml::to_string(&card).map_err(|error| wrong(error.to_string()))?;
         let notes: String = note.lines().map(|line| format!("# {line}\n")).collect();
         Ok(format!("{notes}\n{text}"))

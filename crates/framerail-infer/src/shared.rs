@@ -18,6 +18,7 @@ use crate::{
     element::Element,
     model::Model,
     onnx::{HalfEnds, InputShape},
+    recheck::Decided,
     runtime::Runtime,
     session::SessionOptions,
     size::{InputSize, input_size, is_fixed},
@@ -40,6 +41,7 @@ pub(crate) struct Counters {
     pub(crate) sessions: AtomicU64,
     pub(crate) weights_clamped: AtomicU64,
     pub(crate) weights_raised: AtomicU64,
+    pub(crate) rechecked: AtomicU64,
     pub(crate) runs: AtomicU64,
     pub(crate) padded: AtomicU64,
     pub(crate) uploaded: AtomicU64,
@@ -50,6 +52,13 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, count: usize) {
         counter.fetch_add(count as u64, Relaxed);
+    }
+
+    /// Counts what the float32 model decided instead of a quantised one.
+    pub(crate) fn decided(&self, decided: &Decided) {
+        Self::add(&self.rechecked, decided.rechecked);
+        Self::add(&self.detections, decided.added);
+        self.detections.fetch_sub(decided.removed as u64, Relaxed);
     }
 
     pub(crate) fn stats(&self) -> DetectorStats {
@@ -65,6 +74,7 @@ impl Counters {
             sessions: self.sessions.load(Relaxed),
             weights_clamped: self.weights_clamped.load(Relaxed),
             weights_raised: self.weights_raised.load(Relaxed),
+            rechecked: self.rechecked.load(Relaxed),
             runs: self.runs.load(Relaxed),
             padded: self.padded.load(Relaxed),
             uploaded: self.uploaded.load(Relaxed),

@@ -9,7 +9,9 @@ use common::{
     value_info,
 };
 use framerail_core::Device;
-use framerail_infer::{CardFile, Detector, DetectorOptions, InferError, ModelCard, Precision, Predictor, SearchPath, View, onnx::OnnxFile};
+use framerail_infer::{
+    CardFile, Detector, DetectorOptions, InferError, ModelCard, Precision, Prediction, Predictor, SearchPath, View, onnx::OnnxFile,
+};
 use tempfile::TempDir;
 
 const BOXES: (&str, &[i64], &[f32]) = ("boxes", &[1, 1, 6], &[1.0, 1.0, 5.0, 5.0, 0.9, 0.0]);
@@ -74,7 +76,9 @@ fn a_quantised_model_belongs_to_its_float_model() {
     assert_contains(&message(load("card.toml", &int8)), &["card-int8.toml", "was made from another file than", "m.onnx"]);
     let made = {
         let predictor = Predictor::load(&options(file("card.toml").display().to_string())).expect("sound");
-        predictor.quantised_card(Path::new("m-int8.onnx"), &fs::read(file("m-int8.onnx")).expect("readable"), "made here").expect("a card")
+        predictor
+            .quantised_card(Path::new("m-int8.onnx"), &fs::read(file("m-int8.onnx")).expect("readable"), None, "made here")
+            .expect("a card")
     };
     fs::write(file("card-int8.toml"), made).expect("writable");
     let found = load("card.toml", &int8).expect("the quantised model");
@@ -87,6 +91,45 @@ fn a_quantised_model_belongs_to_its_float_model() {
         let on_gpu = |options: &mut DetectorOptions| (options.precision, options.device) = (precision, Device::Cuda(0));
         assert_contains(&message(load("card-int8.toml", &on_gpu)), &["precision=int8", "device=cpu"]);
     }
+}
+
+/// Where a quantised model's score is close to the threshold, the float32 model decides; elsewhere it does not run.
+#[test]
+fn doubtful_scores_are_decided_in_float32() {
+    let folder = TempDir::new().expect("temporary folder");
+    let file = |name: &str| folder.path().join(name);
+    let with_score = |score: f32| constant_model(&[1, 3, 32, 32], &[("boxes", BOXES.1, &[1.0, 1.0, 5.0, 5.0, score, 0.0][..])]);
+    let frame = common::rgb_frame(32, 32, &[0; 32 * 32 * 3]);
+    fs::write(file("m.onnx"), with_score(0.9)).expect("writable");
+    load_with(&folder, &card_text("m.onnx")).expect("sound");
+    let float = Predictor::load(&options(file("card.toml").display().to_string())).expect("sound");
+    let card_of =
+        |bytes: &[u8]| float.quantised_card(Path::new("m-int8.onnx"), bytes, Some((0.04, Path::new("m.onnx"))), "").expect("a card");
+    let int8 = || Predictor::load(&options(file("card-int8.toml").display().to_string()));
+    // The threshold is 0.25.
+    for (score, expected, rechecked) in [(0.22, Some(0.9), 1), (0.28, Some(0.9), 1), (0.5, Some(0.5), 0), (0.1, None, 0)] {
+        fs::write(file("m-int8.onnx"), with_score(score)).expect("writable");
+        fs::write(file("card-int8.toml"), card_of(&with_score(score))).expect("writable");
+        let predictor = int8().expect("sound");
+        for mut predictor in [predictor.fork(), predictor.share(), predictor] {
+            let before = predictor.stats();
+            let found = predictor.predict(&[View::whole(&frame), View::whole(&frame)]).expect("runs");
+            let scores = |prediction: &Prediction| match prediction {
+                Prediction::Detections(found) => found.iter().map(|found| found.score).collect::<Vec<_>>(),
+                _ => Vec::new(),
+            };
+            let wanted: Vec<f32> = expected.into_iter().collect();
+            assert_eq!(found.iter().map(scores).collect::<Vec<_>>(), [wanted.clone(), wanted], "score {score}");
+            let after = predictor.stats();
+            let counted = (after.rechecked - before.rechecked, after.detections - before.detections);
+            assert_eq!(counted, (2 * rechecked, 2 * u64::from(expected.is_some())), "score {score}");
+        }
+    }
+    fs::write(file("m.onnx"), with_score(0.8)).expect("writable");
+    assert_contains(&message(int8()), &["m.onnx", "sha256"]);
+    let alone = format!("precision = \"int8\"\nrecheck_margin = 0.1\n{}", card_text("m-int8.onnx"));
+    fs::write(file("card-int8.toml"), alone).expect("writable");
+    assert_contains(&message(int8()), &["card-int8.toml line 2", "recheck_margin", "float_file"]);
 }
 
 /// Inputs for quantisation: the values that a session would get, in an array with the image's shape.

@@ -6,8 +6,11 @@ use serde::Serialize;
 /// IoU from which two boxes count as the same object.
 const SAME_OBJECT: f32 = 0.5;
 
+/// Share of differences that counts as usual, in percent.
+const USUAL_PERCENT: usize = 95;
+
 /// Comparison of two models on the same frames.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Agreement {
     /// Frames compared.
     pub frames: usize,
@@ -21,11 +24,14 @@ pub struct Agreement {
     pub worst_iou: f32,
     /// Largest difference of the scores of a matched pair.
     pub worst_score: f32,
+    /// The differences of all matched pairs.
+    #[serde(skip)]
+    score_changes: Vec<f32>,
 }
 
 impl Default for Agreement {
     fn default() -> Self {
-        Self { frames: 0, expected: 0, found: 0, matched: 0, worst_iou: 1.0, worst_score: 0.0 }
+        Self { frames: 0, expected: 0, found: 0, matched: 0, worst_iou: 1.0, worst_score: 0.0, score_changes: Vec::new() }
     }
 }
 
@@ -51,12 +57,20 @@ impl Agreement {
             self.worst_iou = self.worst_iou.min(iou);
             let scores = expected.get(place).zip(found.get(other_place)).map(|(one, other)| (one.score - other.score).abs());
             self.worst_score = self.worst_score.max(scores.unwrap_or(0.0));
+            self.score_changes.extend(scores);
         }
         self.frames += 1;
         self.expected += expected.len();
         self.found += found.len();
         self.matched += matched;
         matched < expected.len() || matched < found.len()
+    }
+
+    /// The difference of scores that 19 of 20 matched pairs do not exceed; 0 where there are none.
+    pub fn usual_score_change(&self) -> f32 {
+        let mut changes = self.score_changes.clone();
+        changes.sort_by(f32::total_cmp);
+        changes.get((changes.len() * USUAL_PERCENT / 100).min(changes.len().saturating_sub(1))).copied().unwrap_or(0.0)
     }
 
     /// Part of the first model's boxes that the second has too; 1 where there are none.
@@ -105,6 +119,7 @@ mod tests {
         assert_eq!((agreement.lost(), agreement.added()), (2, 1));
         assert!((agreement.recall() - 0.5).abs() < 1e-9 && (agreement.precision() - 2.0 / 3.0).abs() < 1e-9);
         assert!((agreement.worst_iou - 9.0 / 11.0).abs() < 1e-6 && (agreement.worst_score - 0.1).abs() < 1e-6);
+        assert!((agreement.usual_score_change() - 0.1).abs() < 1e-6 && Agreement::default().usual_score_change() == 0.0);
     }
 
     #[test]

@@ -32,6 +32,16 @@ use crate::{
 /// Frames on which the influence of single layers is measured: the order of the layers is needed, not a figure.
 const SENSITIVITY_FRAMES: usize = 3;
 
+/// Margins around the threshold within which float32 decides, from which the smallest is taken that holds the limits.
+const MARGINS: [f32; 5] = [0.01, 0.02, 0.04, 0.08, WIDEST_MARGIN];
+const WIDEST_MARGIN: f32 = 0.16;
+
+/// A margin of so many usual differences of scores is ample for footage that was not compared.
+const AMPLE: f32 = 2.0;
+
+/// One frame in so many may run in float32 too before layers are put back into float32.
+const FEW_OF: usize = 10;
+
 const EXAMPLES: &str = "\
 Examples:
   framerail quantize centerface --clips day.mp4 night.mp4
@@ -47,8 +57,8 @@ large objects. Meanwhile the model inputs of calibration take room in the folder
 /// Make an 8-bit integer model for the CPU, calibrated on your own footage
 ///
 /// The model's float32 weights become int8 with a scale for each channel; value ranges are measured on frames of the clips. Detections of
-/// both models are compared, and layers that lose too much stay in float32 until the limits hold. Model and model card are written beside each
-/// other; `precision=int8` finds them.
+/// both models are compared. Where an int8 score is close to the threshold, the float32 model runs too and decides; layers that lose too much
+/// stay in float32. Model and model card are written beside each other; `precision=int8` finds them.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct QuantizeCommand {
@@ -77,6 +87,9 @@ pub struct QuantizeCommand {
     /// Share of the detections found that must be float32's
     #[arg(long, value_name = "P", default_value_t = 0.98, value_parser = share)]
     min_precision: f64,
+    /// Distance from the threshold within which the float32 model decides; 0 = never [default: as the scores differ, and as the limits need]
+    #[arg(long, value_name = "M", value_parser = share)]
+    recheck_margin: Option<f64>,
     /// Use 7 bits for weights, for CPUs without VNNI, which would overflow with 8 [default: if this CPU has no VNNI]
     #[arg(long, value_name = "YES|NO")]
     reduce_range: Option<Switch>,
@@ -131,6 +144,10 @@ struct Findings {
 /// A quantised model that was compared.
 struct Candidate {
     float_layers: Vec<String>,
+    /// Distance from the threshold within which float32 decides.
+    margin: f32,
+    /// Frames that float32 decides.
+    rechecked: usize,
     agreement: Agreement,
     findings: Findings,
 }
@@ -145,6 +162,8 @@ struct Quantization<'a> {
     /// Frames to compare on, and what the float32 model finds in them.
     frames: Vec<Frame>,
     expected: Findings,
+    /// Layers that always stay in float32: those of the outputs.
+    last_layers: Vec<String>,
 }
 
 impl QuantizeCommand {
@@ -240,7 +259,7 @@ impl<'a> Quantization<'a> {
         let tools = Tools::start(command.python.as_deref(), folder.path())?;
         let (calibration, frames) = command.footage(shows_progress)?;
         let expected = Findings { detections: Vec::new(), per_frame: Duration::ZERO };
-        let mut work = Self { command, shows_progress, float, tools, folder, frames, expected };
+        let mut work = Self { command, shows_progress, float, tools, folder, frames, expected, last_layers: Vec::new() };
         work.store(&calibration)?;
         drop(calibration);
         let mut float = work.float.fork();
@@ -253,9 +272,13 @@ impl<'a> Quantization<'a> {
             );
             return Err(Failure::new(INPUT, words));
         }
-        work.tools.ask(&json!({ "do": "prepare" }), || ())?;
-        let mut steps = Steps::new(shows_progress, "calibrating", work.stored());
-        work.tools.ask(&json!({ "do": "calibrate" }), || steps.step())?;
+        let prepared = work.tools.ask(&json!({ "do": "prepare" }), || ())?;
+        let last = prepared.get("last_layers").and_then(Value::as_array).cloned().unwrap_or_default();
+        work.last_layers = last.iter().filter_map(|layer| layer.as_str().map(str::to_owned)).collect();
+        for (request, label) in [("equalize", "ranges of channels"), ("calibrate", "calibrating")] {
+            let mut steps = Steps::new(shows_progress, label, work.stored());
+            work.tools.ask(&json!({ "do": request }), || steps.step())?;
+        }
         Ok(work)
     }
 
@@ -305,48 +328,55 @@ impl<'a> Quantization<'a> {
         Ok(Findings { detections, per_frame: times.get(times.len() / 2).copied().unwrap_or_default() })
     }
 
-    /// The quantised model that holds the limits with the fewest layers in float32.
+    /// The fastest quantised model that holds the limits. Where float32 would have to decide many frames, layers go back to float32, those
+    /// that change the outputs most for their time first.
     fn search(&mut self) -> Result<Candidate, Failure> {
-        let all = self.compare(&[])?;
-        if self.holds(&all) {
-            return Ok(all);
+        let mut best = self.compare(&[])?;
+        if self.holds(&best) && self.rechecks_few(&best) {
+            return Ok(best);
         }
         let order = self.by_sensitivity()?;
-        let first = |count: usize| order.get(..count.min(order.len())).unwrap_or_default().to_vec();
-        let (mut too_few, mut enough, mut count) = (0, None, 1);
-        let mut last = all;
-        while enough.is_none() && too_few < order.len() {
-            last = self.compare(&first(count))?;
-            if self.holds(&last) {
-                enough = Some(count.min(order.len()));
-            } else {
-                too_few = count.min(order.len());
-                count *= 2;
+        let mut count = 1;
+        while count < order.len() {
+            let candidate = self.compare(order.get(..count).unwrap_or_default())?;
+            // More layers in float32 only take longer.
+            let is_last = self.holds(&best) && candidate.findings.per_frame >= self.time_per_frame(&best);
+            if self.is_better(&candidate, &best) {
+                best = candidate;
             }
+            if is_last {
+                break;
+            }
+            count *= 2;
         }
-        let Some(mut enough) = enough else {
+        if !self.holds(&best) {
             let words = format!(
                 "no quantised model holds recall {} and precision {}: the best has {:.4} and {:.4}; calibrate on more footage, or lower the limits",
                 self.command.min_recall,
                 self.command.min_precision,
-                last.agreement.recall(),
-                last.agreement.precision()
+                best.agreement.recall(),
+                best.agreement.precision()
             );
             return Err(Failure::new(MODEL, words));
-        };
-        let mut best = last;
-        while enough - too_few > 1 {
-            let middle = too_few + (enough - too_few) / 2;
-            let candidate = self.compare(&first(middle))?;
-            if self.holds(&candidate) {
-                (enough, best) = (middle, candidate);
-            } else {
-                too_few = middle;
-            }
         }
         // The file is that of the candidate which was made last.
         self.make(&best.float_layers)?;
         Ok(best)
+    }
+
+    fn is_better(&self, candidate: &Candidate, best: &Candidate) -> bool {
+        let agreed = |candidate: &Candidate| candidate.agreement.recall() + candidate.agreement.precision();
+        match (self.holds(candidate), self.holds(best)) {
+            (true, true) => self.time_per_frame(candidate) < self.time_per_frame(best),
+            (false, false) => agreed(candidate) > agreed(best),
+            (holds, _) => holds,
+        }
+    }
+
+    /// Mean time of a frame, with those that float32 decides.
+    fn time_per_frame(&self, candidate: &Candidate) -> Duration {
+        let share = candidate.rechecked as f64 / self.frames.len().max(1) as f64;
+        candidate.findings.per_frame + self.expected.per_frame.mul_f64(share)
     }
 
     fn holds(&self, candidate: &Candidate) -> bool {
@@ -354,16 +384,20 @@ impl<'a> Quantization<'a> {
         agreement.recall() >= self.command.min_recall && agreement.precision() >= self.command.min_precision
     }
 
-    /// Layers by how much the outputs change where only one is int8, the worst first.
+    /// Layers by how much the outputs change where only one is int8, for its time: first those that are worth most in float32.
     fn by_sensitivity(&mut self) -> Result<Vec<String>, Failure> {
         let mut steps = Steps::new(self.shows_progress, "layers", 0);
         let answer = self.tools.ask(&json!({ "do": "sensitivity", "frames": SENSITIVITY_FRAMES }), || steps.step())?;
-        let errors = answer.get("errors").and_then(Value::as_object).cloned().unwrap_or_default();
-        let mut errors: Vec<(String, f64)> = errors.into_iter().filter_map(|(layer, error)| Some((layer, error.as_f64()?))).collect();
-        errors.retain(|(_, error)| *error > 0.0);
-        errors.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        errors.iter().take(8).for_each(|(layer, error)| log::debug!("int8 changes the outputs by {:.2}%: {layer}", error * 100.0));
-        Ok(errors.into_iter().map(|(layer, _)| layer).collect())
+        let layers = answer.get("layers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let number = |layer: &Value, key: &str| layer.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        // Errors of layers add up in squares.
+        let worth = |layer: &Value| number(layer, "error").powi(2) / number(layer, "secs").max(1e-6);
+        let named = |layer: Value| Some((layer.get("name")?.as_str()?.to_owned(), worth(&layer), number(&layer, "error")));
+        let mut layers: Vec<(String, f64, f64)> = layers.into_iter().filter_map(named).collect();
+        layers.retain(|(_, worth, _)| *worth > 0.0);
+        layers.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        layers.iter().take(8).for_each(|(layer, _, error)| log::debug!("int8 changes the outputs by {:.2}%: {layer}", error * 100.0));
+        Ok(layers.into_iter().map(|(layer, ..)| layer).collect())
     }
 
     /// Writes the quantised model to the temporary folder.
@@ -379,21 +413,75 @@ impl<'a> Quantization<'a> {
         self.make(float_layers)?;
         let (model, card) = (self.path("candidate.onnx"), self.path("candidate.toml"));
         let bytes = std::fs::read(&model).map_err(|error| Failure::new(INTERNAL, error))?;
-        let text = self.float.quantised_card(Path::new("candidate.onnx"), &bytes, "").map_err(model_failure)?;
+        let text = self.float.quantised_card(Path::new("candidate.onnx"), &bytes, None, "").map_err(model_failure)?;
         written(&card, text.as_bytes())?;
-        let mut int8 = Predictor::load(&self.command.options(&card.to_string_lossy(), Precision::Int8)?).map_err(model_failure)?;
+        let mut options = self.command.options(&card.to_string_lossy(), Precision::Int8)?;
+        let widest = self.command.recheck_margin.map_or(WIDEST_MARGIN, |margin| margin as f32);
+        options.confidence_threshold = Some((self.float.thresholds().confidence - widest).max(0.0));
+        let mut int8 = Predictor::load(&options).map_err(model_failure)?;
         let findings = self.find(&mut int8, "int8")?;
-        let mut agreement = Agreement::default();
-        self.expected.detections.iter().zip(&findings.detections).for_each(|(expected, found)| {
-            agreement.add(expected, found);
-        });
-        log::info!("{} layers in float32: recall {:.4}, precision {:.4}", float_layers.len(), agreement.recall(), agreement.precision());
-        Ok(Candidate { float_layers: float_layers.to_vec(), agreement, findings })
+        let candidate = match self.command.recheck_margin {
+            Some(margin) => self.decided(float_layers, &findings, margin as f32),
+            None => self.with_margin(float_layers, &findings),
+        };
+        log::info!(
+            "{} layers in float32, margin {}, {} frames decided by float32: recall {:.4}, precision {:.4}",
+            float_layers.len(),
+            candidate.margin,
+            candidate.rechecked,
+            candidate.agreement.recall(),
+            candidate.agreement.precision()
+        );
+        Ok(candidate)
+    }
+
+    /// The candidate with a margin beyond usual differences of scores if that costs few runs in float32, else with the smallest that holds
+    /// the limits, else with the widest.
+    fn with_margin(&self, float_layers: &[String], findings: &Findings) -> Candidate {
+        let exact = self.decided(float_layers, findings, 0.0);
+        let ample = AMPLE * exact.agreement.usual_score_change();
+        let mut smallest = self.holds(&exact).then_some(exact);
+        for margin in MARGINS {
+            let candidate = self.decided(float_layers, findings, margin);
+            let holds = self.holds(&candidate);
+            if holds && margin >= ample && self.rechecks_few(&candidate) {
+                return candidate;
+            }
+            if holds && smallest.is_none() {
+                smallest = Some(candidate);
+            }
+        }
+        smallest.unwrap_or_else(|| self.decided(float_layers, findings, WIDEST_MARGIN))
+    }
+
+    fn rechecks_few(&self, candidate: &Candidate) -> bool {
+        candidate.rechecked * FEW_OF <= self.frames.len()
+    }
+
+    /// What the quantised model and float32 find together, from all that the former found with a lower threshold.
+    fn decided(&self, float_layers: &[String], found: &Findings, margin: f32) -> Candidate {
+        let thresholds = self.float.thresholds();
+        let counts = |score: f32| score > thresholds.confidence || thresholds.confidence_inclusive && score == thresholds.confidence;
+        let (mut agreement, mut rechecked, mut detections) = (Agreement::default(), 0, Vec::with_capacity(found.detections.len()));
+        for (expected, found) in self.expected.detections.iter().zip(&found.detections) {
+            let is_doubtful = margin > 0.0 && found.iter().any(|found| (found.score - thresholds.confidence).abs() <= margin);
+            rechecked += usize::from(is_doubtful);
+            let decided = if is_doubtful { expected.clone() } else { found.iter().filter(|found| counts(found.score)).cloned().collect() };
+            agreement.add(expected, &decided);
+            detections.push(decided);
+        }
+        let findings = Findings { detections, per_frame: found.per_frame };
+        Candidate { float_layers: float_layers.to_vec(), margin, rechecked, agreement, findings }
+    }
+
+    /// All layers of a candidate in float32.
+    fn kept(&self, candidate: &Candidate) -> Vec<String> {
+        candidate.float_layers.iter().chain(&self.last_layers).cloned().collect()
     }
 
     fn card_text(&self, model: &Path, bytes: &[u8], candidate: &Candidate) -> Result<String, Failure> {
         let file = model.file_name().map(PathBuf::from).unwrap_or_default();
-        let (agreement, kept) = (&candidate.agreement, candidate.float_layers.len());
+        let (agreement, kept) = (&candidate.agreement, self.kept(candidate).len());
         let note = format!(
             "Made by `framerail quantize` from {}: int8, calibrated on {} frames, {kept} layers in float32.\n\
              Against float32 on {} other frames: recall {:.4}, precision {:.4}, worst IoU {:.3}.",
@@ -404,7 +492,20 @@ impl<'a> Quantization<'a> {
             agreement.precision(),
             agreement.worst_iou
         );
-        self.float.quantised_card(&file, bytes, &note).map_err(model_failure)
+        let float_file = self.float_file(model)?;
+        let recheck = (candidate.margin > 0.0).then_some((candidate.margin, float_file.as_path()));
+        self.float.quantised_card(&file, bytes, recheck, &note).map_err(model_failure)
+    }
+
+    /// The float32 model as the card beside `model` names it: by its file name in the same folder, else by its whole path.
+    fn float_file(&self, model: &Path) -> Result<PathBuf, Failure> {
+        let failed = |error: std::io::Error| Failure::new(INTERNAL, format_args!("the model's folder cannot be read: {error}"));
+        let is_model = |path: &&Path| path.extension().is_none_or(|extension| extension != "toml");
+        let file = self.float.files().find(is_model).ok_or_else(|| Failure::new(INTERNAL, "the model has no file; please report it"))?;
+        let file = file.canonicalize().map_err(failed)?;
+        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_beside = file.parent().map(Path::to_owned) == Some(folder.canonicalize().map_err(failed)?);
+        Ok(if is_beside { file.file_name().map(PathBuf::from).unwrap_or_default() } else { file })
     }
 
     /// What changed, for people.
@@ -414,7 +515,7 @@ impl<'a> Quantization<'a> {
             [only] => format!("{only}s"),
             _ => "objects".to_owned(),
         };
-        let ms = |findings: &Findings| format!("{:.1} ms", findings.per_frame.as_secs_f64() * 1000.0);
+        let ms = |findings: &Findings| milliseconds(findings.per_frame);
         let mut rows = vec![
             format!("  compared on {} frames, calibrated on {} others", agreement.frames, self.stored()),
             format!("  {:<22} {:>10} {:>10}", "", "float32", "int8"),
@@ -426,7 +527,12 @@ impl<'a> Quantization<'a> {
             format!("  {:<22} {:>21.3}", "largest score change", agreement.worst_score),
             format!("  {:<22} {:>10} lost, {} new", noun, agreement.lost(), agreement.added()),
         ];
-        rows.push(match candidate.float_layers.as_slice() {
+        if candidate.margin > 0.0 {
+            let (rechecked, frames) = (candidate.rechecked, agreement.frames);
+            rows.push(format!("  float32 decides {rechecked} of {frames} frames: scores within {} of the threshold", candidate.margin));
+            rows.push(format!("  {:<22} {:>21}", "time with these", milliseconds(self.time_per_frame(candidate))));
+        }
+        rows.push(match self.kept(candidate).as_slice() {
             [] => "  all layers in int8".to_owned(),
             kept => format!("  {} layers stay in float32: {}", kept.len(), shortened(kept)),
         });
@@ -444,7 +550,9 @@ impl<'a> Quantization<'a> {
             "precision": agreement.precision(),
             "lost": agreement.lost(),
             "new": agreement.added(),
-            "float_layers": candidate.float_layers,
+            "float_layers": self.kept(candidate),
+            "recheck_margin": candidate.margin,
+            "rechecked_frames": candidate.rechecked,
             "float32_secs_per_frame": self.expected.per_frame.as_secs_f64(),
             "int8_secs_per_frame": candidate.findings.per_frame.as_secs_f64(),
         })
@@ -481,6 +589,10 @@ fn drawn(frame: &Frame, boxes: &[Detection]) -> Result<Frame, Failure> {
     let surface = frame.surface.host_mut().map_err(|error| failed(&error))?;
     Canvas::new(surface, &color).detections(boxes, &DrawOptions::default()).map_err(|error| failed(&error))?;
     Ok(frame)
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// The first names, and how many more.

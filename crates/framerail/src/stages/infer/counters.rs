@@ -20,6 +20,8 @@ pub(super) struct Counters {
     parts: Option<PartCounters>,
     /// Views that went through a model in an arithmetic other than float32.
     lower_precision: Option<Counter>,
+    /// Views that a float32 model decided instead of a quantised one.
+    rechecked: Option<Counter>,
     card: Option<GpuCounters>,
 }
 
@@ -71,6 +73,7 @@ impl Counters {
             over_limit: context.counter("boxes_over_limit"),
             parts: has_parts.then(parts),
             lower_precision: None,
+            rechecked: None,
             card: is_on_gpu.then(card),
         }
     }
@@ -96,7 +99,7 @@ impl Counters {
 
     /// Adds the model's own counts, over all its devices.
     pub(super) fn models<'a>(&mut self, predictors: impl Iterator<Item = &'a Predictor>) {
-        let (mut stats, mut name, mut precision) = (DetectorStats::default(), "", None);
+        let (mut stats, mut name, mut precision, mut rechecks) = (DetectorStats::default(), "", None, false);
         if self.card.is_some() {
             account(&self.context, Traffic::take());
         }
@@ -104,6 +107,7 @@ impl Counters {
             stats = stats.plus(&predictor.stats());
             name = &predictor.card().name;
             precision = Some(predictor.precision());
+            rechecks = predictor.rechecks();
             if self.card.is_some() {
                 self.context.memory(predictor.device(), predictor.device_bytes() as u64);
             }
@@ -111,6 +115,9 @@ impl Counters {
         if let Some(precision) = precision.filter(|precision| !matches!(precision, Precision::Auto | Precision::Fp32)) {
             let context = &self.context;
             self.lower_precision.get_or_insert_with(|| context.counter(&format!("analysed_in_{precision}"))).set(stats.frames);
+            if rechecks {
+                self.rechecked.get_or_insert_with(|| context.counter("rechecked_in_fp32")).set(stats.rechecked);
+            }
         }
         self.non_finite.set(stats.non_finite);
         let (turned, above) = (stats.without_area, stats.scores_above_one);
