@@ -284,7 +284,7 @@ pub(crate) fn plan_of(input: &mut Input, options: &InputOptions, host: &HostOpti
     let (piece_frames, pieces) = match input.keyframe_spacing().map(|spacing| plan::pieces_of(spacing, least)) {
         Some((frames, pieces)) => (frames, Some(pieces)),
         None => match first_piece(input, least)? {
-            Some(frames) => (frames, None),
+            Some(frames) => (frames, estimated_pieces(input.info().frames_estimate, frames)),
             None => return Ok(Err("it has no second place where decoding can start, or packets without timestamps".to_owned())),
         },
     };
@@ -312,6 +312,13 @@ fn is_local_file(options: &InputOptions) -> bool {
 /// Minimum number of packets per piece of this input.
 fn piece_packets(input: &Input, host: &HostOptions) -> usize {
     if input.is_intra_only() { host.piece_packets.min(MIN_INTRA_PACKETS) } else { host.piece_packets }
+}
+
+/// Number of pieces like the first one, if the header states or implies the number of frames.
+fn estimated_pieces(frames: Option<u64>, piece_frames: usize) -> Option<usize> {
+    let pieces = usize::try_from(frames?).ok()?.div_ceil(piece_frames.max(1));
+    // A header that states less than there is must not keep all but one decoder idle.
+    Some(pieces.max(2))
 }
 
 fn why_as_one(input: &Input, options: &InputOptions, host: &HostOptions) -> Option<&'static str> {
@@ -349,4 +356,15 @@ fn first_piece(input: &mut Input, least: usize) -> Result<Option<usize>, MediaEr
     }
     packets.into_iter().rev().for_each(|packet| input.unread(packet));
     Ok(found.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_estimated_from_the_number_of_frames() {
+        let of = |frames| estimated_pieces(frames, 60);
+        assert_eq!([of(Some(960)), of(Some(961)), of(Some(3)), of(None)], [Some(16), Some(17), Some(2), None]);
+    }
 }
