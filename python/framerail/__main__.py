@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ from typing import List, Optional
 
 from . import _framerail, fetch_models, resources, video_index
 from .doctor import python_lines
-from .standard_output import ends_as_unix_tools
+from .standard_output import ArgumentParser, ends_as_unix_tools
 
 _MORE = """
 Of the Python package:
@@ -24,7 +23,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] in (["index"], ["fetch-models"]):
-        parser = argparse.ArgumentParser(prog="framerail", description="framerail for Python")
+        parser = ArgumentParser(prog="framerail", description="framerail for Python")
         commands = parser.add_subparsers(dest="command", metavar="COMMAND")
         video_index.add_command(commands)
         fetch_models.add_command(commands)

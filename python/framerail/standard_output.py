@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import List, Optional, TypeVar, cast
+from typing import Any, List, Optional, TypeVar, cast
 
 Command = TypeVar("Command", bound=Callable[..., int])
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's, for commands of ``ends_as_unix_tools``: help that cannot be written raises ``OSError``, which argparse ignores."""
+
+    def print_help(self, file: Any = None) -> None:
+        """Writes the help to ``file``, or to standard output."""
+        (sys.stdout if file is None else file).write(self.format_help())
 
 
 def ends_as_unix_tools(command: Command) -> Command:

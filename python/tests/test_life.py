@@ -276,11 +276,25 @@ def test_a_closed_pipe_ends_the_program_quietly(clip, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [("doctor",), ("index", "{folder}", "-o", "{out}")], ids=("doctor", "index"))
-def test_a_full_disk_behind_standard_output_is_reported_in_one_line(clip, tmp_path, arguments):
-    arguments = [argument.format(folder=os.path.dirname(clip), out=tmp_path / "index.parquet") for argument in arguments]
+FULL_DISK = {
+    "doctor": "framerail doctor",
+    "index": "framerail index {folder} -o {out}",
+    "help": "framerail --help",
+    "help of a command": "framerail run --help",
+    "version": "framerail --version",
+    "help of index": "framerail index --help",
+    "help of fetch-models": "framerail fetch-models --help",
+    "help of the benchmark": "framerail.bench readers --help",
+}
+
+
+@pytest.mark.parametrize("line", FULL_DISK.values(), ids=FULL_DISK)
+def test_a_full_disk_behind_standard_output_is_reported_in_one_line(clip, tmp_path, line):
+    arguments = [word.format(folder=os.path.dirname(clip), out=tmp_path / "index.parquet") for word in line.split()]
+    # argparse ignores a failed write, which is the first one in an unbuffered stream.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1" if "help" in line else ""}
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-m", "framerail", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-m", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
     assert (done.returncode, done.stderr.count("error:")) == (4, 1), done.stderr
     assert "error: cannot write to standard output: No space left on device" in done.stderr
 

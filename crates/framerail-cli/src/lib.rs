@@ -17,7 +17,7 @@ mod summary;
 mod terminal;
 mod watch;
 
-use std::{ffi::OsString, sync::OnceLock};
+use std::{ffi::OsString, io, sync::OnceLock};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -89,9 +89,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, log: impl FnOnce(Box<d
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output; if that is closed, nothing is lost.
-            let _ = error.print();
-            return u8::try_from(error.exit_code()).unwrap_or(exit::USAGE);
+            return match error.print() {
+                // Help and versions go to standard output. A reader that stops early is not an error.
+                Err(failed) if !error.use_stderr() && failed.kind() != io::ErrorKind::BrokenPipe => outputs::not_printed(&failed).report(),
+                _ => u8::try_from(error.exit_code()).unwrap_or(exit::USAGE),
+            };
         }
     };
     logging::start(cli.common.quiet, cli.common.verbose, log);

@@ -112,9 +112,12 @@ pub fn to_json(value: &impl serde::Serialize) -> Result<String, Failure> {
 pub fn print(text: &str) -> CommandResult {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(printable_lines(text).as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(not_printed(&error)),
         _ => Ok(()),
     }
+}
+
+/// The failure of a command whose result cannot be written to standard output.
+pub fn not_printed(error: &io::Error) -> Failure {
+    Failure::new(OUTPUT, format_args!("cannot write to standard output: {error}"))
 }

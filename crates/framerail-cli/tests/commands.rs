@@ -125,6 +125,17 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_an_error() {
+    for arguments in [["--help"].as_slice(), &["--version"], &["run", "--help"], &["help", "run"], &["doctor"], &["completions", "bash"]] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("opened");
+        let done = Command::new(env!("CARGO_BIN_EXE_framerail")).args(arguments).stdout(full).output().expect("started");
+        let errors = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.status.code(), errors.matches("error:").count()), (Some(4), 1), "{arguments:?}: {errors}");
+        assert!(errors.contains("cannot write to standard output"), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
 fn probe_says_what_a_file_holds() {
     let clip = ClipSpec::default().audio(AudioCodec::Aac).title("A title").make();
     let place = Place::new();

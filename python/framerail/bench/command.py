@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ..standard_output import ArgumentParser, ends_as_unix_tools
 from . import catalog, chart, footage, oddities, report
 from .adapter import LAYOUTS, MODES
 from .cases import NAMES, Case, all_cases
@@ -21,7 +22,7 @@ number with every installed reader, and compares them with ffmpeg's."""
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m framerail.bench")
+    top = ArgumentParser(prog="python -m framerail.bench")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     readers = commands.add_parser("readers", help="time video readers side by side", description=DESCRIPTION)
     readers.add_argument("clip", help="a video file; 1080p H.264 of half a minute is a good one")
@@ -50,6 +51,7 @@ def positive(text: str) -> int:
     return value
 
 
+@ends_as_unix_tools
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     progress = Progress()

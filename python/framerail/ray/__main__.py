@@ -9,11 +9,11 @@ import sys
 from typing import List, Optional, Union
 
 from ..errors import PipelineError
-from ..standard_output import ends_as_unix_tools
+from ..standard_output import ArgumentParser, ends_as_unix_tools
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="python -m framerail.ray",
         description="Run a pipeline on every video of folders, patterns and buckets, on the workers of a Ray cluster.",
         epilog="""Exit codes: 0 all done, 2 mistake in the call, 3 inputs failed, 4 outputs cannot be written, 130 interrupted. Example:

@@ -18,6 +18,7 @@ _PARTS = (
     ".decoders._audio_decoder",
     ".decoders._video_decoder",
     ".encoders",
+    ".encoders._multi_stream_encoder",
     ".samplers",
     ".samplers._common",
     ".samplers._index_based",

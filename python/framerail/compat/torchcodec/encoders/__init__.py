@@ -8,15 +8,11 @@ from typing import IO, Dict, Optional, Union
 
 import torch
 
-from .... import audio_writer, errors, writer
-
-_Value = Union[str, int, float]
-#: Channels that TorchCodec encodes at most.
-_MOST_CHANNELS = 8
+from ._multi_stream_encoder import AudioStream, Encoder, Value, VideoStream
 
 
 class VideoEncoder:
-    """Encodes frames; TorchCodec's ``VideoEncoder`` over ``framerail.VideoWriter``.
+    """Encodes frames; TorchCodec's ``VideoEncoder``.
 
     Parameters
     ----------
@@ -46,27 +42,22 @@ class VideoEncoder:
         pixel_format: Optional[str],
         crf: Optional[float],
         preset: Union[None, str, int],
-        extra_options: Optional[Dict[str, _Value]],
+        extra_options: Optional[Dict[str, Value]],
     ) -> None:
-        try:
-            made = writer.VideoWriter(
-                target,
-                self._frame_rate,
-                codec=codec,
-                pixel_format=pixel_format,
-                crf=crf,
-                preset=None if preset is None else str(preset),
-                options=extra_options,
-                format=format,
-                layout="TCHW",
-                color="none",
-                overwrite=True,
-            )
-            with made:
-                made.write(self._frames)
-        except (ValueError, OSError, errors.UnsupportedError) as error:
-            hint = f"Video codec {codec} not found: " if "video encoder of this name" in str(error) else ""
-            raise RuntimeError(f"{hint}{error}") from error
+        encoder = Encoder()
+        video = encoder.add_video(
+            height=self._frames.shape[2],
+            width=self._frames.shape[3],
+            frame_rate=self._frame_rate,
+            device=self._frames.device,
+            codec=codec,
+            pixel_format=pixel_format,
+            crf=crf,
+            preset=preset,
+            extra_options=extra_options,
+        )
+        with encoder._open(target, format, is_tried=False):
+            video.add_frames(self._frames)
 
     def to_file(
         self,
@@ -76,7 +67,7 @@ class VideoEncoder:
         pixel_format: Optional[str] = None,
         crf: Optional[float] = None,
         preset: Union[None, str, int] = None,
-        extra_options: Optional[Dict[str, _Value]] = None,
+        extra_options: Optional[Dict[str, Value]] = None,
     ) -> None:
         """Writes a file; an existing one is replaced when the new one is complete."""
         self._write(dest, None, codec, pixel_format, crf, preset, extra_options)
@@ -90,7 +81,7 @@ class VideoEncoder:
         pixel_format: Optional[str] = None,
         crf: Optional[float] = None,
         preset: Union[None, str, int] = None,
-        extra_options: Optional[Dict[str, _Value]] = None,
+        extra_options: Optional[Dict[str, Value]] = None,
     ) -> None:
         """Writes to an object with ``write``."""
         self._write(file_like, format, codec, pixel_format, crf, preset, extra_options)
@@ -103,7 +94,7 @@ class VideoEncoder:
         pixel_format: Optional[str] = None,
         crf: Optional[float] = None,
         preset: Union[None, str, int] = None,
-        extra_options: Optional[Dict[str, _Value]] = None,
+        extra_options: Optional[Dict[str, Value]] = None,
     ) -> torch.Tensor:
         """The file's bytes as a 1-D tensor of uint8."""
         buffer = io.BytesIO()
@@ -112,7 +103,7 @@ class VideoEncoder:
 
 
 class AudioEncoder:
-    """Encodes samples; TorchCodec's ``AudioEncoder`` over ``framerail.AudioWriter``.
+    """Encodes samples; TorchCodec's ``AudioEncoder``.
 
     Parameters
     ----------
@@ -143,36 +134,16 @@ class AudioEncoder:
         num_channels: Optional[int],
         sample_rate: Optional[int],
     ) -> None:
-        if bit_rate is not None and bit_rate < 0:
-            raise RuntimeError(f"bit_rate={bit_rate} must be >= 0.")
-        if self._samples.shape[0] > _MOST_CHANNELS:
-            raise RuntimeError(f"Trying to encode {self._samples.shape[0]} channels, but FFmpeg only supports {_MOST_CHANNELS} channels")
-        for method in ("write", "seek"):
-            if not isinstance(target, (str, Path)) and not hasattr(target, method):
-                raise RuntimeError(f"File like object must implement a {method} method.")
-        try:
-            made = audio_writer.AudioWriter(
-                target,
-                self._sample_rate,
-                int(self._samples.shape[0]),
-                bit_rate=bit_rate,
-                file_rate=sample_rate,
-                file_channels=num_channels,
-                format=format,
-                overwrite=True,
-            )
-        except (ValueError, OSError, errors.UnsupportedError) as error:
-            if num_channels is not None:
-                raise RuntimeError(f"Desired number of channels ({num_channels}) is not supported by the encoder: {error}") from error
-            hint = f"Check the desired format? Got format={format}" if format else f"check the desired extension? Got {target}"
-            raise RuntimeError(f"{error} ({hint})") from error
-        wanted = self._sample_rate if sample_rate is None else sample_rate
-        if made.file_rate != wanted:
-            rate = made.file_rate
-            made.discard()
-            raise RuntimeError(f"invalid sample rate={wanted}: the encoder takes {rate} Hz instead")
-        with made:
-            made.write(self._samples)
+        encoder = Encoder()
+        audio = encoder.add_audio(
+            sample_rate=self._sample_rate,
+            num_channels=int(self._samples.shape[0]),
+            bit_rate=bit_rate,
+            out_num_channels=num_channels,
+            out_sample_rate=sample_rate,
+        )
+        with encoder._open(target, format):
+            audio.add_samples(self._samples)
 
     def to_file(
         self,
@@ -183,9 +154,6 @@ class AudioEncoder:
         sample_rate: Optional[int] = None,
     ) -> None:
         """Writes a file; an existing one is replaced when the new one is complete."""
-        parent = Path(dest).parent
-        if not parent.is_dir():
-            raise RuntimeError(f"avio_open failed. The destination file is {dest}, make sure it's a valid path?")
         self._write(dest, None, bit_rate, num_channels, sample_rate)
 
     def to_file_like(
@@ -214,4 +182,4 @@ class AudioEncoder:
         return torch.frombuffer(buffer.getbuffer(), dtype=torch.uint8)
 
 
-__all__ = ["AudioEncoder", "VideoEncoder"]
+__all__ = ["AudioEncoder", "AudioStream", "Encoder", "VideoEncoder", "VideoStream"]
