@@ -3,8 +3,10 @@
     python scripts/test_upstream.py torchcodec CHECKOUT [ARGUMENT OF PYTEST..]
     python scripts/test_upstream.py decord CHECKOUT [ARGUMENT OF PYTEST..]
 
-CHECKOUT is a clone of the reader's repository with its test files; TorchCodec's is of release 0.7. In the environment of `make
-test-ecosystem`, with PYTHONPATH=python. pytest must be older than 9 for TorchCodec's tests.
+CHECKOUT is a clone of the reader's repository with its test files. In the environment of `make test-ecosystem`, with PYTHONPATH=python.
+
+For TorchCodec, a table of results goes to the file TABLE (torchcodec-tests.md), with the reason of each failure. `-m needs_cuda` runs the tests
+for GPUs alone. PART=0/4 runs a quarter of the tests, to run four quarters at once.
 """
 
 import os
@@ -77,6 +79,10 @@ class Table:
 
     def __init__(self):
         self.counts, self.reasons, self.skipped = {}, {}, {}
+
+    def pytest_collection_modifyitems(self, items):
+        part, parts = map(int, os.environ.get("PART", "0/1").split("/"))
+        items[:] = items[part::parts]
 
     def pytest_runtest_logreport(self, report):
         if report.when != "call" and report.passed:

@@ -100,6 +100,8 @@ class VideoWriter(InProcess):
     color : str
         Matrix of the conversion from RGB, and tags of the file: "bt709", "bt601", "bt2020", or "none" (BT.601's matrix, not tagged, as
         FFmpeg's command does it).
+    exact : str, optional
+        "swscale" converts with libswscale: the encoder gets the same samples as from FFmpeg's command, with ``color="none"``. Slower.
     full_range : bool
         Whether samples use 0 to 255 instead of 16 to 235.
     gop : int, optional
@@ -151,6 +153,7 @@ class VideoWriter(InProcess):
         pixel_format: Optional[str] = None,
         layout: str = "auto",
         color: str = "bt709",
+        exact: Optional[str] = None,
         full_range: bool = False,
         gop: Optional[int] = None,
         threads: int = 0,
@@ -188,6 +191,7 @@ class VideoWriter(InProcess):
             "gop": None if gop is None else whole("gop", gop, 0),
             "threads": whole("threads", threads, 0),
             "color": choice("color", color, COLORS),
+            "is_exact": exact is not None and choice("exact", exact, ("swscale",)) == "swscale",
             "is_full_range": flag("full_range", full_range),
             "sample_rate": None if audio_rate is None else whole("audio_rate", audio_rate, 1),
             "audio_channels": self._audio_channels,

@@ -104,6 +104,18 @@ def test_matrix_and_range_are_those_of_the_file(tmp_path, color, name, full):
         assert np.abs(back[2:-2, 2:-2] - smooth[0, 2:-2, 2:-2]).max() <= 9
 
 
+@pytest.mark.parametrize("pixel_format", [None, "yuv444p", "yuv420p10le"])
+def test_exact_frames_are_those_of_ffmpegs_command(tmp_path, pictures, pixel_format):
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{WIDTH}x{HEIGHT}", "-i", "-",
+               "-f", "rawvideo", "-pix_fmt", pixel_format or "yuv420p", "-"]  # fmt: skip
+    wanted = subprocess.run(command, input=pictures.tobytes(), capture_output=True, check=True).stdout
+    for name, frames in {"a": pictures, "b": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))}.items():
+        path = lossless(tmp_path / f"{name}.mkv", frames, color="none", exact="swscale", pixel_format=pixel_format)
+        assert raw(path, pixel_format or "yuv420p") == wanted, name
+    with pytest.raises(ValueError, match="exact"):
+        fr.VideoWriter(tmp_path / "c.mkv", exact="zscale")
+
+
 def test_grey_16_bits_and_other_formats(tmp_path, pictures):
     require_x264()
     grey = pictures[:, :, :, 0]

@@ -40,6 +40,7 @@ struct Options {
     gop: Option<u32>,
     threads: usize,
     color: String,
+    is_exact: bool,
     is_full_range: bool,
     sample_rate: Option<u32>,
     audio_channels: u32,
@@ -125,7 +126,7 @@ impl Writer {
         let frame_rate = Rational::new(num, den).filter(|rate| rate.is_positive());
         let frame_rate = frame_rate.ok_or_else(|| PyValueError::new_err("option 'fps': must be above 0"))?;
         let color = color(&given.color, given.is_full_range)?;
-        let options = FrameWriterOptions { path: given.path, writer, frame_rate, color, audio };
+        let options = FrameWriterOptions { path: given.path, writer, frame_rate, color, is_exact: given.is_exact, audio };
         let open = move |turn: &Turn| turn.take().then(|| FrameWriter::new(options));
         match without_gil(py, &cancel, open)? {
             Some(Ok(writer)) => Ok(Self { shared: OfProcess::with_threads(Arc::new(Mutex::new(Some(writer)))), cancel, raised }),

@@ -70,6 +70,8 @@ pub struct FrameWriterOptions {
     pub frame_rate: Rational,
     /// Matrix and range of the conversion, and the tags of the file.
     pub color: ColorDescription,
+    /// Whether libswscale converts, which gives the samples of FFmpeg's command, but more slowly.
+    pub is_exact: bool,
     /// The audio.
     pub audio: WriterAudio,
 }
@@ -287,7 +289,7 @@ impl FrameWriter {
             let (across, down) = format.chroma_shift();
             array.width.is_multiple_of(1 << across) && array.height.is_multiple_of(1 << down)
         };
-        let (format, converter) = match chosen.filter(|format| is_even(*format)) {
+        let (format, converter) = match chosen.filter(|format| is_even(*format) && !self.options.is_exact) {
             Some(format) => (format, Converter::Yuv(Box::new(ToYuv::new(array, format, &self.options.color, self.pool.clone())?))),
             None => (array_format(array), Converter::Rgb),
         };
@@ -300,7 +302,7 @@ impl FrameWriter {
         let info = array_stream((array.width, array.height), format, color, time_base, Some(self.options.frame_rate));
         let info = StreamInfo { side_streams, ..info };
         // The converted format is the encoded format.
-        let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format);
+        let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format).or(chosen.filter(|_| self.options.is_exact));
         let writer = WriterOptions { pixel_format, ..writer.clone() };
         let worker = Worker::start(path, &writer, info)?;
         let track = self.track.take().map(|track| (track, None));

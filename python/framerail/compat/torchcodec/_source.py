@@ -55,7 +55,7 @@ def _as_torchcodec() -> Iterator[None]:
         raise
 
 
-def open_stream(index: Optional[int], opened: Callable[[Optional[int]], _Reader], index_of: Callable[[_Reader], int]) -> _Reader:
+def open_stream(index: Optional[int], kind: str, opened: Callable[[Optional[int]], _Reader], index_of: Callable[[_Reader], int]) -> _Reader:
     """Opens the stream with this number among all of the container; ``opened`` counts those of its kind."""
     if index is None:
         with _as_torchcodec():
@@ -64,9 +64,11 @@ def open_stream(index: Optional[int], opened: Callable[[Optional[int]], _Reader]
         try:
             with _as_torchcodec():
                 reader = opened(number)
-        except ValueError:
+        except ValueError as error:
+            if not str(error).startswith("option 'stream'"):
+                raise
             break
         if index_of(reader) == index:
             return reader
         reader.close()  # type: ignore[attr-defined]
-    raise ValueError(f"No valid stream found in input file: stream {index} is not there, or not of this kind. Is it corrupted?")
+    raise ValueError(f"No valid stream found in input file: {index} is not a valid stream: it is not there, or not {kind} stream.")

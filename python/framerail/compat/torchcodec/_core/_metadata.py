@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import ClassVar, Optional, Tuple
-
-_COMPUTED = ("duration_seconds", "begin_stream_seconds", "end_stream_seconds", "num_frames", "average_fps")
+from typing import Optional
 
 
 @dataclasses.dataclass(repr=False)
@@ -19,97 +17,71 @@ class StreamMetadata:
     codec: Optional[str]
     stream_index: int
 
-    _computed: ClassVar[Tuple[str, ...]] = ()
-
     def __repr__(self) -> str:
-        names = [field.name for field in dataclasses.fields(self)] + list(self._computed)
-        return f"{type(self).__name__}:\n" + "".join(f"  {name}: {getattr(self, name)}\n" for name in names)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        # Whole numbers as TorchCodec prints them.
+        shown = {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in values.items()}
+        return f"{type(self).__name__}:\n" + "".join(f"  {name}: {value}\n" for name, value in shown.items())
 
 
 @dataclasses.dataclass(repr=False)
 class VideoStreamMetadata(StreamMetadata):
-    """Properties of a video stream; what ends in ``_from_content`` is known in exact mode."""
+    """Properties of a video stream; what ends in ``_from_content`` is known in exact mode. The last five are the best that is known."""
 
-    begin_stream_seconds_from_content: Optional[float]
-    end_stream_seconds_from_content: Optional[float]
+    media_type: str = dataclasses.field(default="video", init=False)
     width: Optional[int]
     height: Optional[int]
     num_frames_from_header: Optional[int]
-    num_frames_from_content: Optional[int]
     average_fps_from_header: Optional[float]
     pixel_aspect_ratio: Optional[Fraction]
-    rotation: Optional[float] = None
-    color_primaries: Optional[str] = None
-    color_space: Optional[str] = None
-    color_transfer_characteristic: Optional[str] = None
-    pixel_format: Optional[str] = None
-    media_type: str = "video"
+    rotation: Optional[float]
+    color_primaries: Optional[str]
+    color_space: Optional[str]
+    color_transfer_characteristic: Optional[str]
+    pixel_format: Optional[str]
+    begin_stream_seconds_from_content: Optional[float]
+    end_stream_seconds_from_content: Optional[float]
+    num_frames_from_content: Optional[int]
+    duration_seconds: Optional[float] = dataclasses.field(init=False)
+    begin_stream_seconds: float = dataclasses.field(init=False)
+    end_stream_seconds: Optional[float] = dataclasses.field(init=False)
+    num_frames: Optional[int] = dataclasses.field(init=False)
+    average_fps: Optional[float] = dataclasses.field(init=False)
 
-    _computed: ClassVar[Tuple[str, ...]] = _COMPUTED
-
-    @property
-    def duration_seconds(self) -> Optional[float]:
-        """Length by the frames, else by the header, else by its number of frames and rate."""
-        if self.begin_stream_seconds_from_content is not None and self.end_stream_seconds_from_content is not None:
-            return self.end_stream_seconds_from_content - self.begin_stream_seconds_from_content
-        if self.duration_seconds_from_header is not None:
-            return self.duration_seconds_from_header
-        if self.num_frames_from_header is not None and self.average_fps_from_header:
-            return self.num_frames_from_header / self.average_fps_from_header
-        return None
-
-    @property
-    def begin_stream_seconds(self) -> float:
-        """Time of the first frame; 0 where frames were not scanned."""
-        known = self.begin_stream_seconds_from_content
-        return 0.0 if known is None else known
-
-    @property
-    def end_stream_seconds(self) -> Optional[float]:
-        """Time at which the last frame ends."""
-        known = self.end_stream_seconds_from_content
-        return self.duration_seconds if known is None else known
-
-    @property
-    def num_frames(self) -> Optional[int]:
-        """Number of frames by the content, else by the header, else by length and rate."""
-        if self.num_frames_from_content is not None:
-            return self.num_frames_from_content
-        if self.num_frames_from_header is not None:
-            return self.num_frames_from_header
-        if self.average_fps_from_header is not None and self.duration_seconds_from_header is not None:
-            return int(self.average_fps_from_header * self.duration_seconds_from_header)
-        return None
-
-    @property
-    def average_fps(self) -> Optional[float]:
-        """Frames per second by the content, else by the header."""
-        begin, end, count = self.begin_stream_seconds_from_content, self.end_stream_seconds_from_content, self.num_frames
-        if begin is None or end is None or count is None or end == begin:
-            return self.average_fps_from_header
-        return count / (end - begin)
+    def __post_init__(self) -> None:
+        begin, end = self.begin_stream_seconds_from_content, self.end_stream_seconds_from_content
+        duration, rate = self.duration_seconds_from_header, self.average_fps_from_header
+        self.num_frames = self.num_frames_from_header if self.num_frames_from_content is None else self.num_frames_from_content
+        if self.num_frames is None and rate is not None and duration is not None:
+            self.num_frames = int(rate * duration)
+        self.begin_stream_seconds = (self.begin_stream_seconds_from_header or 0.0) if begin is None else begin
+        self.average_fps = rate
+        if begin is not None and end is not None:
+            duration = end - begin
+            if self.num_frames is not None and duration > 0:
+                self.average_fps = self.num_frames / duration
+        elif duration is None and self.num_frames is not None and rate:
+            duration = self.num_frames / rate
+        self.duration_seconds = duration
+        self.end_stream_seconds = end
+        if end is None and duration is not None:
+            self.end_stream_seconds = self.begin_stream_seconds + duration
 
 
 @dataclasses.dataclass(repr=False)
 class AudioStreamMetadata(StreamMetadata):
     """Properties of an audio stream."""
 
+    media_type: str = dataclasses.field(default="audio", init=False)
     sample_rate: Optional[int]
     num_channels: Optional[int]
     sample_format: Optional[str]
-    media_type: str = "audio"
+    duration_seconds: Optional[float] = dataclasses.field(init=False)
+    begin_stream_seconds: float = dataclasses.field(init=False)
 
-    _computed: ClassVar[Tuple[str, ...]] = ("duration_seconds", "begin_stream_seconds")
-
-    @property
-    def duration_seconds(self) -> Optional[float]:
-        """Length by the header."""
-        return self.duration_seconds_from_header
-
-    @property
-    def begin_stream_seconds(self) -> float:
-        """Time of the first sample by the header."""
-        return self.begin_stream_seconds_from_header or 0.0
+    def __post_init__(self) -> None:
+        self.duration_seconds = self.duration_seconds_from_header
+        self.begin_stream_seconds = self.begin_stream_seconds_from_header or 0.0
 
 
 VideoStreamHeaderMetadata = VideoStreamMetadata

@@ -10,11 +10,10 @@ from .._core._metadata import (
     VideoStreamHeaderMetadata,
     VideoStreamMetadata,
 )
-from ._audio_decoder import AudioDecoder
+from ._audio_decoder import AudioDecoder, WavDecoder
 from ._video_decoder import CpuFallbackStatus, VideoDecoder
 
 SimpleVideoDecoder = VideoDecoder
-WavDecoder = AudioDecoder
 
 _BACKENDS = ("nvdec", "beta", "ffmpeg")
 _capacity = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Optional
 
 import torch
@@ -10,9 +11,6 @@ from ....audio import AudioReader
 from .._core._metadata import AudioStreamMetadata
 from .._frame import AudioSamples
 from .._source import Source, open_stream, plain
-
-#: Channels that TorchCodec mixes to at most.
-_MOST_CHANNELS = 8
 
 
 class AudioDecoder:
@@ -35,14 +33,14 @@ class AudioDecoder:
         sample_rate: Optional[int] = None,
         num_channels: Optional[int] = None,
     ) -> None:
-        if num_channels is not None and not 0 < num_channels <= _MOST_CHANNELS:
-            raise RuntimeError(f"num_channels must be > 0 and <= AV_NUM_DATA_POINTERS (usually {_MOST_CHANNELS}). Got: {num_channels}")
+        if num_channels is not None and num_channels <= 0:
+            raise RuntimeError(f"num_channels must be > 0. Got: {num_channels}")
         given = plain(source)
 
         def opened(number: Optional[int]) -> AudioReader:
             return AudioReader(given, stream=number, sample_rate=sample_rate, channels=num_channels, output="torch")
 
-        self._reader = open_stream(stream_index, opened, lambda opened: opened.metadata.stream_index)
+        self._reader = open_stream(stream_index, "an audio", opened, lambda opened: opened.metadata.stream_index)
         known = self._reader.metadata
         self.metadata = AudioStreamMetadata(
             duration_seconds_from_header=known.duration_seconds_header,
@@ -67,12 +65,39 @@ class AudioDecoder:
             raise ValueError(f"Invalid start seconds: {start_seconds}. It must be less than or equal to stop seconds ({stop_seconds}).")
         is_before = stop_seconds is not None and stop_seconds <= self._start and start_seconds < stop_seconds
         begin = max(start_seconds, self._start)
-        samples = None if is_before else self._reader.read(begin, stop_seconds if stop_seconds is None else max(begin, stop_seconds))
+        try:
+            samples = None if is_before else self._reader.read(begin, stop_seconds if stop_seconds is None else max(begin, stop_seconds))
+        except ValueError as error:
+            raise RuntimeError(f"Couldn't initialize SwrContext: {error}") from error
         is_empty = samples is None or samples.data.shape[1] == 0
         if samples is None or (is_empty and stop_seconds is None):
             raise RuntimeError(
                 "No audio frames were decoded. This is probably because start_seconds is too high or stop_seconds is too low: "
                 f"start_seconds={start_seconds}, stop_seconds={stop_seconds}, and the stream begins at {self._start}."
             )
+        if samples.gaps:
+            where = ", ".join(f"{first:.3f} to {last:.3f} s" for first, last in samples.gaps[:3])
+            warnings.warn(f"{len(samples.gaps)} spans without samples are silent: {where}{', ...' if len(samples.gaps) > 3 else ''}", stacklevel=2)
         data = torch.as_tensor(samples.data)
         return AudioSamples(data, begin, data.shape[1] / samples.sample_rate, samples.sample_rate)
+
+
+class WavDecoder(AudioDecoder):
+    """An ``AudioDecoder`` of WAV files alone; TorchCodec's ``WavDecoder``."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        if self._reader.metadata.container != "wav":
+            raise RuntimeError(f"Missing RIFF header: not a WAV file, but {self._reader.metadata.container}")
+
+    def get_samples_played_in_range(self, start_seconds: float = 0.0, stop_seconds: Optional[float] = None) -> AudioSamples:
+        """The samples from ``start_seconds`` to before ``stop_seconds``; default: to the end."""
+        start = 0.0 if start_seconds is None else start_seconds
+        too_high = f"No samples to decode. This is probably because start_seconds is too high({start:g})"
+        try:
+            samples = super().get_samples_played_in_range(start, stop_seconds)
+        except RuntimeError as error:
+            raise RuntimeError(too_high if "No audio frames" in str(error) else str(error)) from error
+        if samples.data.shape[1] == 0 and start != stop_seconds:
+            raise RuntimeError(too_high)
+        return samples

@@ -115,7 +115,7 @@ class VideoDecoder:
                 output="torch",
             )
 
-        self._reader = open_stream(stream_index, opened, lambda opened: opened.header.stream_index)
+        self._reader = open_stream(stream_index, "a video", opened, lambda opened: opened.header.stream_index)
         self.metadata = _metadata(self._reader, seek_mode)
         self.stream_index = self.metadata.stream_index
         self._num_frames: int = self.metadata.num_frames or 0
@@ -130,13 +130,13 @@ class VideoDecoder:
         dtype = ("float32" if is_hdr else "uint8") if output_dtype == "auto" else _DTYPES[output_dtype]  # type: ignore[index]
         self._is_float = dtype == "float32"
         self._scales = False
-        if self._is_float or self._steps.size is not None or self._steps.crop is not None:
-            # libswscale's conversion knows one size and 8 bits alone.
-            exact = None
-            if not is_card and not is_hdr and self._steps.size is None:
-                exact, self._scales = "swscale", self._is_float
-                self._reader.set_output(exact=exact)
-            else:
+        if self._is_float and not is_card and self._steps.size is None and hasattr(torch, "uint16"):
+            # libswscale's RGB of 16 bits, as TorchCodec converts for floats.
+            self._scales = True
+            self._reader.set_output(exact="swscale", dtype="uint16")
+        elif self._is_float or self._steps.size is not None or self._steps.crop is not None:
+            # libswscale's conversion knows one size alone.
+            if is_card or self._steps.size is not None:
                 self._reader.set_output(
                     exact=None,
                     size=self._steps.size,
@@ -192,7 +192,7 @@ class VideoDecoder:
         times: List[float] = seconds.tolist() if isinstance(seconds, torch.Tensor) else list(seconds)
         for at in times:
             if not isinstance(at, numbers.Real):
-                raise RuntimeError(f"Expected a value of type 'float' for argument 'timestamps' but got {type(at).__name__}: {at!r}")
+                raise ValueError(f"Couldn't convert timestamps input to a tensor: {at!r} is a {type(at).__name__}")
             if at < self._begin_stream_seconds:
                 raise RuntimeError(f"frame pts is {at}; must be greater than or equal to {self._begin_stream_seconds}.")
             if at >= self._end_stream_seconds:
@@ -254,13 +254,17 @@ class VideoDecoder:
         indices = list(indices)
         if not indices:
             return self._empty()
-        batch: ReaderBatch = self._reader.read(indices)
+        try:
+            batch: ReaderBatch = self._reader.read(indices)
+        except IndexError as error:
+            # The header states more frames than there are.
+            raise RuntimeError(f"Requested next frame while there are no more frames left to decode: {error}") from error
         data: torch.Tensor = batch.data
         if self._steps.crop is not None:
             x, y, width, height = self._steps.crop
             data = data[:, y : y + height, x : x + width]
         if self._scales:
-            data = data.to(torch.float32) / 255.0
+            data = data.to(torch.float32) / 65535.0
         data = data.permute(0, 3, 1, 2) if self._permutes else data
         for step in self._steps.rest:
             data = step(data if self._permutes else data.permute(0, 3, 1, 2))
@@ -285,7 +289,7 @@ def _whole_numbers(indices: Union[torch.Tensor, Sequence[int]]) -> List[int]:
         return [int(index) for index in indices.tolist()]
     for index in indices:
         if not hasattr(index, "__index__"):
-            raise RuntimeError(f"Expected a value of type 'int' for argument 'frame_indices' but got {type(index).__name__}: {index!r}")
+            raise RuntimeError(f"frame_indices: expected Long but found {type(index).__name__.capitalize()}: {index!r}")
     return [operator.index(index) for index in indices]
 
 

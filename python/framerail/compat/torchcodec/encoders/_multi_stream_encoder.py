@@ -60,6 +60,7 @@ class VideoStream:
             format=format,
             layout="TCHW",
             color="none",
+            exact="swscale",
             audio_rate=None if audio is None else audio._sample_rate,
             audio_channels=2 if audio is None else audio._channels,
             overwrite=True,

@@ -84,12 +84,35 @@ def _own(given: Union[DecoderTransform, torch.nn.Module]) -> Union[Resize, Cente
         return given
     if isinstance(given, CenterCrop):
         return given
-    size = getattr(given, "size", None)
     kinds: Dict[str, Type[Union[Resize, CenterCrop]]] = {"Resize": Resize, "CenterCrop": CenterCrop, "RandomCrop": RandomCrop}
     own = kinds.get(type(given).__name__)
-    if own is None or size is None:
+    if own is None:
         raise ValueError(f"Unsupported transform: {given}. Give Resize, CenterCrop or RandomCrop, and apply others to the frames.")
-    return own([size, size] if isinstance(size, int) else list(size) * (2 if len(size) == 1 else 1))
+    for name, (allowed, words) in _TORCHVISION[type(given).__name__].items():
+        value = getattr(given, name, allowed)
+        # Interpolations are an enum.
+        if getattr(value, "value", value) != allowed:
+            raise ValueError(f"{type(given).__name__} transform {words}, got {name}={value}.")
+    size: Union[None, int, Sequence[int]] = getattr(given, "size", None)
+    if size is None:
+        raise ValueError(f"{type(given).__name__} transform must have a size specified.")
+    return own([size] if isinstance(size, int) else size)
+
+
+#: What of torchvision's transforms is taken: for each option the value, and the words about others.
+_TORCHVISION: Dict[str, Dict[str, Tuple[object, str]]] = {
+    "Resize": {
+        "interpolation": ("bilinear", "must use bilinear interpolation"),
+        "antialias": (True, "must have antialias enabled"),
+    },
+    "CenterCrop": {},
+    "RandomCrop": {
+        "padding": (None, "must not specify padding"),
+        "pad_if_needed": (False, "must not specify pad_if_needed"),
+        "fill": (0, "fill must be 0"),
+        "padding_mode": ("constant", "padding_mode must be constant"),
+    },
+}
 
 
 def _resized(size: Size) -> Callable[[torch.Tensor], torch.Tensor]:
