@@ -16,6 +16,8 @@ Value = Union[str, int, float]
 Target = Union[str, "os.PathLike[str]", IO[bytes]]
 #: Channels that TorchCodec encodes at most.
 MOST_CHANNELS = 8
+#: Options of the container among ``extra_options``.
+_OF_CONTAINERS = ("movflags", "flush_packets", "frag_duration", "min_frag_duration")
 
 
 def check_target(target: Target, format: Optional[str]) -> None:
@@ -49,6 +51,7 @@ class VideoStream:
         self._codec, self._pixel_format, self._crf, self._preset, self._options = codec, pixel_format, crf, preset, extra_options
 
     def _open(self, target: Target, format: Optional[str], audio: Optional["AudioStream"]) -> writer.VideoWriter:
+        given = self._options or {}
         return writer.VideoWriter(
             target,
             self._frame_rate,
@@ -56,7 +59,8 @@ class VideoStream:
             pixel_format=self._pixel_format,
             crf=self._crf,
             preset=None if self._preset is None else str(self._preset),
-            options=self._options,
+            options={name: value for name, value in given.items() if name not in _OF_CONTAINERS},
+            format_options={name: value for name, value in given.items() if name in _OF_CONTAINERS},
             format=format,
             layout="TCHW",
             color="none",
@@ -72,6 +76,8 @@ class VideoStream:
         try:
             tried.write(torch.zeros((1, 3, self._height, self._width), dtype=torch.uint8))
             tried.close()
+        except (ValueError, OSError, errors.UnsupportedError) as error:
+            raise RuntimeError(f"avcodec_open2 failed: Invalid argument: {error}") from error
         finally:
             tried.abandon()
 
