@@ -302,7 +302,8 @@ impl FrameWriter {
         let info = array_stream((array.width, array.height), format, color, time_base, Some(self.options.frame_rate));
         let info = StreamInfo { side_streams, ..info };
         // The converted format is the encoded format.
-        let pixel_format = matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format).or(chosen.filter(|_| self.options.is_exact));
+        let pixel_format =
+            matches!(converter, Converter::Yuv(_)).then_some(format).or(writer.pixel_format).or(chosen.filter(|_| self.options.is_exact));
         let writer = WriterOptions { pixel_format, ..writer.clone() };
         let worker = Worker::start(path, &writer, info)?;
         let track = self.track.take().map(|track| (track, None));
