@@ -189,8 +189,21 @@ impl Model {
         let load = |batch| load_on(&self.options, device, batch, size.or(Some(ANY_SIZE)));
         let loaded = match self.batch {
             Some(batch) => load(batch),
-            // A model may support one frame at a time only.
-            None => load(BATCH_ON_CARD).or_else(|error| if is_about_the_batch(&error) { load(1) } else { Err(error) }),
+            // A model may support one frame at a time only: it declares that, or its graph turns out to be made for one.
+            None => load(BATCH_ON_CARD).or_else(|error| {
+                let is_declared = matches!(error, InferError::Option { option: "batch", .. });
+                if !is_declared && !matches!(error, InferError::Run { .. }) {
+                    return Err(error);
+                }
+                match load(1) {
+                    Ok(one) if is_declared => Ok(one),
+                    Ok(one) => {
+                        log::warn!("{error}; with one frame at a time it runs, so batches of {BATCH_ON_CARD} are not used");
+                        Ok(one)
+                    }
+                    Err(of_one) => Err(if is_declared { of_one } else { error }),
+                }
+            }),
         };
         match loaded {
             Ok(predictor) => Ok(Some(predictor)),
@@ -221,10 +234,6 @@ impl Model {
     pub(super) fn frames_together(&self) -> usize {
         self.loaded.as_ref().map_or(self.batch.unwrap_or(1), Predictor::batch)
     }
-}
-
-fn is_about_the_batch(error: &InferError) -> bool {
-    matches!(error, InferError::Option { option: "batch", .. })
 }
 
 /// Whether ONNX Runtime can run models on GPUs.
