@@ -41,15 +41,17 @@ def draw(page):
 def use(page):
     page.open(pathlib.Path(page_file).resolve().as_uri())
     page.wait_for("document.querySelector('#status')?.textContent === 'No corrections yet'", "the page")
+    page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=folder)
     page.wait_for("document.querySelector('.strip img').naturalWidth > 20", "a thumbnail")
     page.wait_for("document.querySelector('#frame').width > 100", "the frame")
     page.evaluate("document.querySelector('.track [data-set=remove]').click()")
     page.wait_for(f"{text('#status')} === '1 removed'", "the removal")
     draw(page)
     page.wait_for(f"{text('#status')} === '1 removed, 1 added'", "the added face")
-    page.evaluate("location.reload()")
-    page.wait_for("document.querySelector('#status')?.textContent === '1 removed, 1 added'", "what was decided, after a reload")
-    page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=folder)
+    # The old document shows the same text until the new one replaces it.
+    page.evaluate("window.isOld = true; location.reload()")
+    decided = "document.querySelector('#status')?.textContent === '1 removed, 1 added'"
+    page.wait_for(f"!window.isOld && {decided}", "what was decided, after a reload")
     page.evaluate("document.querySelector('#download').click()")
     deadline = time.monotonic() + 20
     while not os.path.exists(os.path.join(folder, "corrections.toml")):
