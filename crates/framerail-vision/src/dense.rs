@@ -34,7 +34,8 @@ const OUTLIERS: f64 = 0.02;
 
 /// RGB of a brightness from 0 to 1: dark violet over red to light yellow.
 pub fn heat_color(brightness: f32) -> [u8; 3] {
-    let place = brightness.clamp(0.0, 1.0) * (INFERNO.len() - 1) as f32;
+    let brightness = if brightness.is_nan() { 0.0 } else { brightness.clamp(0.0, 1.0) };
+    let place = brightness * (INFERNO.len() - 1) as f32;
     let before = (place as usize).min(INFERNO.len() - 2);
     let share = place - before as f32;
     let (from, to) = (INFERNO[before], INFERNO[before + 1]);
