@@ -7,7 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..standard_output import ArgumentParser, ends_as_unix_tools
+from framerail.standard_output import ArgumentParser, ends_as_unix_tools
+
 from . import catalog, chart, footage, oddities, report
 from .adapter import LAYOUTS, MODES
 from .cases import NAMES, Case, all_cases

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import framerail as fr
 import framerail.ray as fr_ray
@@ -23,7 +24,9 @@ TEXT = "read {path} ! write {out}/{name}.mp4 preset=ultrafast"
 
 
 def files_of(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and ".framerail" not in path.parts)
+    """Finished files. A job that runs removes folders meanwhile, which os.walk ignores."""
+    found = ((Path(place), name) for place, folders, names in os.walk(folder) for name in names)
+    return sorted(str((place / name).relative_to(folder)) for place, name in found if ".framerail" not in place.parts)
 
 
 def md5(path, stream, copy):
