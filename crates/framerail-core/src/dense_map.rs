@@ -19,11 +19,26 @@ impl<T: Copy> DenseMap<T> {
     /// # Errors
     /// `BadMask` when the box is empty or not finite, or there are not `columns` × `rows` cells, or none.
     pub fn new(bbox: BBox, columns: u32, rows: u32, cells: Vec<T>) -> Result<Self, CoreError> {
+        Self::shared(bbox, columns, rows, cells.into())
+    }
+
+    fn shared(bbox: BBox, columns: u32, rows: u32, cells: Arc<[T]>) -> Result<Self, CoreError> {
         let count = (columns as usize).checked_mul(rows as usize);
         if !bbox.is_finite() || bbox.area() <= 0.0 || cells.is_empty() || count != Some(cells.len()) {
             return Err(CoreError::BadMask { columns, rows, values: cells.len(), area: bbox.area() });
         }
-        Ok(Self { bbox, columns, rows, cells: cells.into() })
+        Ok(Self { bbox, columns, rows, cells })
+    }
+
+    /// The same cells over another box, sharing memory.
+    pub(crate) fn moved(&self, bbox: BBox) -> Result<Self, CoreError> {
+        Self::shared(bbox, self.columns, self.rows, Arc::clone(&self.cells))
+    }
+
+    /// The cells turned with the frame, over a box of the turned frame.
+    pub(crate) fn turned(&self, rotation: Rotation, bbox: BBox) -> Result<Self, CoreError> {
+        let (columns, rows) = if rotation.swaps_sides() { (self.rows, self.columns) } else { (self.columns, self.rows) };
+        Self::shared(bbox, columns, rows, turned_cells(&self.cells, (self.columns, self.rows), rotation).into())
     }
 
     /// The box that the grid fills, in frame pixels.
@@ -48,9 +63,8 @@ impl<T: Copy> DenseMap<T> {
 
     /// The map in the coordinates of a transformed frame, with values changed by `change`.
     fn placed(&self, place: &dyn Fn(Point) -> Point, rotation: Rotation, change: impl Fn(T) -> T) -> Option<Self> {
-        let cells: Vec<T> = turned_cells(&self.cells, (self.columns, self.rows), rotation).into_iter().map(change).collect();
-        let (columns, rows) = if rotation.swaps_sides() { (self.rows, self.columns) } else { (self.columns, self.rows) };
-        Self::new(self.bbox.placed(place), columns, rows, cells).ok()
+        let turned = self.turned(rotation, self.bbox.placed(place)).ok()?;
+        Some(Self { cells: turned.cells.iter().copied().map(change).collect(), ..turned })
     }
 }
 

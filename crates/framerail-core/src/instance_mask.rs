@@ -1,16 +1,11 @@
 //! Segmentation mask of one detection.
 
-use std::sync::Arc;
-
-use crate::{BBox, CoreError, Rotation};
+use crate::{BBox, CoreError, DenseMap, Rotation};
 
 /// A grid of coverage values over a box of the frame, usually coarser than pixels; a segmentation model's result for one detection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InstanceMask {
-    bbox: BBox,
-    columns: u32,
-    rows: u32,
-    coverage: Arc<[u8]>,
+    map: DenseMap<u8>,
 }
 
 impl InstanceMask {
@@ -20,35 +15,27 @@ impl InstanceMask {
     /// # Errors
     /// `BadMask` when the box is empty or not finite, or `coverage` is empty or does not have `columns` × `rows` values.
     pub fn new(bbox: BBox, columns: u32, rows: u32, coverage: Vec<u8>) -> Result<Self, CoreError> {
-        Self::shared(bbox, columns, rows, coverage.into())
-    }
-
-    fn shared(bbox: BBox, columns: u32, rows: u32, coverage: Arc<[u8]>) -> Result<Self, CoreError> {
-        let cells = (columns as usize).checked_mul(rows as usize);
-        if !bbox.is_finite() || bbox.area() <= 0.0 || coverage.is_empty() || cells != Some(coverage.len()) {
-            return Err(CoreError::BadMask { columns, rows, values: coverage.len(), area: bbox.area() });
-        }
-        Ok(Self { bbox, columns, rows, coverage })
+        Ok(Self { map: DenseMap::new(bbox, columns, rows, coverage)? })
     }
 
     /// The box that the grid fills, in frame pixels.
     pub fn bbox(&self) -> &BBox {
-        &self.bbox
+        self.map.bbox()
     }
 
     /// Cells per row.
     pub fn columns(&self) -> u32 {
-        self.columns
+        self.map.columns()
     }
 
     /// Number of rows.
     pub fn rows(&self) -> u32 {
-        self.rows
+        self.map.rows()
     }
 
     /// The cells, row by row: 0 is outside, 255 is inside.
     pub fn coverage(&self) -> &[u8] {
-        &self.coverage
+        self.map.cells()
     }
 
     /// The same cells over another box, sharing memory; for a mask that moves with its detection.
@@ -56,7 +43,7 @@ impl InstanceMask {
     /// # Errors
     /// As [`InstanceMask::new`].
     pub fn moved(&self, bbox: BBox) -> Result<Self, CoreError> {
-        Self::shared(bbox, self.columns, self.rows, Arc::clone(&self.coverage))
+        Ok(Self { map: self.map.moved(bbox)? })
     }
 
     /// Rotates or mirrors the mask with its frame; `bbox` is its box there.
@@ -67,8 +54,7 @@ impl InstanceMask {
         if rotation == Rotation::None {
             return self.moved(bbox);
         }
-        let (columns, rows) = if rotation.swaps_sides() { (self.rows, self.columns) } else { (self.columns, self.rows) };
-        Self::shared(bbox, columns, rows, turned_cells(&self.coverage, (self.columns, self.rows), rotation).into())
+        Ok(Self { map: self.map.turned(rotation, bbox)? })
     }
 }
 

@@ -311,7 +311,7 @@ fn a_panic_is_an_error_that_names_the_stage() {
 fn a_stage_that_has_enough_ends_those_before_it() {
     let (graph, last) = chain(u64::MAX, 1, Mishap::DoneAt(20));
     let outcome = run(graph, Outside::Nothing);
-    outcome.result.expect("having enough is no failure");
+    outcome.result.expect("having enough is not a failure");
     assert_eq!(last.lock().len(), 21);
     assert!(outcome.stats.stages[0].frames_out < 60, "the source ended soon after");
 }
@@ -333,7 +333,7 @@ fn workers_ahead_of_the_last_batch_leave_no_gap() {
         let mut plans = vec![plan(3, 3, Mishap::DoneAt(12)), plan(1, 1, Mishap::None)];
         plans[1].parents = vec![1];
         let Built { graph, seen } = build(40, Mishap::None, &plans);
-        run(graph, Outside::Nothing).result.expect("having enough is no failure");
+        run(graph, Outside::Nothing).result.expect("having enough is not a failure");
         assert_eq!(*seen[1].0.lock(), (0..=12).collect::<Vec<_>>(), "run {run_number}");
     }
 }
@@ -342,7 +342,7 @@ fn workers_ahead_of_the_last_batch_leave_no_gap() {
 fn a_stop_finishes_what_is_under_way() {
     let (graph, last) = chain(u64::MAX, 2, Mishap::None);
     let outcome = run(graph, Outside::Stop(5_000));
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     assert_eq!(last.lock().len() as u64, outcome.stats.stages[0].frames_out, "every frame that was made arrived");
 }
 

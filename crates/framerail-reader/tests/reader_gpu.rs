@@ -66,7 +66,7 @@ fn every_clip_gives_the_frames_of_the_host() {
             let mut compare = |numbers: &[usize]| {
                 let (on_gpu, on_host) = (reader.read(numbers), host.read(numbers));
                 let (on_gpu, on_host) = (on_gpu.unwrap_or_else(|error| panic!("{name}: {error}")), on_host.expect("frames"));
-                assert!(matches!(on_gpu.tensor, Tensor::Cuda(_)), "{name}: on the GPU, whoever decoded it");
+                assert!(matches!(on_gpu.tensor, Tensor::Cuda(_)), "{name}: on the GPU, wherever it was decoded");
                 let pts = |batch: &Batch| batch.frames.iter().map(|frame| frame.pts.0).collect::<Vec<_>>();
                 assert_eq!(pts(&on_gpu), pts(&on_host), "{name}");
                 assert!(on_gpu.frames.iter().all(|frame| frame.status != FrameStatus::Missing), "{name}: {:?}", on_gpu.frames);

@@ -357,7 +357,7 @@ fn a_run_that_is_stopped_completes_its_file() {
     };
     let clip = long_clip();
     let run = deliver_and(&format!("read {} ! write {} preset=ultrafast", quoted(clip.path()), quoted(&output)), stop_at_20);
-    run.outcome.result.expect("a stop is no failure");
+    run.outcome.result.expect("a stop is not a failure");
     assert!((20..10_000).contains(&run.numbers.len()), "{}", run.numbers.len());
     assert_eq!(run.numbers, (0..run.numbers.len() as u64).map(|number| Some(number % 50)).collect::<Vec<_>>());
     assert_eq!(files_in(folder.path()), ["out.mp4"]);

@@ -124,7 +124,7 @@ fn a_live_source_that_breaks_off_is_opened_again_as_the_same_stream() {
     wait_for_stream(&handle, "its second return", |stream| stream.reconnects >= 2);
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let stream = outcome.stats.stream(0).expect("listed").clone();
     assert_eq!(stream.frames_read, stream.frames_delivered + stream.frames_dropped, "{stream:?}");
     assert!(stream.last_error.is_some(), "{stream:?}");
@@ -145,7 +145,7 @@ fn over_twenty_connections(source: &Path, outputs: &[&str]) {
     let found = wait_for_stream(&handle, "its returns", |stream| stream.reconnects >= 20);
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let stats = outcome.stats;
     assert!(seen.lock().windows(2).all(|pair| pair[0] < pair[1]), "one clock over all connections");
     assert_eq!(stats.counter("timestamps_repaired"), 0, "no times had to be repaired");

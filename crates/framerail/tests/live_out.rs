@@ -157,7 +157,7 @@ fn a_playlist_that_is_stopped_has_its_end() {
     wait_for(&handle, "the playlist", |_| path.exists());
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let playlist = Playlist::of(&path);
     playlist.check();
     assert!(playlist.is_ended() && playlist.tags.contains_key("EXT-X-PROGRAM-DATE-TIME"), "{playlist:?}");

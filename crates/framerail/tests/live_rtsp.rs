@@ -49,7 +49,7 @@ fn a_camera_that_stops_restarts_and_starves_is_one_stream() {
 
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let stream = outcome.stats.stream(0).expect("listed").clone();
     assert_eq!(stream.frames_read, stream.frames_delivered + stream.frames_dropped, "{stream:?}");
     let seen = seen.lock();
@@ -83,7 +83,7 @@ fn a_camera_that_drops_its_connection_twenty_times_stays_in_step_with_its_audio(
     }
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let stream = outcome.stats.stream(0).expect("listed");
     let frames = stream.frames_delivered;
     assert_eq!(outcome.stats.counter("frames_written"), frames * outputs.len() as u64);
@@ -112,12 +112,12 @@ fn a_camera_may_be_late_and_be_joined_in_the_middle() {
         wait_for_stream(&second, transport, |stream| stream.frames_delivered > 30);
         second.stop();
         let outcome = second.wait();
-        outcome.result.expect("a stop is no failure");
+        outcome.result.expect("a stop is not a failure");
         let errors = outcome.stats.counter("decode_errors");
         assert_eq!(errors, 0, "{transport}: decoding begins at a keyframe");
     }
     first.stop();
-    first.wait().result.expect("a stop is no failure");
+    first.wait().result.expect("a stop is not a failure");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn stages_that_hold_change_and_record_go_on_over_a_lost_camera() {
     wait_for_stream(&handle, "the camera's return", |stream| stream.reconnects >= 2 && stream.frames_delivered > delivered + 10);
     handle.stop();
     let outcome = handle.wait();
-    outcome.result.expect("a stop is no failure");
+    outcome.result.expect("a stop is not a failure");
     let stats = &outcome.stats;
     let frames = stats.stream(0).expect("listed").frames_delivered;
     assert_eq!((stats.counter("frames_written"), stats.counter("frames_passed") > 0), (frames, true));

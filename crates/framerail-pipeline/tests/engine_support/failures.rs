@@ -226,7 +226,7 @@ fn a_token_of_the_program_stops_and_aborts_every_run() {
     stop.cancel();
     for (handle, seen) in runs {
         assert!(handle.wait_for(PATIENCE), "the run hangs");
-        handle.wait().result.expect("a stop is no failure");
+        handle.wait().result.expect("a stop is not a failure");
         assert!(seen[0].all().1, "files are finished");
     }
     let (handle, seen) = start(&CancelToken::default());
